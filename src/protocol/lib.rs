@@ -1,0 +1,25 @@
+//! Wire formats: what crosses a border of a process and in which shape.
+//!
+//! Nothing here opens a socket, reads a clock or starts a task. The generated gRPC code is behind
+//! the feature `grpc`.
+
+pub mod pod_config;
+pub mod reason;
+
+/// The session between operator and sidecar, version 1.
+#[cfg(feature = "grpc")]
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod session {
+    /// Oldest session version that this build speaks.
+    pub const OLDEST: u32 = 1;
+    /// Newest session version that this build speaks.
+    pub const NEWEST: u32 = 1;
+    tonic::include_proto!("patchbay.session.v1");
+}
+
+/// The services of go-plugin's own package `plugin`.
+#[cfg(feature = "grpc")]
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod go_plugin {
+    tonic::include_proto!("plugin");
+}

@@ -1,0 +1,162 @@
+//! The document in the annotation `patchbay.dev/config`: everything that a sidecar has to know
+//! about its plugin. Written by the operator, read through the downward API, and sent again over
+//! the session when it changes; the highest revision wins.
+//!
+//! It never holds a secret. Unknown fields are accepted, so that an older sidecar reads the
+//! document of a newer operator.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the contract between operator and pod: volumes, paths, ports, this document.
+pub const CONTRACT: u32 = 1;
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodConfig {
+    /// See [`CONTRACT`].
+    pub contract: u32,
+    /// Grows with every change; the Plugin's generation.
+    pub revision: u64,
+    /// Unique name of the installation; part of every identity.
+    pub installation: String,
+    /// Which Plugin this pod belongs to.
+    pub plugin: PluginName,
+    /// How to speak to it.
+    pub protocol: Protocol,
+    /// Files to verify before the start.
+    #[serde(default)]
+    pub checksums: Vec<Checksum>,
+    /// Periodic health check.
+    pub health: Health,
+    /// Back-off between starts.
+    pub restart: Restart,
+    /// Phases of a stop.
+    pub shutdown: Shutdown,
+}
+
+/// Names one Plugin object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginName {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// Uid of the object.
+    pub uid: String,
+}
+
+/// The plugin family and its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// HashiCorp go-plugin over gRPC.
+    GoPlugin(GoPlugin),
+}
+
+/// Settings of the family `goPlugin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GoPlugin {
+    /// Name of the cookie variable.
+    pub cookie_key: String,
+    /// Value that the plugin expects there.
+    pub cookie_value: String,
+    /// Accepted application versions, ascending.
+    pub versions: Vec<u32>,
+    /// Transport security to the plugin.
+    pub tls: Tls,
+    /// PLUGIN_MIN_PORT.
+    pub min_port: u16,
+    /// PLUGIN_MAX_PORT.
+    pub max_port: u16,
+    /// Seconds from the start to the handshake line.
+    pub handshake_timeout_seconds: u32,
+    /// How many foreign lines before the handshake line are passed over.
+    pub skip_lines: u16,
+    /// Further environment of the plugin, over the container's own. Empty today.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Transport security between sidecar and plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode")]
+pub enum Tls {
+    /// Plain HTTP/2 over the socket.
+    None,
+    /// Certificates exchanged in the handshake.
+    AutoMTLS,
+    /// Certificates from the Secret that is mounted at the sidecar's `plugin-tls` folder.
+    Explicit {
+        /// Name that the plugin's certificate must carry.
+        #[serde(rename = "serverName")]
+        server_name: String,
+    },
+}
+
+/// One file and its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checksum {
+    /// Absolute path in the plugin container.
+    pub path: String,
+    /// 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Settings of the health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Seconds between two checks.
+    pub period_seconds: u32,
+    /// Seconds until a check counts as failed.
+    pub timeout_seconds: u32,
+    /// So many failures in a row make the plugin unhealthy.
+    pub failure_threshold: u32,
+    /// What happens then.
+    pub on_failure: OnFailure,
+}
+
+/// What an unhealthy plugin leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// Stop the plugin process and start it again, with back-off.
+    Restart,
+    /// Turn not ready and say so; leave the process alone.
+    Report,
+}
+
+/// Back-off between starts: doubles from `initial` to `max`, falls back after a quiet time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// Seconds before the first restart.
+    pub initial_seconds: u32,
+    /// Upper bound in seconds.
+    pub max_seconds: u32,
+}
+
+/// Phases of a stop, in seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shutdown {
+    /// Calls in flight may end.
+    pub drain_seconds: u32,
+    /// Limit of the controller's Shutdown call.
+    pub rpc_seconds: u32,
+    /// Time to exit after that call.
+    pub exit_seconds: u32,
+    /// Time between SIGTERM and SIGKILL of the process group.
+    pub term_seconds: u32,
+}
+
+impl PodConfig {
+    /// Whether the running plugin must be started again to take over `next`.
+    pub fn needs_plugin_restart(&self, next: &PodConfig) -> bool {
+        self.protocol != next.protocol || self.checksums != next.checksums
+    }
+}
