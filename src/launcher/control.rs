@@ -5,7 +5,20 @@
 //! Integers are big-endian; byte strings carry a `u32` length; lists a `u16` count.
 //! The launcher's first frame is [`Event::Hello`], with the proxy port's listening socket as
 //! SCM_RIGHTS beside its first byte; the sidecar's first frame is [`Command::Hello`].
-//! Unknown kinds are skipped. Every byte from the launcher is foreign to the sidecar.
+//! Unknown kinds are skipped, and so are bytes behind the fields that this build knows: a later
+//! version only appends. Every byte from the launcher is foreign to the sidecar.
+//!
+//! [`Command::encode`], [`Command::decode`], [`Event::encode`], [`Event::decode`] and [`Splitter`]
+//! are the whole format; none of them does input or output.
+
+mod command;
+mod event;
+mod frame;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use frame::{Malformed, Splitter, TooLong};
 
 /// Newest version of this protocol.
 pub const VERSION: u16 = 1;
@@ -30,13 +43,26 @@ impl std::fmt::Display for StartId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Versions that the sidecar speaks. First frame.
-    Hello { oldest: u16, newest: u16 },
+    Hello {
+        /// Oldest version.
+        oldest: u16,
+        /// Newest version.
+        newest: u16,
+    },
     /// Start the plugin. Refused while one runs.
     Start(Start),
     /// Send a signal to the plugin's process group, if `start_id` is the one that runs.
-    Signal { start_id: StartId, signal: i32 },
+    Signal {
+        /// The start that is meant.
+        start_id: StartId,
+        /// Number of the signal, as Linux counts them.
+        signal: i32,
+    },
     /// The handshake is done: the retained first lines may be forgotten.
-    Announced { start_id: StartId },
+    Announced {
+        /// The start that is meant.
+        start_id: StartId,
+    },
 }
 
 /// One order to start.
@@ -63,15 +89,39 @@ pub enum Event {
     /// First frame of a connection.
     Hello(Hello),
     /// The plugin process runs.
-    Started { start_id: StartId, pid: u32, started_at_ms: u64 },
+    Started {
+        /// The start that was ordered.
+        start_id: StartId,
+        /// As the plugin container counts.
+        pid: u32,
+        /// Milliseconds since 1970.
+        started_at_ms: u64,
+    },
     /// The plugin was not started.
-    Refused { start_id: StartId, refusal: Refusal },
+    Refused {
+        /// The start that was ordered.
+        start_id: StartId,
+        /// Why.
+        refusal: Refusal,
+    },
     /// One line of output.
     Line(Line),
-    /// The plugin process ended, its whole process group is gone, and all its output was sent.
-    Exited { start_id: StartId, exit: Exit, at_ms: u64 },
+    /// The plugin process ended, its descendants are gone, and all its output was sent.
+    Exited {
+        /// The start that ended.
+        start_id: StartId,
+        /// How.
+        exit: Exit,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+    },
     /// So much output was dropped since the last such event, because no sidecar read it.
-    Dropped { lines: u64, bytes: u64 },
+    Dropped {
+        /// Lines.
+        lines: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// The container is being stopped (SIGTERM at the launcher): drain and stop the plugin.
     Terminating,
 }
@@ -85,9 +135,11 @@ pub struct Hello {
     pub newest: u16,
     /// Random, new with every launcher process: tells a restarted plugin container.
     pub launcher_id: u64,
-    /// What the plugin does.
+    /// What the plugin does. While the [`Event::Exited`] of a start still waits to be sent, behind
+    /// the lines that came before it, this says that the start runs.
     pub state: State,
-    /// Retained first lines of stdout of the running start.
+    /// Retained first lines of stdout of the running start. They are not sent again as
+    /// [`Event::Line`] on this connection.
     pub head: Vec<Line>,
     /// Whether SIGTERM has been received.
     pub terminating: bool,
@@ -99,9 +151,23 @@ pub enum State {
     /// Never started by this launcher.
     Idle,
     /// Runs.
-    Running { start_id: StartId, pid: u32, started_at_ms: u64 },
+    Running {
+        /// The start that runs.
+        start_id: StartId,
+        /// As the plugin container counts.
+        pid: u32,
+        /// Milliseconds since 1970.
+        started_at_ms: u64,
+    },
     /// Ended.
-    Exited { start_id: StartId, exit: Exit, at_ms: u64 },
+    Exited {
+        /// The start that ended last.
+        start_id: StartId,
+        /// How.
+        exit: Exit,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+    },
 }
 
 /// How a process ended.
@@ -152,13 +218,35 @@ pub enum Refusal {
     /// Another start runs.
     Busy,
     /// The file could not be executed. `missing_interpreter` tells ENOENT on an existing file.
-    Exec { path: Vec<u8>, errno: i32, missing_interpreter: Option<Vec<u8>> },
+    Exec {
+        /// The file, after a search along PATH.
+        path: Vec<u8>,
+        /// What the kernel said.
+        errno: i32,
+        /// The script's interpreter or the dynamic loader that is not there.
+        missing_interpreter: Option<Vec<u8>>,
+    },
     /// The start directory could not be made.
-    Directory { path: Vec<u8>, errno: i32 },
+    Directory {
+        /// As ordered.
+        path: Vec<u8>,
+        /// What the kernel said; EINVAL for a path outside the launcher's folder.
+        errno: i32,
+    },
     /// A digest differs.
-    ChecksumMismatch { path: Vec<u8>, got: [u8; 32] },
+    ChecksumMismatch {
+        /// As ordered.
+        path: Vec<u8>,
+        /// The file's SHA-256.
+        got: [u8; 32],
+    },
     /// A file to verify could not be read.
-    ChecksumError { path: Vec<u8>, errno: i32 },
+    ChecksumError {
+        /// As ordered.
+        path: Vec<u8>,
+        /// What the kernel said; EINVAL for what is not a regular file.
+        errno: i32,
+    },
     /// SIGTERM has been received.
     Terminating,
 }
