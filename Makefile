@@ -23,11 +23,11 @@ demo: ## Install Patchbay and three plugins on a cluster and show them (uses KUB
 
 .PHONY: kubeconfig
 kubeconfig: ## Print the path of the embedded cluster's kubeconfig
-	@tests/cluster/cluster kubeconfig
+	@tests/cluster/cluster.sh kubeconfig
 
 .PHONY: down
 down: ## Remove the embedded cluster and everything it left; caches stay
-	@tests/cluster/cluster down
+	@tests/cluster/cluster.sh down
 
 ##@ For developers
 
@@ -75,7 +75,7 @@ binaries: ## Build the four static programs
 
 .PHONY: images
 images: binaries ## Make the images, without a container engine
-	@images/make.sh
+	@go run -C images/build . build
 
 .PHONY: bench
 bench: ## Measure against peers in the same run and print the ratios

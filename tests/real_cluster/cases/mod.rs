@@ -1,0 +1,42 @@
+//! The stories, by subject. A story's name is a sentence.
+
+mod bad_input;
+mod calls;
+mod faults;
+mod lifecycle;
+mod network;
+mod swaps;
+
+use crate::world::{Outcome, World};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// One story.
+pub struct Case {
+    /// What has to be true.
+    pub name: &'static str,
+    /// Fails with the reason when it is not.
+    pub story: Box<dyn Fn(Arc<World>) -> Pin<Box<dyn Future<Output = Outcome>>> + Send + Sync>,
+}
+
+/// Wraps an asynchronous function as a story.
+fn case<F>(name: &'static str, story: impl Fn(Arc<World>) -> F + Send + Sync + 'static) -> Case
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    Case { name, story: Box::new(move |world| Box::pin(story(world))) }
+}
+
+/// Stories that leave the installation alone.
+pub fn side_by_side() -> Vec<Case> {
+    [calls::cases(), lifecycle::cases(), swaps::cases(), network::cases(), bad_input::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Stories that stop the operator or the API server.
+pub fn one_by_one() -> Vec<Case> {
+    faults::cases()
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Every tier of tests, one after the other, and how many tests ran in each.
+#   pure      no process, no socket of another program
+#   process   real launcher, sidecar and plugin processes on this machine
+#   cluster   a real API server, kubelet, containerd and NetworkPolicy enforcer
+# TIERS="pure process" runs some of them; what was left out is said with the word "skipped".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pure() {
+  cargo test --locked --workspace --exclude patchbay-tests
+  (cd tests/cluster && go test -v ./...)
+  (cd images/build && go test -v ./...)
+}
+
+programs() {
+  make binaries
+  cargo build --release --locked -p patchbay-example-rust-kv
+}
+
+process() {
+  programs
+  PATCHBAY_FIXTURES=$(go run -C images/build . programs | xargs -n1 dirname | sort -u | paste -sd:) \
+    cargo test --locked -p patchbay-tests --test process
+}
+
+cluster() {
+  programs
+  . tests/cluster/choose.sh
+  . charts/install.sh
+  cargo test --locked -p patchbay-tests --test real_cluster
+}
+
+case ${1:-all} in
+  pure | process | cluster) "$1"; exit ;;
+  all) ;;
+  *) echo "usage: tests/run.sh [pure | process | cluster]" >&2; exit 2 ;;
+esac
+
+tiers=" ${TIERS:-pure process cluster} "
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+declare -A passed failed
+failures=0
+
+# Runs a tier, shows its output, and counts from the closing lines of its test runners.
+tier() {
+  local name=$1
+  if [[ $tiers != *" $name "* ]]; then
+    echo "== $name tier: skipped"
+    return
+  fi
+  printf '\n== %s tier\n' "$name"
+  local status=0
+  # A process of its own: inside `||` the shell would go on after a failed command.
+  tests/run.sh "$name" 2>&1 | tee "$logs/$name" || status=$?
+  passed[$name]=$(count passed "$logs/$name")
+  failed[$name]=$(count failed "$logs/$name")
+  if ((status != 0)); then
+    failures=1
+    ((failed[$name] > 0)) || failed[$name]=1
+  fi
+}
+
+# `test result: ok. 12 passed; 0 failed` of cargo and libtest-mimic, `--- PASS:` of go test -v.
+count() {
+  local word=$1 file=$2 go
+  [[ $word == passed ]] && go=PASS || go=FAIL
+  awk -v word="$word" -v go="^ *--- $go:" '
+    /^test result:/ { for (i = 1; i < NF; i++) if ($(i + 1) == word ";") total += $i }
+    $0 ~ go { total++ }
+    END { print total + 0 }' "$file"
+}
+
+if [[ $tiers == *" cluster "* && -z ${KUBECONFIG:-}${CONTEXT:-} ]]; then
+  tests/cluster/cluster.sh status >/dev/null 2>&1 && was_up=1 || was_up=0
+fi
+tier pure
+tier process
+tier cluster
+# A cluster that was there before stays; one that this run started goes with it.
+if [[ ${was_up:-1} == 0 && ${KEEP_CLUSTER:-0} == 0 ]]; then
+  tests/cluster/cluster.sh down
+fi
+
+echo
+total_passed=0 total_failed=0
+for name in pure process cluster; do
+  if [[ -v passed[$name] ]]; then
+    echo "$name tier: ${passed[$name]} tests passed, ${failed[$name]} failed"
+    total_passed=$((total_passed + passed[$name]))
+    total_failed=$((total_failed + failed[$name]))
+  else
+    echo "$name tier: skipped"
+  fi
+done
+grep -hE '^[0-9]+ of 28 go-plugin cases passed' "$logs"/* 2>/dev/null || true
+echo "$total_passed passed, $total_failed failed"
+exit "$failures"
