@@ -3,6 +3,9 @@
 //! Nothing here opens a socket, reads a clock or starts a task. The generated gRPC code is behind
 //! the feature `grpc`.
 
+pub mod escape;
+pub mod handshake;
+pub mod log_line;
 pub mod pod_config;
 pub mod reason;
 
