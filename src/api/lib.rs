@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The kinds of the group `patchbay.dev`, with everything that users read and write: fields,
+//! rules, conditions, reasons and fixed names.
+//!
+//! Nothing here talks to a cluster, reads a clock or depends on how a plugin is run.
+
+pub mod conditions;
+pub mod names;
+pub mod plugin;
+pub mod plugin_status;
+pub mod reasons;
+
+mod schema;
+
+pub use conditions::ConditionType;
+pub use plugin::{Plugin, PluginSpec};
+pub use plugin_status::PluginStatus;
+pub use reasons::Reason;

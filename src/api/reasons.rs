@@ -1,0 +1,162 @@
+//! The closed catalogue of reasons: every word that can stand in a condition or an event, what it
+//! means to a person, and whose move it is.
+
+use std::fmt;
+
+/// Who has to do something before things get better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mover {
+    /// Nobody: this is how it should be.
+    Nobody,
+    /// Patchbay or Kubernetes is at work; wait.
+    Patchbay,
+    /// Whoever writes the Plugin object.
+    Author,
+    /// Whoever makes the plugin program or its image.
+    Vendor,
+    /// Whoever runs the cluster or the installation.
+    Administrator,
+}
+
+impl Mover {
+    /// Ends the sentence "Next move: …".
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mover::Nobody => "nobody",
+            Mover::Patchbay => "Patchbay",
+            Mover::Author => "the author of this Plugin",
+            Mover::Vendor => "the maker of the plugin program",
+            Mover::Administrator => "the cluster's administrator",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($name:ident, $mover:ident, $sentence:literal;)+) => {
+        /// A reason. The word, a sentence and the next mover belong together.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $(#[doc = $sentence] $name,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of the catalogue.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// The word as it stands in status.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name)),+ }
+            }
+
+            /// What it means, as one sentence for users.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Reason::$name => $sentence),+ }
+            }
+
+            /// Whose move it is.
+            pub const fn mover(self) -> Mover {
+                match self { $(Reason::$name => Mover::$mover),+ }
+            }
+
+            /// Reads the word; `None` for one that this build does not know.
+            pub fn parse(word: &str) -> Option<Reason> {
+                match word { $(stringify!($name) => Some(Reason::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    // As it should be.
+    Accepted, Nobody, "The Plugin can be run as it is written.";
+    Resolved, Nobody, "Every Secret and ConfigMap that the Plugin names exists.";
+    Handshaken, Nobody, "Every replica has finished its handshake.";
+    Current, Nobody, "Every pod runs the sidecar of this installation.";
+    Ready, Nobody, "Every wanted replica answers calls.";
+    Created, Nobody, "A child object was created.";
+    Deleted, Nobody, "A child object was deleted.";
+    Restarted, Patchbay, "The plugin process was started again.";
+    Swapped, Nobody, "A container's image was changed on the living pod.";
+    ScaledToZero, Author, "No replica is wanted; raise spec.replicas to run the plugin.";
+
+    // On the way.
+    Pending, Patchbay, "Nothing is known yet.";
+    PodPending, Patchbay, "The pod was created and its containers are not up yet.";
+    WaitingForIdentity, Patchbay, "The plugin's certificate has not been issued yet.";
+    WaitingForSession, Patchbay, "The operator has not reached the sidecar yet.";
+    WaitingForLauncher, Patchbay, "The launcher does not answer the sidecar yet.";
+    WaitingForRelease, Patchbay, "The plugin is held until the operator releases it.";
+    Starting, Patchbay, "The plugin was started and has not finished its handshake.";
+    Stopping, Patchbay, "The plugin is being stopped.";
+    Updating, Patchbay, "A change of the Plugin is being carried out.";
+    Deleting, Patchbay, "The Plugin is being deleted; its pods go first.";
+
+    // The object.
+    InvalidSpec, Author, "The Plugin contradicts itself; the message names the field.";
+    NameTaken, Author, "An object that Patchbay does not own has a name that this Plugin needs.";
+    LabelNotAllowed, Administrator, "The installation does not allow this label on pods.";
+    SecretMissing, Author, "A Secret that the Plugin names does not exist.";
+    ConfigMapMissing, Author, "A ConfigMap that the Plugin names does not exist.";
+    KeyMissing, Author, "A Secret or ConfigMap exists and lacks a key that the Plugin names.";
+
+    // The cluster.
+    PodRefused, Author, "The API server refused the pod; the message is its own.";
+    ChildRefused, Administrator, "The API server refused a Service, policy or Secret of ours.";
+    Unschedulable, Administrator, "No node takes the pod.";
+    ImagePullFailed, Author, "The plugin's image cannot be pulled.";
+    SidecarImagePullFailed, Administrator, "The sidecar's image cannot be pulled.";
+    ContainerConfigError, Author, "The kubelet cannot make the container from its configuration.";
+    ContainerStartFailed, Author, "The container runtime cannot start the plugin's container.";
+    ContainerCrashed, Administrator, "The launcher or the whole plugin container ended again and again.";
+    SidecarCrashed, Administrator, "The sidecar ended again and again.";
+    PodFailed, Patchbay, "The pod ended for good and is being replaced.";
+    SessionLost, Administrator, "The operator had reached the sidecar and cannot reach it any more.";
+
+    // The handshake, in the words of the sidecar.
+    ExecFailed, Vendor, "The kernel would not execute the command.";
+    ChecksumMismatch, Author, "A file's SHA-256 is not the one in spec.checksums.";
+    ChecksumError, Author, "A file of spec.checksums could not be read.";
+    StartTimeout, Vendor, "The plugin started and did not announce an address in time.";
+    ExitedEarly, Vendor, "The plugin ended before it announced an address.";
+    CookieRejected, Author, "The plugin says that its cookie is missing or wrong.";
+    NotAHandshake, Vendor, "The first line on stdout is not a handshake.";
+    CoreVersion, Vendor, "The plugin speaks another core protocol than 1.";
+    AppVersion, Author, "The plugin offers an application version that spec.protocol.goPlugin.versions does not list.";
+    BadAddress, Vendor, "The plugin announced an address that the sidecar will not or cannot reach.";
+    ProtocolUnsupported, Vendor, "The plugin speaks another protocol than gRPC.";
+    BadCertificate, Vendor, "The certificate in the handshake cannot be read.";
+    MtlsNotHonoured, Author, "AutoMTLS was asked for and the plugin did not answer with a certificate.";
+    ConnectFailed, Vendor, "The announced address does not accept a connection.";
+    TlsFailed, Author, "The TLS handshake with the plugin failed.";
+    Unhealthy, Vendor, "The plugin's health check does not pass.";
+    Crashed, Vendor, "The plugin ended after its handshake, not by Patchbay's doing.";
+    PortTaken, Vendor, "The plugin listens on a port that belongs to the sidecar.";
+    BadConfig, Administrator, "The sidecar cannot read the configuration that the operator wrote.";
+
+    // Flaws of something that works.
+    PartlyReady, Patchbay, "Some wanted replicas answer calls and others do not.";
+    CrashLoop, Vendor, "The plugin ends again and again.";
+    Warned, Vendor, "The plugin works, with a flaw that the message names.";
+    SidecarOutdated, Author, "The sidecar is not the installation's, and spec.update.sidecar is Manual.";
+    SwapFailed, Administrator, "A new image did not become ready in time and the old one was put back.";
+    UnknownReason, Administrator, "The sidecar reported a word that this operator does not know.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_reads_back_and_every_sentence_is_one() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+            assert!(reason.sentence().ends_with('.'), "{reason}");
+            assert!(reason.as_str().len() <= 64, "{reason}");
+        }
+        assert_eq!(Reason::parse("ready"), None);
+    }
+}
