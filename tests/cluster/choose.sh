@@ -25,3 +25,6 @@ else
 fi
 kubectl() { command "$kubectl" "${kubectl_arguments[@]}" "$@"; }
 helm() { command "$helm" "${helm_arguments[@]}" "$@"; }
+# Programs that the tests start find the same kubectl.
+PATH=$(dirname "$kubectl"):$PATH
+export PATH

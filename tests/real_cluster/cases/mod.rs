@@ -5,6 +5,7 @@ mod calls;
 mod faults;
 mod lifecycle;
 mod network;
+mod readme;
 mod swaps;
 
 use crate::world::{Outcome, World};
@@ -30,7 +31,7 @@ where
 
 /// Stories that leave the installation alone.
 pub fn side_by_side() -> Vec<Case> {
-    [calls::cases(), lifecycle::cases(), swaps::cases(), network::cases(), bad_input::cases()]
+    [calls::cases(), lifecycle::cases(), swaps::cases(), network::cases(), bad_input::cases(), readme::cases()]
         .into_iter()
         .flatten()
         .collect()
