@@ -1,0 +1,3 @@
+module patchbay.dev/tests/cluster
+
+go 1.24.0

@@ -1,0 +1,3 @@
+module patchbay.dev/tests/cluster/tools/pause
+
+go 1.24.0

@@ -1,0 +1,446 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+var errNotRunning = errors.New("the cluster is not running; start it with: cluster up")
+
+// clusterRecord says what the state folder holds. It is the first thing
+// written and says "up" only after everything was seen to work.
+type clusterRecord struct {
+	Phase string `json:"phase"`
+	Hash  string `json:"hash"`
+	// BootID makes a record from before a restart of the machine worthless.
+	BootID string `json:"bootID"`
+	// MadeFixedKubeletDir is true when the kubelet's compiled-in folder did
+	// not exist before, so that `down` removes it again.
+	MadeFixedKubeletDir bool `json:"madeFixedKubeletDir"`
+}
+
+const (
+	phaseStarting = "starting"
+	phaseUp       = "up"
+)
+
+func readClusterRecord(l Layout) (clusterRecord, bool) {
+	text, err := os.ReadFile(l.record())
+	if err != nil {
+		return clusterRecord{}, false
+	}
+	var r clusterRecord
+	if json.Unmarshal(text, &r) != nil {
+		return clusterRecord{}, false
+	}
+	return r, true
+}
+
+// await asks again and again until the answer is nil, the limit is reached or
+// the caller gives up.
+func await(ctx context.Context, what string, limit, pace time.Duration, probe func() error) error {
+	deadline := time.Now().Add(limit)
+	for {
+		err := probe()
+		if err == nil {
+			return nil
+		}
+		var dead deadError
+		if errors.As(err, &dead) {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("wait for %s: not within %s: %w", what, limit, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		case <-time.After(pace):
+		}
+	}
+}
+
+// deadError ends a wait at once: what is waited for cannot come any more.
+type deadError struct {
+	name string
+	log  string
+	path string
+}
+
+func (e deadError) Error() string {
+	return fmt.Sprintf("%s ended; the end of %s:\n%s", e.name, e.path, e.log)
+}
+
+func dead(l Layout, names ...string) error {
+	for _, name := range names {
+		if !componentAlive(l, name) {
+			return deadError{name: name, log: logTail(l, name), path: l.log(name)}
+		}
+	}
+	return nil
+}
+
+// starter holds what every step of a start needs.
+type starter struct {
+	layout     Layout
+	programs   programs
+	components map[string]component
+	hash       string
+	api        apiClient
+}
+
+func newStarter(ctx context.Context, l Layout) (*starter, error) {
+	p, err := ensureTools(ctx, nodeTools)
+	if err != nil {
+		return nil, err
+	}
+	containerd, err := systemProgram("containerd")
+	if err != nil {
+		return nil, err
+	}
+	s := &starter{layout: l, programs: p, components: components(l, p, containerd)}
+	s.hash, err = configHash(l, s.components)
+	return s, err
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("run the cluster: it needs root, for a network namespace, mounts and containers; run it with sudo")
+	}
+	return nil
+}
+
+func up(ctx context.Context, l Layout) error {
+	begin := time.Now()
+	if err := ensurePackages(ctx); err != nil {
+		return err
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	s, err := newStarter(ctx, l)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockFile(ctx, lockPath, "the cluster")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	word := "started"
+	record, known := readClusterRecord(l)
+	switch {
+	case !known:
+		if _, err := os.Stat(l.Dir); err == nil {
+			say("%s holds no complete record of a cluster", l.Dir)
+		}
+	case record.BootID != bootID():
+		say("the recorded cluster ended with the machine's last boot")
+	case record.Phase != phaseUp:
+		say("an earlier start was cut off half-way")
+	case record.Hash != s.hash:
+		say("the running cluster was started with another configuration")
+	default:
+		repaired, err := s.repair(ctx)
+		if err == nil {
+			word = "already running"
+			if len(repaired) != 0 {
+				word = "repaired (" + strings.Join(repaired, ", ") + ")"
+			}
+			s.summary(word, begin)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		say("the running cluster cannot be repaired: %v", err)
+	}
+	if leftovers(l) {
+		say("taking down what is there")
+		if err := tearDown(ctx, l); err != nil {
+			return err
+		}
+		word = "recreated"
+	}
+	if err := s.fresh(ctx); err != nil {
+		return err
+	}
+	s.summary(word, begin)
+	return nil
+}
+
+func (s *starter) summary(word string, begin time.Time) {
+	fmt.Printf("Kubernetes %s is %s: one node with containerd, kube-proxy and NetworkPolicy (%.1f s).\n",
+		kubernetesVersion, word, time.Since(begin).Seconds())
+	fmt.Printf("state and logs: %s\n", s.layout.Dir)
+	fmt.Printf("kubeconfig:     %s\n", s.layout.adminKubeconfig())
+	fmt.Printf("next:           KUBECONFIG=%s %s get nodes\n", s.layout.adminKubeconfig(), s.programs["kubectl"])
+}
+
+// fresh starts a cluster from nothing.
+func (s *starter) fresh(ctx context.Context) error {
+	l := s.layout
+	for _, dir := range []string{l.Dir, l.pids(), l.path("logs"), l.path("pki"), l.path("config"),
+		l.path("etcd"), l.path("containerd"), l.podLogs(), l.path("kubelet-fixed"), l.path("volume-plugins")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make the cluster's folders: %w", err)
+		}
+	}
+	for _, private := range []string{l.path("pki"), l.path("etcd")} {
+		if err := os.Chmod(private, 0o700); err != nil { // etcd insists
+			return fmt.Errorf("close the folder %s: %w", private, err)
+		}
+	}
+	_, err := os.Stat(fixedKubeletDir)
+	record := clusterRecord{Phase: phaseStarting, Hash: s.hash, BootID: bootID(), MadeFixedKubeletDir: errors.Is(err, os.ErrNotExist)}
+	if err := writeJSON(l.record(), record); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(fixedKubeletDir, 0o755); err != nil {
+		return fmt.Errorf("make the kubelet's fixed folder: %w", err)
+	}
+	if err := writePKI(l); err != nil {
+		return err
+	}
+	if err := writeConfigFiles(l); err != nil {
+		return err
+	}
+	if err := writeKubeconfigs(l); err != nil {
+		return err
+	}
+	if err := createNetwork(l); err != nil {
+		return err
+	}
+	if err := createCgroups(); err != nil {
+		return err
+	}
+	if err := shareKubeletRoot(l); err != nil {
+		return err
+	}
+	if _, err := s.startMissing(ctx); err != nil {
+		return err
+	}
+	record.Phase = phaseUp
+	return writeJSON(l.record(), record)
+}
+
+// repair starts components that ended. It fails when the cluster does not work
+// again afterwards.
+func (s *starter) repair(ctx context.Context) ([]string, error) {
+	if !namespaceExists(s.layout) {
+		return nil, errors.New("its network namespace is gone")
+	}
+	return s.startMissing(ctx)
+}
+
+// startMissing starts every component that does not run, each as soon as what
+// it needs is there, and waits until the whole works. It returns the names of
+// those it started.
+func (s *starter) startMissing(ctx context.Context) ([]string, error) {
+	l := s.layout
+	var started []string
+	launch := func(names ...string) error {
+		for _, name := range names {
+			if componentAlive(l, name) {
+				continue
+			}
+			if err := start(l, s.components[name]); err != nil {
+				return err
+			}
+			started = append(started, name)
+		}
+		return nil
+	}
+	if err := launch("etcd", "containerd", "kube-apiserver"); err != nil {
+		return started, err
+	}
+	if err := s.awaitContainerd(ctx); err != nil {
+		return started, err
+	}
+	if err := importPauseImage(ctx, l, s.programs["pause"]); err != nil {
+		return started, err
+	}
+	if err := s.awaitAPI(ctx); err != nil {
+		return started, err
+	}
+	if err := launch("kube-controller-manager", "kube-scheduler", "kubelet"); err != nil {
+		return started, err
+	}
+	if err := s.api.grantEnforcer(ctx); err != nil {
+		return started, err
+	}
+	if err := s.awaitNodeKnown(ctx); err != nil {
+		return started, err
+	}
+	if err := launch("kube-proxy", "kube-router"); err != nil {
+		return started, err
+	}
+	return started, s.awaitWhole(ctx)
+}
+
+func (s *starter) awaitContainerd(ctx context.Context) error {
+	return await(ctx, "containerd", time.Minute, 20*time.Millisecond, func() error {
+		if err := dead(s.layout, "containerd"); err != nil {
+			return err
+		}
+		connection, err := net.Dial("unix", s.layout.containerdSocket())
+		if err != nil {
+			return err
+		}
+		connection.Close()
+		_, err = ctr(s.layout, "plugins", "ls", "-q")
+		return err
+	})
+}
+
+func (s *starter) awaitAPI(ctx context.Context) error {
+	api, err := newAPIClient(s.layout)
+	if err != nil {
+		return err
+	}
+	s.api = api
+	return await(ctx, "the API server", 90*time.Second, 50*time.Millisecond, func() error {
+		if err := dead(s.layout, "etcd", "kube-apiserver"); err != nil {
+			return err
+		}
+		return api.ready(ctx)
+	})
+}
+
+// awaitNodeKnown waits until the node has registered and has its pod range.
+func (s *starter) awaitNodeKnown(ctx context.Context) error {
+	var cidr string
+	err := await(ctx, "the node to register", 90*time.Second, 50*time.Millisecond, func() error {
+		if err := dead(s.layout, "kubelet", "kube-controller-manager"); err != nil {
+			return err
+		}
+		n, err := s.api.node(ctx)
+		if err != nil {
+			return err
+		}
+		if n.Spec.PodCIDR == "" {
+			return errors.New("the node has no pod range yet")
+		}
+		cidr = n.Spec.PodCIDR
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if cidr != nodePodCIDR {
+		return fmt.Errorf("use the pod range %s: the controller manager gave the node %s", nodePodCIDR, cidr)
+	}
+	return nil
+}
+
+// awaitWhole waits until pods can be made, scheduled, reached and fenced.
+func (s *starter) awaitWhole(ctx context.Context) error {
+	return await(ctx, "the cluster", 90*time.Second, 100*time.Millisecond, func() error { return s.whole(ctx) })
+}
+
+// whole says what is still missing, or returns nil.
+func (s *starter) whole(ctx context.Context) error {
+	l := s.layout
+	if err := dead(l, stopOrder...); err != nil {
+		return err
+	}
+	if err := s.api.ready(ctx); err != nil {
+		return err
+	}
+	n, err := s.api.node(ctx)
+	if err != nil {
+		return err
+	}
+	if err := n.notReady(); err != nil {
+		return err
+	}
+	for _, path := range []string{
+		"/api/v1/namespaces/default/serviceaccounts/default",
+		"/api/v1/namespaces/default/configmaps/kube-root-ca.crt",
+	} {
+		if err := s.api.get(ctx, path, nil); err != nil {
+			return err
+		}
+	}
+	rules, err := onNodeOutput(l, "iptables-save")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(rules, "-A KUBE-SERVICES -d "+firstService+"/32") {
+		return errors.New("kube-proxy has not written its rules yet")
+	}
+	if !strings.Contains(rules, ":KUBE-ROUTER-FORWARD") {
+		return errors.New("the NetworkPolicy enforcer has not written its rules yet")
+	}
+	return nil
+}
+
+func printKubeconfig(l Layout) error {
+	if _, err := os.Stat(l.adminKubeconfig()); err != nil {
+		return errNotRunning
+	}
+	fmt.Println(l.adminKubeconfig())
+	return nil
+}
+
+// withCluster runs a change of a running cluster under the lock.
+func withCluster(ctx context.Context, l Layout, change func(*starter) error) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	unlock, err := lockFile(ctx, lockPath, "the cluster")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	record, known := readClusterRecord(l)
+	if !known || record.Phase != phaseUp || record.BootID != bootID() {
+		return errNotRunning
+	}
+	s, err := newStarter(ctx, l)
+	if err != nil {
+		return err
+	}
+	if record.Hash != s.hash {
+		return errors.New("change the running cluster: it was started with another configuration; run `cluster up` first")
+	}
+	return change(s)
+}
+
+// stopAPIServer kills the API server the way a crash would.
+func stopAPIServer(ctx context.Context, l Layout) error {
+	return withCluster(ctx, l, func(*starter) error {
+		record, ok := readRecord(l, "kube-apiserver")
+		if !ok || !record.alive() {
+			say("kube-apiserver is down already")
+			return nil
+		}
+		if err := kill([]processRecord{record}, 10*time.Second); err != nil {
+			return err
+		}
+		say("kube-apiserver (process %d) is killed", record.PID)
+		return nil
+	})
+}
+
+func startAPIServer(ctx context.Context, l Layout) error {
+	return withCluster(ctx, l, func(s *starter) error {
+		if !componentAlive(l, "kube-apiserver") {
+			if err := start(l, s.components["kube-apiserver"]); err != nil {
+				return err
+			}
+		}
+		if err := s.awaitAPI(ctx); err != nil {
+			return err
+		}
+		say("kube-apiserver is ready")
+		return nil
+	})
+}
