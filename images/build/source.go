@@ -41,7 +41,7 @@ func newWorkshop(profile string) (*workshop, error) {
 	}
 	target := os.Getenv("CARGO_TARGET_DIR")
 	if target == "" {
-		target = filepath.Join(root, "target")
+		target = filepath.Join(cache, "patchbay", "target")
 	}
 	folder := profile
 	if profile == "dev" {

@@ -138,11 +138,16 @@ func reattach(arguments []string) (attached, error) {
 	if err := flags.Parse(arguments); err != nil {
 		return attached{}, err
 	}
+	if _, known := config(false).VersionedPlugins[*version]; !known {
+		return attached{}, fmt.Errorf("this host does not know version %d", *version)
+	}
 	address, err := resolve(*where)
 	if err != nil {
 		return attached{}, fmt.Errorf("reading -addr: %w", err)
 	}
 	c := config(*verbose)
+	// Nothing is negotiated here, so the library looks only at the plain set.
+	c.Plugins = c.VersionedPlugins[*version]
 	c.Reattach = &plugin.ReattachConfig{
 		Protocol: plugin.ProtocolGRPC, ProtocolVersion: *version, Addr: address,
 		// The library wants a process to watch. The plugin's is not visible from here.
