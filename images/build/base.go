@@ -56,6 +56,7 @@ func (w *workshop) base(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("base %s: %w", name, err)
 	}
+	prune(filepath.Dir(file), name)
 	progress("base %s: kept as %s", name, file)
 	return file, nil
 }
@@ -115,6 +116,7 @@ func debootstrap(definition Base, wheels string, out io.Writer) error {
 	command := exec.Command("mmdebstrap", "--quiet", "--variant=essential", "--format=tar",
 		"--include="+strings.Join(definition.Packages, ","),
 		"--aptopt=APT::Install-Recommends \"false\"",
+		"--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
 		"--customize-hook=copy-in '"+wheels+"' /usr/local/lib",
 		"--customize-hook=rm -rf \"$1"+packages+"\" && mv \"$1/usr/local/lib/"+path.Base(wheels)+"\" \"$1"+packages+"\" && chown -R 0:0 \"$1"+packages+"\" && chmod -R u=rwX,go=rX \"$1"+packages+"\"",
 		// Byte code that is not compared with the time of its source: times are all the same
