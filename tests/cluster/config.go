@@ -45,6 +45,9 @@ disabled_plugins = [
   sandbox_image = %[4]q
   # Loading a profile would change the machine's kernel for everybody.
   disable_apparmor = true
+  # Root of a confined machine may lack the right to lower these scores, and
+  # then no sandbox starts.
+  restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
