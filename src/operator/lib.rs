@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The operator: watches, writes, sessions, leadership, certificates.
+//!
+//! Nothing here decides what a Plugin needs; that is `patchbay-reconcile`, which knows no client,
+//! clock or task. This crate observes, calls it, and writes what it says.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod certificates;
+pub mod client;
+pub mod health;
+pub mod http;
+pub mod key;
+pub mod leader;
+pub mod logging;
+pub mod metrics;
+pub mod queue;
+pub mod retry;
+pub mod session;

@@ -1,0 +1,364 @@
+//! Certificates as Secrets: the authority in the operator's own namespace, one leaf per Plugin
+//! beside it.
+//!
+//! The operator has no right to get, list or watch Secrets, but for the one of its authority: such
+//! a right could not be limited to its own type. It reads a leaf back by an empty merge patch,
+//! which the admission policy allows for Secrets of our type only, and only once per Plugin and
+//! process; what it learnt, it remembers.
+
+use super::authority::{Authority, AuthorityError, Stored};
+use super::leaf::{Files, Flaw, inspect};
+use super::name::Identity;
+use crate::key::PluginKey;
+use crate::metrics::Metrics;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Name of the authority's Secret.
+pub const AUTHORITY: &str = "patchbay-ca";
+/// Type of every Secret that we write.
+pub const TYPE: &str = "patchbay.dev/identity";
+const INSTALLATION: &str = "installation";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const TRUST: &str = "ca.crt";
+
+/// Why an identity is not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A Secret of that name exists and is somebody else's. It is never touched.
+    #[error("writing the Secret {name}: one of that name exists that is not this Plugin's")]
+    NameTaken {
+        /// Name of the Secret.
+        name: String,
+    },
+    /// The API server said no, or nothing.
+    #[error("{step} the Secret {name}: {source}")]
+    Api {
+        /// What was attempted.
+        step: &'static str,
+        /// Name of the Secret.
+        name: String,
+        /// The answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A certificate could not be made, or the authority could not be read.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The authority's Secret lacks a key. Nothing is overwritten: every plugin trusts what was
+    /// there.
+    #[error("reading the Secret {AUTHORITY}: it has no usable {0}; restore it, or delete it to give every plugin a new identity")]
+    Incomplete(&'static str),
+}
+
+fn api(
+    step: &'static str,
+    name: &str,
+) -> impl FnOnce(kube::Error) -> IdentityError + use<> {
+    let name = name.to_owned();
+    move |source| IdentityError::Api {
+        step,
+        name,
+        source: Box::new(source),
+    }
+}
+
+/// Reads the authority; makes it when there is none yet.
+pub async fn authority(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Authority, IdentityError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let existing = secrets
+        .get_opt(AUTHORITY)
+        .await
+        .map_err(api("reading", AUTHORITY))?;
+    let secret = match existing {
+        Some(secret) => secret,
+        None => {
+            let made = authority_secret(&Authority::generate(now)?);
+            match secrets.create(&PostParams::default(), &made).await {
+                Ok(secret) => {
+                    tracing::info!(secret = AUTHORITY, "a new authority was made");
+                    secret
+                }
+                // Also after an unknown answer: what is there counts, not what we meant to write.
+                Err(error) => match secrets.get(AUTHORITY).await {
+                    Ok(secret) => secret,
+                    Err(_) => return Err(api("creating", AUTHORITY)(error)),
+                },
+            }
+        }
+    };
+    let text = |key: &'static str| {
+        secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+            .ok_or(IdentityError::Incomplete(key))
+    };
+    let stored = Stored {
+        installation: text(INSTALLATION)?,
+        certificate: text(CERTIFICATE)?,
+        key: text(KEY)?,
+    };
+    Ok(Authority::load(&stored)?)
+}
+
+fn authority_secret(stored: &Stored) -> Secret {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(AUTHORITY.into()),
+            labels: Some(BTreeMap::from([(
+                "app.kubernetes.io/managed-by".into(),
+                "patchbay".into(),
+            )])),
+            ..ObjectMeta::default()
+        },
+        type_: Some(TYPE.into()),
+        data: Some(BTreeMap::from([
+            (INSTALLATION.into(), bytes(&stored.installation)),
+            (CERTIFICATE.into(), bytes(&stored.certificate)),
+            (KEY.into(), bytes(&stored.key)),
+        ])),
+        ..Secret::default()
+    }
+}
+
+/// The Plugin that a leaf is for.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Namespace and name.
+    pub key: PluginKey,
+    /// Uid of the object.
+    pub uid: String,
+    /// Name of the Secret.
+    pub secret: String,
+    /// Labels of the Secret.
+    pub labels: BTreeMap<String, String>,
+    /// Makes the Secret go when the Plugin goes.
+    pub owner: OwnerReference,
+}
+
+/// A leaf is in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InPlace {
+    /// When to look again.
+    pub renew_at: Timestamp,
+    /// Why it was written just now, if it was.
+    pub issued: Option<Flaw>,
+}
+
+/// Keeps the leaves of Plugins in place.
+pub struct Identities {
+    client: Client,
+    authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    known: Mutex<HashMap<PluginKey, Known>>,
+}
+
+struct Known {
+    uid: String,
+    renew_at: Timestamp,
+}
+
+impl Identities {
+    /// Nothing is known about any leaf yet.
+    pub fn new(client: Client, authority: Arc<Authority>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            authority,
+            metrics,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The authority that signs.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Makes sure that the holder's Secret has a sound leaf. Asks nobody when this process has
+    /// seen one that is still young enough.
+    pub async fn ensure(&self, holder: &Holder, now: Timestamp) -> Result<InPlace, IdentityError> {
+        if let Some(known) = self.lock().get(&holder.key)
+            && known.uid == holder.uid
+            && now < known.renew_at
+        {
+            return Ok(InPlace {
+                renew_at: known.renew_at,
+                issued: None,
+            });
+        }
+        let in_place = self.look_and_issue(holder, now).await?;
+        self.lock().insert(
+            holder.key.clone(),
+            Known {
+                uid: holder.uid.clone(),
+                renew_at: in_place.renew_at,
+            },
+        );
+        Ok(in_place)
+    }
+
+    /// Forgets what was seen: the Plugin is gone, or a pod could not mount its Secret.
+    pub fn forget(&self, key: &PluginKey) {
+        self.lock().remove(key);
+    }
+
+    async fn look_and_issue(
+        &self,
+        holder: &Holder,
+        now: Timestamp,
+    ) -> Result<InPlace, IdentityError> {
+        let secrets: Api<Secret> =
+            Api::namespaced(self.client.clone(), &holder.key.namespace);
+        let name = holder.secret.as_str();
+        let taken = || IdentityError::NameTaken { name: name.into() };
+        let read = || async {
+            match secrets
+                .patch(name, &PatchParams::default(), &Patch::Merge(json!({})))
+                .await
+            {
+                Ok(secret) => Ok(Some(secret)),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(kube::Error::Api(status)) if refused_by_policy(&status) => Err(taken()),
+                Err(error) => Err(api("reading", name)(error)),
+            }
+        };
+        let identity = Identity::Plugin {
+            namespace: holder.key.namespace.clone(),
+            uid: holder.uid.clone(),
+        };
+        let flaw = match read().await? {
+            None => {
+                let leaf = self.authority.issue(&identity, now)?;
+                let secret = leaf_secret(holder, self.data(&leaf));
+                match secrets.create(&PostParams::default(), &secret).await {
+                    Ok(_) => {
+                        self.metrics.leaves_issued.inc();
+                        return Ok(InPlace {
+                            renew_at: now + super::leaf::RENEWED_AFTER,
+                            issued: Some(Flaw::Missing),
+                        });
+                    }
+                    // Made meanwhile, by whomever: the next pass reads it.
+                    Err(error) => return Err(api("creating", name)(error)),
+                }
+            }
+            Some(secret) => {
+                if secret.type_.as_deref() != Some(TYPE)
+                    || !secret
+                        .owner_references()
+                        .iter()
+                        .any(|owner| owner.uid == holder.uid)
+                {
+                    return Err(taken());
+                }
+                match self.inspect(&secret, &identity, now) {
+                    Ok(renew_at) => {
+                        return Ok(InPlace {
+                            renew_at,
+                            issued: None,
+                        });
+                    }
+                    Err(flaw) => (flaw, secret),
+                }
+            }
+        };
+        let (flaw, secret) = flaw;
+        let leaf = self.authority.issue(&identity, now)?;
+        let patch = json!({
+            "metadata": {
+                "uid": secret.metadata.uid,
+                "resourceVersion": secret.metadata.resource_version,
+            },
+            "data": self.data(&leaf),
+        });
+        secrets
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(api("replacing", name))?;
+        self.metrics.leaves_issued.inc();
+        tracing::info!(
+            namespace = holder.key.namespace,
+            plugin = holder.key.name,
+            why = flaw.as_str(),
+            "the leaf was replaced"
+        );
+        Ok(InPlace {
+            renew_at: now + super::leaf::RENEWED_AFTER,
+            issued: Some(flaw),
+        })
+    }
+
+    fn inspect(
+        &self,
+        secret: &Secret,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Timestamp, Flaw> {
+        let field = |key: &str| {
+            secret
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .map_or(&[][..], |bytes| bytes.0.as_slice())
+        };
+        inspect(
+            &Files {
+                certificate: field(CERTIFICATE),
+                key: field(KEY),
+                authority: field(TRUST),
+            },
+            &identity.uri(self.authority.installation()),
+            &self.authority,
+            now,
+        )
+        .map(|sound| sound.renew_at)
+    }
+
+    fn data(&self, leaf: &super::authority::Leaf) -> BTreeMap<String, ByteString> {
+        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+        BTreeMap::from([
+            (CERTIFICATE.into(), bytes(&leaf.certificate)),
+            (KEY.into(), bytes(&leaf.key)),
+            (TRUST.into(), bytes(self.authority.certificate_pem())),
+        ])
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn leaf_secret(holder: &Holder, data: BTreeMap<String, ByteString>) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(holder.secret.clone()),
+            namespace: Some(holder.key.namespace.clone()),
+            labels: Some(holder.labels.clone()),
+            owner_references: Some(vec![holder.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(TYPE.into()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The fence around our account speaks, not a missing right: the object is not of our type.
+fn refused_by_policy(status: &kube::core::Status) -> bool {
+    status.code == 403 && status.message.contains("ValidatingAdmissionPolicy")
+}

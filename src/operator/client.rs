@@ -1,0 +1,241 @@
+//! The client of the API server, with eyes: every call is timed out, every write is counted, and
+//! every answer's `Date` is a sample of the server's clock.
+
+use crate::leader::clock::{Clock, Sample, Verdict};
+use crate::metrics::{Metrics, WriteLabels};
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use jiff::Timestamp;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tower::{BoxError, Layer, Service};
+
+/// Until the head of an answer; bodies of watches may take as long as they like.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The named kubeconfig.
+    #[error("reading the kubeconfig: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// Neither kubeconfig nor service account.
+    #[error("finding the cluster: {0}")]
+    Infer(#[from] Box<kube::config::InferConfigError>),
+    /// TLS or authentication settings.
+    #[error("making the client of the API server: {0}")]
+    Build(#[from] Box<kube::Error>),
+}
+
+/// Connects to the cluster of `kubeconfig`, else to the one that this process runs in.
+pub async fn connect(
+    kubeconfig: Option<&Path>,
+    metrics: Arc<Metrics>,
+    clock: Arc<ServerClock>,
+) -> Result<Client, ClientError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path)?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await.map_err(Box::new)?,
+    };
+    // Our own retry hears every failure; a second one below it would hide them, and its waits.
+    config.default_retry = false;
+    let eyes = Eyes { metrics, clock };
+    Ok(ClientBuilder::try_from(config)
+        .map_err(Box::new)?
+        .with_layer(&eyes)
+        .build())
+}
+
+/// What is known of the API server's clock.
+#[derive(Debug, Default)]
+pub struct ServerClock(Mutex<Clock>);
+
+impl ServerClock {
+    /// See [`Clock::verdict`].
+    pub fn verdict(&self) -> Verdict {
+        self.lock().verdict()
+    }
+
+    /// Server's clock minus ours, in seconds; 0 before the first sample.
+    pub fn middle_seconds(&self) -> f64 {
+        self.lock().offset().map_or(0.0, |o| o.middle_seconds())
+    }
+
+    fn hear(&self, sample: &Sample) {
+        self.lock().hear(sample);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Clock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone)]
+struct Eyes {
+    metrics: Arc<Metrics>,
+    clock: Arc<ServerClock>,
+}
+
+impl<S> Layer<S> for Eyes {
+    type Service = Watched<S>;
+
+    fn layer(&self, inner: S) -> Watched<S> {
+        Watched {
+            inner,
+            eyes: self.clone(),
+        }
+    }
+}
+
+struct Watched<S> {
+    inner: S,
+    eyes: Eyes,
+}
+
+impl<S, B> Service<Request<Body>> for Watched<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let eyes = self.eyes.clone();
+        if let Some(labels) = write(request.method(), request.uri().path()) {
+            eyes.metrics.api_writes.get_or_create(&labels).inc();
+        }
+        let sent = Timestamp::now();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = tokio::time::timeout(ANSWER, answer).await.map_err(|_| {
+                BoxError::from(format!("no answer within {} s", ANSWER.as_secs()))
+            })??;
+            let date = response
+                .headers()
+                .get(http::header::DATE)
+                .and_then(|value| value.to_str().ok())
+                .and_then(parse_date);
+            if let Some(date) = date {
+                eyes.clock.hear(&Sample {
+                    sent,
+                    received: Timestamp::now(),
+                    date,
+                });
+                eyes.metrics.clock_offset.set(eyes.clock.middle_seconds());
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn parse_date(text: &str) -> Option<Timestamp> {
+    let zoned = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(zoned.timestamp())
+}
+
+/// Resources that we write; anything else is counted as `other`, so labels stay bounded.
+const KINDS: [&str; 9] = [
+    "plugins",
+    "pods",
+    "services",
+    "networkpolicies",
+    "secrets",
+    "events",
+    "leases",
+    "configmaps",
+    "namespaces",
+];
+
+fn write(method: &Method, path: &str) -> Option<WriteLabels> {
+    let verb = match *method {
+        Method::POST => "create",
+        Method::PUT => "replace",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => return None,
+    };
+    // /api/v1/namespaces/NS/KIND/NAME[/SUB] or /apis/GROUP/VERSION/namespaces/NS/KIND/NAME[/SUB]
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    let skipped = match segments.next() {
+        Some("api") => 1,
+        Some("apis") => 2,
+        _ => 0,
+    };
+    let rest: Vec<&str> = segments.skip(skipped).collect();
+    let resource = match rest.as_slice() {
+        ["namespaces", _, kind, tail @ ..] => (*kind, tail),
+        [kind, tail @ ..] => (*kind, tail),
+        [] => ("", &[][..]),
+    };
+    let kind = KINDS.into_iter().find(|k| *k == resource.0);
+    let kind = match (kind, resource.1) {
+        (Some("plugins"), [_, "status"]) => "plugins/status",
+        (Some(kind), _) => kind,
+        (None, _) => "other",
+    };
+    Some(WriteLabels { kind, verb })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(method: Method, path: &str) -> Option<(&'static str, &'static str)> {
+        write(&method, path).map(|l| (l.kind, l.verb))
+    }
+
+    #[test]
+    fn writes_are_named_by_kind_and_verb() {
+        let path = "/apis/patchbay.dev/v1alpha1/namespaces/a/plugins/kv/status";
+        assert_eq!(
+            labels(Method::PATCH, path),
+            Some(("plugins/status", "patch"))
+        );
+        assert_eq!(
+            labels(Method::POST, "/api/v1/namespaces/a/pods"),
+            Some(("pods", "create"))
+        );
+        assert_eq!(
+            labels(Method::DELETE, "/api/v1/namespaces/a/pods/x"),
+            Some(("pods", "delete"))
+        );
+        assert_eq!(
+            labels(
+                Method::PUT,
+                "/apis/coordination.k8s.io/v1/namespaces/a/leases/l"
+            ),
+            Some(("leases", "replace"))
+        );
+        assert_eq!(
+            labels(Method::POST, "/apis/foreign/v1/namespaces/a/things"),
+            Some(("other", "create"))
+        );
+    }
+
+    #[test]
+    fn reads_are_no_writes() {
+        assert_eq!(labels(Method::GET, "/api/v1/pods"), None);
+    }
+
+    #[test]
+    fn dates_of_the_api_server_are_understood() {
+        let date = parse_date("Sun, 22 Nov 2026 14:08:49 GMT").unwrap();
+        assert_eq!(date.to_string(), "2026-11-22T14:08:49Z");
+        assert_eq!(parse_date("yesterday"), None);
+    }
+}

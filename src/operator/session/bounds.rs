@@ -1,0 +1,144 @@
+//! What a sidecar says is bounded on receipt: it passes on the words of a plugin, and it runs
+//! beside one.
+
+use patchbay_protocol::escape::printable;
+use patchbay_protocol::session::{Exit, Handshake, Instance};
+
+const WORD: usize = 256;
+const MESSAGE: usize = 1024;
+const SERVICES: usize = 256;
+const WARNINGS: usize = 8;
+const VERSIONS: usize = 16;
+
+/// At most `limit` bytes of `text`, printable and on one line. Escapes that the sidecar made stay
+/// as they are.
+pub fn bounded_text(text: &str, limit: usize) -> String {
+    let parts: Vec<String> = text
+        .split('\\')
+        .map(|part| printable(part.as_bytes(), limit))
+        .collect();
+    let mut out = parts.join("\\");
+    if out.len() > limit {
+        let mut end = limit;
+        while !out.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.truncate(end);
+    }
+    out
+}
+
+/// The same instance with every string and list within its limit.
+pub fn bounded_instance(instance: Instance) -> Instance {
+    let Instance {
+        phase,
+        reason,
+        message,
+        start_id,
+        started_at_ms,
+        restarts,
+        last_exit,
+        handshake,
+        mut services,
+        services_omitted,
+        services_note,
+        revision,
+        next_start_ms,
+        warnings,
+    } = instance;
+    let more = services.len().saturating_sub(SERVICES);
+    services.truncate(SERVICES);
+    Instance {
+        phase,
+        reason: bounded_text(&reason, 64),
+        message: bounded_text(&message, MESSAGE),
+        start_id: bounded_text(&start_id, 64),
+        started_at_ms,
+        restarts,
+        last_exit: last_exit.map(|exit| Exit {
+            ended_by: bounded_text(&exit.ended_by, 64),
+            ..exit
+        }),
+        handshake: handshake.map(|handshake| {
+            let Handshake {
+                core_version,
+                app_version,
+                mut offered,
+                transport,
+                tls,
+                seconds,
+            } = handshake;
+            offered.truncate(VERSIONS);
+            Handshake {
+                core_version,
+                app_version,
+                offered,
+                transport: bounded_text(&transport, 64),
+                tls: bounded_text(&tls, 64),
+                seconds: if seconds.is_finite() { seconds } else { 0.0 },
+            }
+        }),
+        services: services.iter().map(|s| bounded_text(s, WORD)).collect(),
+        services_omitted: services_omitted
+            .saturating_add(u32::try_from(more).unwrap_or(u32::MAX)),
+        services_note: bounded_text(&services_note, WORD),
+        revision,
+        next_start_ms,
+        warnings: warnings
+            .iter()
+            .take(WARNINGS)
+            .map(|w| bounded_text(w, WORD))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_a_character_and_shows_what_is_hidden() {
+        assert!(bounded_text("añb", 2).len() <= 2);
+        assert_eq!(bounded_text("a\u{1b}[31mb", 100), "a\\x1b[31mb");
+        assert!(!bounded_text("a\u{202e}b", 100).contains('\u{202e}'));
+    }
+
+    #[test]
+    fn escapes_that_the_sidecar_made_are_not_escaped_again() {
+        assert_eq!(bounded_text("a\\x1bb \\\\ c", 100), "a\\x1bb \\\\ c");
+    }
+
+    #[test]
+    fn a_boundless_instance_becomes_a_bounded_one() {
+        let huge = "x".repeat(100_000);
+        let bounded = bounded_instance(Instance {
+            reason: huge.clone(),
+            message: huge.clone(),
+            start_id: huge.clone(),
+            services: vec![huge.clone(); 300],
+            services_omitted: 7,
+            services_note: huge.clone(),
+            warnings: vec![huge.clone(); 100],
+            handshake: Some(Handshake {
+                offered: vec![1; 1000],
+                transport: huge.clone(),
+                tls: huge.clone(),
+                seconds: f64::NAN,
+                ..Handshake::default()
+            }),
+            last_exit: Some(Exit {
+                ended_by: huge,
+                ..Exit::default()
+            }),
+            ..Instance::default()
+        });
+        assert_eq!(bounded.services.len(), 256);
+        assert_eq!(bounded.services_omitted, 51);
+        assert_eq!(bounded.warnings.len(), 8);
+        let size: usize = bounded.services.iter().map(String::len).sum::<usize>()
+            + bounded.message.len()
+            + bounded.reason.len();
+        assert!(size <= 256 * 256 + 1024 + 64);
+        assert_eq!(bounded.handshake.unwrap().seconds, 0.0);
+    }
+}

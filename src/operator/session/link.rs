@@ -1,0 +1,272 @@
+//! One session: dial, greet, release, then listen until it breaks; and again.
+
+use super::bounds::{bounded_instance, bounded_text};
+use super::dial::{DialError, dial};
+use super::{Shared, Sidecar, Target, Wanted};
+use crate::retry::{Policy, spread};
+use patchbay_protocol::session::{
+    Configure, FromOperator, FromSidecar, NEWEST, OLDEST, OperatorHello, Ping, Release,
+    SidecarHello, from_operator, from_sidecar,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// A refused connection is normal right after the address appears, and every wait here is time to
+/// Ready: begin quickly.
+const REDIAL: Policy = Policy {
+    first: Duration::from_millis(20),
+    limit: Duration::from_secs(5),
+};
+/// Until the sidecar has greeted back.
+const GREETING: Duration = Duration::from_secs(5);
+/// Time between two pings.
+const PING: Duration = Duration::from_secs(10);
+/// Until a pong; then the session is dead, whatever TCP believes.
+const PONG: Duration = Duration::from_secs(5);
+/// A session that lived so long was a good one: the next dial is quick again.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("attaching to the sidecar: {} ({:?})", bounded_text(.0.message(), 256), .0.code())]
+    Attach(Box<tonic::Status>),
+    #[error("greeting the sidecar: no greeting within {} s", GREETING.as_secs())]
+    Silent,
+    #[error("greeting the sidecar: its first message is no greeting")]
+    NoHello,
+    #[error(
+        "greeting the sidecar: it chose session version {0}, we speak {OLDEST} to {NEWEST}"
+    )]
+    Version(u32),
+    #[error("listening to the sidecar: {} ({:?})", bounded_text(.0.message(), 256), .0.code())]
+    Broken(Box<tonic::Status>),
+    #[error("listening to the sidecar: it closed the session")]
+    Closed,
+    #[error("listening to the sidecar: no pong within {} s", PONG.as_secs())]
+    Dead,
+}
+
+/// Keeps the session to `target` open until the task is aborted.
+pub(super) async fn keep(
+    target: Target,
+    shared: Arc<Shared>,
+    mut wanted: watch::Receiver<Wanted>,
+) {
+    let mut failures = 0;
+    loop {
+        let begun = Instant::now();
+        let mut attached = Attached::not_yet(&shared);
+        let error = match session(&target, &shared, &mut wanted, &mut attached).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        failures = if attached.is() && begun.elapsed() >= GOOD {
+            1
+        } else {
+            failures + 1
+        };
+        drop(attached);
+        let delay = REDIAL.delay(failures, spread());
+        tracing::debug!(
+            namespace = target.plugin.namespace,
+            plugin = target.plugin.name,
+            pod = target.pod,
+            %error,
+            again_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "no session"
+        );
+        let text = with_sources(&error);
+        shared.update(&target, |snapshot| {
+            snapshot.attached = false;
+            snapshot.trouble = Some(text);
+        });
+        shared.metrics.dial_failures.inc();
+        sleep(delay).await;
+    }
+}
+
+enum Never {}
+
+/// Counts an open session for exactly as long as it lives, also when the task is aborted.
+struct Attached<'a> {
+    shared: &'a Shared,
+    is: bool,
+}
+
+impl<'a> Attached<'a> {
+    fn not_yet(shared: &'a Shared) -> Self {
+        Self { shared, is: false }
+    }
+
+    fn now(&mut self) {
+        self.is = true;
+        self.shared.metrics.sessions.inc();
+    }
+
+    fn is(&self) -> bool {
+        self.is
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if self.is {
+            self.shared.metrics.sessions.dec();
+        }
+    }
+}
+
+async fn session(
+    target: &Target,
+    shared: &Shared,
+    wanted: &mut watch::Receiver<Wanted>,
+    attached: &mut Attached<'_>,
+) -> Result<Never, SessionError> {
+    let tls = {
+        let tls = shared
+            .tls
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tls.towards(shared.expected(target))
+            .map_err(DialError::from)?
+    };
+    let mut client = dial(target.address, tls).await?;
+    let (sender, receiver) = mpsc::channel(8);
+    let say = |message| FromOperator {
+        message: Some(message),
+    };
+    // The channel has room for everything that is said before anybody listens.
+    let hello = from_operator::Message::Hello(OperatorHello {
+        oldest: OLDEST,
+        newest: NEWEST,
+        epoch: shared.epoch,
+        operator_version: env!("CARGO_PKG_VERSION").into(),
+    });
+    sender
+        .send(say(hello))
+        .await
+        .map_err(|_| SessionError::Closed)?;
+    let attach = client.attach(ReceiverStream::new(receiver));
+    let mut messages = timeout(GREETING, attach)
+        .await
+        .map_err(|_| SessionError::Silent)?
+        .map_err(|status| SessionError::Attach(Box::new(status)))?
+        .into_inner();
+    let greeting = timeout(GREETING, greeting(&mut messages))
+        .await
+        .map_err(|_| SessionError::Silent)??;
+    if !(OLDEST..=NEWEST).contains(&greeting.version) {
+        return Err(SessionError::Version(greeting.version));
+    }
+    attached.now();
+    let process_id = bounded_text(&greeting.process_id, 64);
+    shared.update(target, |snapshot| {
+        snapshot.attached = true;
+        snapshot.trouble = None;
+        snapshot.sidecar = Some(Sidecar {
+            version: bounded_text(&greeting.sidecar_version, 64),
+            process_id: process_id.clone(),
+            session: greeting.version,
+        });
+    });
+    // Nothing restricts the network yet, so nothing has to be proven before the plugin starts.
+    if !greeting.released {
+        sender
+            .send(say(from_operator::Message::Release(Release {})))
+            .await
+            .map_err(|_| SessionError::Closed)?;
+    }
+    let mut told = greeting.revision;
+    let mut nonce = 0;
+    let mut ping_at = Instant::now() + PING;
+    let mut pong_until: Option<Instant> = None;
+    loop {
+        let configure = {
+            let wanted = wanted.borrow_and_update();
+            (wanted.revision > told).then(|| Configure {
+                revision: wanted.revision,
+                json: wanted.json.clone(),
+            })
+        };
+        if let Some(configure) = configure {
+            told = configure.revision;
+            sender
+                .send(say(from_operator::Message::Configure(configure)))
+                .await
+                .map_err(|_| SessionError::Closed)?;
+        }
+        let wake_up = pong_until.unwrap_or(ping_at);
+        tokio::select! {
+            message = messages.message() => {
+                let message = message
+                    .map_err(|status| SessionError::Broken(Box::new(status)))?
+                    .ok_or(SessionError::Closed)?;
+                match message.message {
+                    Some(from_sidecar::Message::Instance(instance)) => {
+                        let instance = bounded_instance(instance);
+                        shared.update(target, |snapshot| snapshot.instance = Some(instance));
+                    }
+                    Some(from_sidecar::Message::Counters(counters)) => {
+                        shared.totals.add(&target.plugin, &target.pod_uid, &process_id, &counters);
+                    }
+                    Some(from_sidecar::Message::Pong(pong)) if pong.nonce == nonce => {
+                        pong_until = None;
+                        ping_at = Instant::now() + PING;
+                    }
+                    // A late pong, a second greeting, or a kind that this build does not know.
+                    Some(from_sidecar::Message::Pong(_) | from_sidecar::Message::Hello(_)) | None => {}
+                }
+            }
+            changed = wanted.changed() => {
+                if changed.is_err() {
+                    return Err(SessionError::Closed);
+                }
+            }
+            () = sleep_until(wake_up) => {
+                if pong_until.is_some() {
+                    return Err(SessionError::Dead);
+                }
+                nonce += 1;
+                sender
+                    .send(say(from_operator::Message::Ping(Ping { nonce })))
+                    .await
+                    .map_err(|_| SessionError::Closed)?;
+                pong_until = Some(Instant::now() + PONG);
+            }
+        }
+    }
+}
+
+async fn greeting(messages: &mut Streaming<FromSidecar>) -> Result<SidecarHello, SessionError> {
+    let first = messages
+        .message()
+        .await
+        .map_err(|status| SessionError::Attach(Box::new(status)))?
+        .ok_or(SessionError::Closed)?;
+    match first.message {
+        Some(from_sidecar::Message::Hello(hello)) => Ok(hello),
+        _ => Err(SessionError::NoHello),
+    }
+}
+
+fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let words = inner.to_string();
+        // Most errors quote their source already.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = inner.source();
+    }
+    bounded_text(&text, 512)
+}

@@ -1,0 +1,229 @@
+//! Sessions: the operator dials every sidecar and keeps one stream open per pod.
+//!
+//! A session is a view, never a decision: what it hears becomes a snapshot that a pass reads. The
+//! pod's uid comes from whom we dialled, never from a message.
+
+pub mod bounds;
+pub mod dial;
+pub mod link;
+pub mod tls;
+pub mod totals;
+
+#[cfg(test)]
+mod tests;
+
+use crate::certificates::name::{Identity, Installation};
+use crate::key::PluginKey;
+use crate::metrics::Metrics;
+use patchbay_protocol::session::Instance;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tls::OperatorTls;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use totals::SidecarTotals;
+
+/// The pod behind a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Uid of the pod.
+    pub pod_uid: String,
+    /// Name of the pod, for logs.
+    pub pod: String,
+    /// The Plugin it belongs to.
+    pub plugin: PluginKey,
+    /// Uid of that Plugin: the identity that the sidecar must prove.
+    pub plugin_uid: String,
+    /// Where the sidecar listens.
+    pub address: SocketAddr,
+}
+
+/// The configuration that the sidecar should run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its revision.
+    pub revision: u64,
+    /// The document in the pod's annotation.
+    pub json: String,
+}
+
+/// What is known of one sidecar.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Whether the session is open now.
+    pub attached: bool,
+    /// What the sidecar said of itself when the session was opened.
+    pub sidecar: Option<Sidecar>,
+    /// Its last word about the plugin. Stays when the session breaks.
+    pub instance: Option<Instance>,
+    /// Why the last dial failed; `None` while attached and before the first failure.
+    pub trouble: Option<String>,
+}
+
+/// A sidecar process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Version of the program.
+    pub version: String,
+    /// Names the process.
+    pub process_id: String,
+    /// Version of the session that both speak.
+    pub session: u32,
+}
+
+/// What every session of a term shares.
+pub struct Shared {
+    /// Name of the installation.
+    pub installation: Installation,
+    /// The Lease's transition count.
+    pub epoch: u64,
+    /// Our side of TLS; replaced when the operator's leaf is renewed.
+    pub tls: RwLock<OperatorTls>,
+    /// Called after a snapshot changed.
+    pub changed: Box<dyn Fn(&PluginKey) + Send + Sync>,
+    /// Counts sessions and failures.
+    pub metrics: Arc<Metrics>,
+    /// Sums of the sidecars' counters.
+    pub totals: Arc<SidecarTotals>,
+    snapshots: Mutex<HashMap<String, Snapshot>>,
+}
+
+impl Shared {
+    /// Nothing has been heard yet.
+    pub fn new(
+        installation: Installation,
+        epoch: u64,
+        tls: OperatorTls,
+        changed: Box<dyn Fn(&PluginKey) + Send + Sync>,
+        metrics: Arc<Metrics>,
+        totals: Arc<SidecarTotals>,
+    ) -> Self {
+        Self {
+            installation,
+            epoch,
+            tls: RwLock::new(tls),
+            changed,
+            metrics,
+            totals,
+            snapshots: Mutex::default(),
+        }
+    }
+
+    /// The name that the sidecar of `target` has to prove.
+    fn expected(&self, target: &Target) -> crate::certificates::name::Uri {
+        Identity::Plugin {
+            namespace: target.plugin.namespace.clone(),
+            uid: target.plugin_uid.clone(),
+        }
+        .uri(&self.installation)
+    }
+
+    fn update(&self, target: &Target, change: impl FnOnce(&mut Snapshot)) {
+        let changed = {
+            let mut snapshots = self.lock();
+            let Some(snapshot) = snapshots.get_mut(&target.pod_uid) else {
+                return;
+            };
+            let before = snapshot.clone();
+            change(snapshot);
+            *snapshot != before
+        };
+        if changed {
+            (self.changed)(&target.plugin);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Snapshot>> {
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every session of this process.
+pub struct Sessions {
+    shared: Arc<Shared>,
+    open: Mutex<HashMap<PluginKey, HashMap<String, Open>>>,
+}
+
+struct Open {
+    target: Target,
+    task: AbortHandle,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Sessions {
+    /// No session yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            open: Mutex::default(),
+        }
+    }
+
+    /// What all sessions share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Makes the sessions of `plugin` be exactly those of `targets`.
+    pub fn follow(&self, plugin: &PluginKey, targets: Vec<(Target, Wanted)>) {
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = all.entry(plugin.clone()).or_default();
+        open.retain(|uid, session| {
+            let stays = targets.iter().any(|(target, _)| *target == session.target);
+            if !stays {
+                self.shared.lock().remove(uid);
+                self.shared.totals.forget_pod(uid);
+            }
+            stays
+        });
+        for (target, wanted) in targets {
+            match open.get(&target.pod_uid) {
+                Some(session) => {
+                    session.wanted.send_if_modified(|current| {
+                        let newer = wanted.revision > current.revision;
+                        if newer {
+                            *current = wanted;
+                        }
+                        newer
+                    });
+                }
+                None => {
+                    self.shared
+                        .lock()
+                        .insert(target.pod_uid.clone(), Snapshot::default());
+                    let (sender, receiver) = watch::channel(wanted);
+                    let task = tokio::spawn(link::keep(
+                        target.clone(),
+                        Arc::clone(&self.shared),
+                        receiver,
+                    ));
+                    open.insert(
+                        target.pod_uid.clone(),
+                        Open {
+                            target,
+                            task: task.abort_handle(),
+                            wanted: sender,
+                        },
+                    );
+                }
+            }
+        }
+        if open.is_empty() {
+            all.remove(plugin);
+        }
+    }
+
+    /// What is known of the sidecar in the pod with this uid.
+    pub fn snapshot(&self, pod_uid: &str) -> Option<Snapshot> {
+        self.shared.lock().get(pod_uid).cloned()
+    }
+}

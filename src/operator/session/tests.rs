@@ -1,0 +1,399 @@
+//! Sessions against sidecars that are not what they should be.
+
+use super::*;
+use crate::certificates::authority::Authority;
+use crate::certificates::leaf::{Usage, verify};
+use futures::Stream;
+use jiff::Timestamp;
+use patchbay_protocol::session::session_server::{Session, SessionServer};
+use patchbay_protocol::session::{
+    Counters, FromOperator, FromSidecar, Phase, Pong, SidecarHello, from_operator, from_sidecar,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What a fake sidecar heard.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Hello(u64),
+    Release,
+    Configure(u64, String),
+    Ping,
+}
+
+#[derive(Clone)]
+struct FakeSidecar {
+    heard: mpsc::UnboundedSender<Heard>,
+    hello: SidecarHello,
+    answers_pings: bool,
+}
+
+#[tonic::async_trait]
+impl Session for FakeSidecar {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<FromSidecar, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<FromOperator>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut from_operator = request.into_inner();
+        let (sender, receiver) = mpsc::channel(8);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let say = |message| {
+                Ok(FromSidecar {
+                    message: Some(message),
+                })
+            };
+            while let Some(Ok(message)) = from_operator.next().await {
+                let (heard, answers) = match message.message {
+                    Some(from_operator::Message::Hello(hello)) => (
+                        Heard::Hello(hello.epoch),
+                        vec![
+                            from_sidecar::Message::Hello(this.hello.clone()),
+                            from_sidecar::Message::Instance(Instance {
+                                phase: Phase::Held.into(),
+                                message: "x".repeat(10_000),
+                                ..Instance::default()
+                            }),
+                            from_sidecar::Message::Counters(Counters {
+                                calls: 7,
+                                ..Counters::default()
+                            }),
+                        ],
+                    ),
+                    Some(from_operator::Message::Release(_)) => (Heard::Release, vec![]),
+                    Some(from_operator::Message::Configure(c)) => {
+                        (Heard::Configure(c.revision, c.json), vec![])
+                    }
+                    Some(from_operator::Message::Ping(ping)) => (
+                        Heard::Ping,
+                        if this.answers_pings {
+                            vec![from_sidecar::Message::Pong(Pong { nonce: ping.nonce })]
+                        } else {
+                            vec![]
+                        },
+                    ),
+                    None => continue,
+                };
+                let _ = this.heard.send(heard);
+                for answer in answers {
+                    if sender.send(say(answer)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn plugin_key() -> PluginKey {
+    PluginKey::new("shop", "kv")
+}
+
+fn plugin(uid: &str) -> Identity {
+    Identity::Plugin {
+        namespace: "shop".into(),
+        uid: uid.into(),
+    }
+}
+
+fn authority() -> Arc<Authority> {
+    let stored = Authority::generate(Timestamp::now()).unwrap();
+    Arc::new(Authority::load(&stored).unwrap())
+}
+
+/// Serves `sidecar` with a leaf of `signer` for `identity`; takes only clients of `trusted`.
+async fn serve(
+    signer: &Authority,
+    trusted: &Authority,
+    identity: &Identity,
+    sidecar: FakeSidecar,
+) -> SocketAddr {
+    let leaf = signer.issue(identity, Timestamp::now()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.certificate().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let operator = Identity::Operator.uri(trusted.installation());
+    let trusted = trusted.certificate().clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(tls) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let shown = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
+            let now = rustls::pki_types::UnixTime::now();
+            verify(&shown, &[], &operator, &trusted, Usage::Client, now)
+                .expect("the operator shows the operator's name");
+            let server = SessionServer::new(sidecar.clone());
+            let service = hyper::service::service_fn(move |request| {
+                let mut server = server.clone();
+                async move { tower::Service::call(&mut server, request).await }
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                    .serve_connection(hyper_util::rt::TokioIo::new(tls), service),
+            );
+        }
+    });
+    address
+}
+
+fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Heard>) {
+    let (heard, receiver) = mpsc::unbounded_channel();
+    let sidecar = FakeSidecar {
+        heard,
+        hello: SidecarHello {
+            version: 1,
+            sidecar_version: "0.1.0".into(),
+            process_id: "p1".into(),
+            revision: 3,
+            released: false,
+        },
+        answers_pings: true,
+    };
+    (sidecar, receiver)
+}
+
+struct Operator {
+    sessions: Sessions,
+    woken: mpsc::UnboundedReceiver<PluginKey>,
+    metrics: Arc<Metrics>,
+}
+
+fn operator(authority: &Authority) -> Operator {
+    let totals = Arc::new(SidecarTotals::default());
+    let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
+    let leaf = authority
+        .issue(&Identity::Operator, Timestamp::now())
+        .unwrap();
+    let tls = OperatorTls::new(
+        &leaf.certificate,
+        &leaf.key,
+        authority.certificate().clone(),
+    )
+    .unwrap();
+    let (wake, woken) = mpsc::unbounded_channel();
+    let changed = Box::new(move |key: &PluginKey| {
+        let _ = wake.send(key.clone());
+    });
+    Operator {
+        sessions: Sessions::new(Arc::new(Shared::new(
+            authority.installation().clone(),
+            42,
+            tls,
+            changed,
+            Arc::clone(&metrics),
+            totals,
+        ))),
+        woken,
+        metrics,
+    }
+}
+
+impl Operator {
+    fn follow(&self, address: SocketAddr, revision: u64) {
+        let target = Target {
+            pod_uid: "pod-uid".into(),
+            pod: "kv-0-1".into(),
+            plugin: plugin_key(),
+            plugin_uid: "uid-1".into(),
+            address,
+        };
+        let wanted = Wanted {
+            revision,
+            json: format!("{{\"revision\":{revision}}}"),
+        };
+        self.sessions.follow(&plugin_key(), vec![(target, wanted)]);
+    }
+
+    async fn until(&mut self, what: &str, check: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let wait = async {
+            loop {
+                if let Some(snapshot) = self.sessions.snapshot("pod-uid")
+                    && check(&snapshot)
+                {
+                    return snapshot;
+                }
+                self.woken.recv().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"))
+    }
+}
+
+async fn heard(receiver: &mut mpsc::UnboundedReceiver<Heard>) -> Heard {
+    tokio::time::timeout(Duration::from_secs(20), receiver.recv())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_sidecar_is_greeted_released_and_told_a_newer_configuration() {
+    let ca = authority();
+    let (fake, mut messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 4);
+    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
+    assert_eq!(heard(&mut messages).await, Heard::Release);
+    assert_eq!(
+        heard(&mut messages).await,
+        Heard::Configure(4, "{\"revision\":4}".into())
+    );
+    let snapshot = operator
+        .until("an instance", |s| s.attached && s.instance.is_some())
+        .await;
+    assert_eq!(snapshot.trouble, None);
+    assert_eq!(snapshot.sidecar.unwrap().process_id, "p1");
+    assert_eq!(snapshot.instance.unwrap().message.len(), 1024, "bounded");
+    assert_eq!(operator.metrics.sessions.get(), 1);
+
+    operator.follow(address, 5);
+    assert!(matches!(heard(&mut messages).await, Heard::Configure(5, _)));
+    operator.follow(address, 4);
+    operator.follow(address, 6);
+    assert!(
+        matches!(heard(&mut messages).await, Heard::Configure(6, _)),
+        "an older revision is never sent"
+    );
+
+    operator.sessions.follow(&plugin_key(), vec![]);
+    assert!(operator.sessions.snapshot("pod-uid").is_none());
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_sidecar_already_has_is_not_sent() {
+    let ca = authority();
+    let (mut fake, mut messages) = sidecar();
+    fake.hello.released = true;
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 3);
+    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
+    operator
+        .until("an instance", |s| s.instance.is_some())
+        .await;
+    operator.follow(address, 9);
+    assert!(
+        matches!(heard(&mut messages).await, Heard::Configure(9, _)),
+        "neither a release nor revision 3 came before"
+    );
+}
+
+#[tokio::test]
+async fn another_plugin_of_the_same_installation_is_not_believed() {
+    let ca = authority();
+    let (fake, mut messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-of-another"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 4);
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(!snapshot.attached);
+    let trouble = snapshot.trouble.unwrap();
+    assert!(trouble.contains("uid-of-another"), "{trouble}");
+    assert!(messages.try_recv().is_err(), "nothing was said to it");
+    assert!(operator.metrics.dial_failures.get() >= 1);
+}
+
+#[tokio::test]
+async fn the_right_name_from_another_authority_is_not_believed() {
+    let (ca, other) = (authority(), authority());
+    let (fake, mut messages) = sidecar();
+    let address = serve(&other, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 4);
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(!snapshot.attached);
+    assert!(messages.try_recv().is_err(), "nothing was said to it");
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_tried_again_until_the_sidecar_listens() {
+    let ca = authority();
+    let free = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut operator = operator(&ca);
+    operator.follow(free, 4);
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(snapshot.trouble.unwrap().contains("connecting to the sidecar"));
+    let (fake, _messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    // The listener of the fake is elsewhere; bring its bytes to the address that was dialled.
+    let listener = TcpListener::bind(free).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = tokio::net::TcpStream::connect(address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    let snapshot = operator.until("attached", |s| s.attached).await;
+    assert_eq!(snapshot.trouble, None);
+}
+
+#[tokio::test]
+async fn an_unknown_session_version_is_refused() {
+    let ca = authority();
+    let (mut fake, _messages) = sidecar();
+    fake.hello.version = 9;
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 4);
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(snapshot.trouble.unwrap().contains("version 9"));
+    assert!(!snapshot.attached);
+}
+
+#[tokio::test]
+async fn counters_reach_the_metrics_page() {
+    let ca = authority();
+    let (fake, _messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 4);
+    operator.until("attached", |s| s.instance.is_some()).await;
+    let metrics = Arc::clone(&operator.metrics);
+    let wait = async {
+        while !metrics
+            .render()
+            .unwrap()
+            .contains("patchbay_plugin_calls_total{namespace=\"shop\",plugin=\"kv\"} 7")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,95 @@
+//! What is dropped from an object before it is stored: memory is the price of every field.
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kube::Resource;
+use patchbay_api::Plugin;
+
+/// Managed fields; they are often half of an object.
+pub fn metadata<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// A Plugin without what `kubectl apply` remembers.
+pub fn plugin(plugin: &mut Plugin) {
+    metadata(plugin);
+    if let Some(annotations) = plugin.metadata.annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// A pod without its specification, but for images and node: what was built stands in an
+/// annotation, and live fields are never compared.
+pub fn pod(pod: &mut Pod) {
+    metadata(pod);
+    if let Some(spec) = pod.spec.take() {
+        let containers = spec.containers.into_iter().map(bare).collect();
+        let init = spec
+            .init_containers
+            .map(|all| all.into_iter().map(bare).collect());
+        pod.spec = Some(PodSpec {
+            containers,
+            init_containers: init,
+            node_name: spec.node_name,
+            termination_grace_period_seconds: spec.termination_grace_period_seconds,
+            ..PodSpec::default()
+        });
+    }
+    if let Some(status) = pod.status.as_mut() {
+        status.host_ip = None;
+        status.host_ips = None;
+        status.resize = None;
+        status.resource_claim_statuses = None;
+        for container in status
+            .container_statuses
+            .iter_mut()
+            .chain(status.init_container_statuses.iter_mut())
+            .flatten()
+        {
+            container.allocated_resources = None;
+            container.allocated_resources_status = None;
+            container.resources = None;
+            container.volume_mounts = None;
+            container.user = None;
+        }
+    }
+}
+
+fn bare(
+    container: k8s_openapi::api::core::v1::Container,
+) -> k8s_openapi::api::core::v1::Container {
+    k8s_openapi::api::core::v1::Container {
+        name: container.name,
+        image: container.image,
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{Container, EnvVar};
+
+    #[test]
+    fn a_stored_pod_keeps_its_images_and_nothing_else_of_its_containers() {
+        let mut full = Pod {
+            spec: Some(PodSpec {
+                containers: vec![Container {
+                    name: "plugin".into(),
+                    image: Some("kv:1".into()),
+                    env: Some(vec![EnvVar::default()]),
+                    ..Container::default()
+                }],
+                node_name: Some("n".into()),
+                service_account_name: Some("s".into()),
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        };
+        pod(&mut full);
+        let spec = full.spec.unwrap();
+        assert_eq!(spec.node_name.as_deref(), Some("n"));
+        assert_eq!(spec.service_account_name, None);
+        assert_eq!(spec.containers[0].image.as_deref(), Some("kv:1"));
+        assert_eq!(spec.containers[0].env, None);
+    }
+}
