@@ -67,6 +67,8 @@ func components(l Layout, p programs, containerd string) map[string]component {
 			"--use-service-account-credentials=true",
 			"--service-account-private-key-file=" + l.pki("service-accounts.key"),
 			"--root-ca-file=" + l.pki("ca.crt"),
+			// Both it and the kubelet make this folder, by default under /usr.
+			"--flex-volume-plugin-dir=" + l.path("volume-plugins"),
 			"--cluster-signing-cert-file=" + l.pki("ca.crt"),
 			"--cluster-signing-key-file=" + l.pki("ca.key"),
 			"--leader-elect=false",

@@ -35,11 +35,19 @@ func status(ctx context.Context, l Layout) error {
 	if broken != 0 {
 		return fmt.Errorf("%d parts do not run; `cluster up` starts them again", broken)
 	}
+	now, err := wanted(l)
+	if err != nil {
+		return err
+	}
+	if now.hash != record.Hash {
+		return errors.New("the cluster was started with another configuration; `cluster up` recreates it")
+	}
 	api, err := newAPIClient(l)
 	if err != nil {
 		return err
 	}
-	if err := (&starter{layout: l, api: api}).whole(ctx); err != nil {
+	now.api = api
+	if err := now.whole(ctx); err != nil {
 		return err
 	}
 	fmt.Println("the node is Ready")

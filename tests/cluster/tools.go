@@ -124,37 +124,56 @@ func toolKey(t tool, dir string) (string, error) {
 	return t.name + "-" + t.version + "-" + hex.EncodeToString(sum.Sum(nil))[:12], nil
 }
 
-// ensureTools builds the named tools unless they are cached, and returns the
-// paths of all their programs.
-func ensureTools(ctx context.Context, names []string) (programs, error) {
+// cachedTool is a tool with the places of its source and of its built programs.
+type cachedTool struct {
+	tool
+	source, cache, target string
+}
+
+// locateTools computes where the named tools' programs are or will be.
+func locateTools(names []string) ([]cachedTool, programs, error) {
 	source, err := sourceDir()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cache, err := cacheDir()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found := programs{}
+	var located []cachedTool
+	paths := programs{}
 	for _, name := range names {
 		t, ok := toolOf(name)
 		if !ok {
-			return nil, fmt.Errorf("build %q: there is no such tool", name)
+			return nil, nil, fmt.Errorf("build %q: there is no such tool", name)
 		}
 		dir := filepath.Join(source, "tools", t.name)
 		key, err := toolKey(t, dir)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		target := filepath.Join(cache, key)
-		if err := ensureTool(ctx, t, dir, cache, target); err != nil {
-			return nil, err
-		}
+		located = append(located, cachedTool{tool: t, source: dir, cache: cache, target: target})
 		for _, program := range append([]string{t.name}, t.links...) {
-			found[program] = filepath.Join(target, program)
+			paths[program] = filepath.Join(target, program)
 		}
 	}
-	return found, nil
+	return located, paths, nil
+}
+
+// ensureTools builds the named tools unless they are cached, and returns the
+// paths of all their programs.
+func ensureTools(ctx context.Context, names []string) (programs, error) {
+	located, paths, err := locateTools(names)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range located {
+		if err := ensureTool(ctx, t.tool, t.source, t.cache, t.target); err != nil {
+			return nil, err
+		}
+	}
+	return paths, nil
 }
 
 func ensureTool(ctx context.Context, t tool, dir, cache, target string) error {

@@ -96,7 +96,15 @@ type starter struct {
 }
 
 func newStarter(ctx context.Context, l Layout) (*starter, error) {
-	p, err := ensureTools(ctx, nodeTools)
+	if _, err := ensureTools(ctx, nodeTools); err != nil {
+		return nil, err
+	}
+	return wanted(l)
+}
+
+// wanted computes what a start would start, without building anything.
+func wanted(l Layout) (*starter, error) {
+	_, p, err := locateTools(nodeTools)
 	if err != nil {
 		return nil, err
 	}
