@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-helm=${HELM:-$(tests/cluster/cluster bin helm)}
+helm=${HELM:-$(tests/cluster/cluster.sh bin helm)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 problems=0
