@@ -26,7 +26,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{- /* Full name of an image: called with (dict "image" .Values.image.x "chart" .Chart). */ -}}
+{{- /* Full name of an image: called with (dict "image" .Values.sidecar.image "chart" .Chart). */ -}}
 {{- define "patchbay.image" -}}
 {{- if .image.digest -}}
 {{ printf "%s@%s" .image.repository .image.digest }}
