@@ -25,7 +25,9 @@ pub(crate) fn accept() -> Result<u32, String> {
              The magic cookie {key} is not set, or not to the expected value."
         ));
     }
-    Ok(choose(&env::var("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default()))
+    Ok(choose(
+        &env::var("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default(),
+    ))
 }
 
 fn choose(offered: &str) -> u32 {
