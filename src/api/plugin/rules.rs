@@ -3,7 +3,8 @@
 //!
 //! Two facts shape them. A missing required field keeps the API server from evaluating any rule,
 //! so fields whose absence deserves a sentence are optional in the schema. And each rule has a
-//! budget that is estimated from the bounds of the fields it reads.
+//! budget that is estimated from the bounds of the fields it reads. Messages have the same budget:
+//! the API server takes the text of a number for endless, so messages about numbers are fixed.
 
 use crate::schema::{rule, telling};
 use serde_json::{Value, json};
@@ -28,9 +29,8 @@ pub(super) fn spec() -> Value {
             "'spec.env sets ' + self.protocol.goPlugin.cookie.key + ', which is the cookie; expected the cookie only in spec.protocol.goPlugin.cookie: remove it from spec.env'",
             "spec.env sets the cookie; expected it only in spec.protocol.goPlugin.cookie: remove it from spec.env",
         ),
-        telling(
+        rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name))",
-            "'spec.volumeMounts uses the volume ' + self.volumeMounts.filter(m, !has(self.pod.volumes) || !self.pod.volumes.exists(v, v.name == m.name))[0].name + ', which spec.pod.volumes does not hold; expected a volume of that name: add it or correct the name'",
             "spec.volumeMounts uses a volume that spec.pod.volumes does not hold: add it or correct the name",
         ),
     ])
@@ -141,23 +141,20 @@ pub(super) fn tls() -> Value {
 
 pub(super) fn ports() -> Value {
     json!([
-        telling(
+        rule(
             "self.min <= self.max",
-            "'ports.min is ' + string(self.min) + ' and ports.max is ' + string(self.max) + '; expected min to be at most max: exchange or correct them'",
             "ports.min is greater than ports.max: exchange or correct them",
         ),
-        telling(
+        rule(
             "self.max < 7443 || self.min > 7445",
-            "'ports are ' + string(self.min) + ' to ' + string(self.max) + '; expected a range without 7443 to 7445, which belong to the sidecar: move the range'",
             "ports hold 7443 to 7445, which belong to the sidecar: move the range",
         ),
     ])
 }
 
 pub(super) fn restart() -> Value {
-    json!([telling(
+    json!([rule(
         "self.initialSeconds <= self.maxSeconds",
-        "'restart.initialSeconds is ' + string(self.initialSeconds) + ' and maxSeconds is ' + string(self.maxSeconds) + '; expected initialSeconds to be at most maxSeconds: correct one of them'",
         "restart.initialSeconds is greater than maxSeconds: correct one of them",
     )])
 }
