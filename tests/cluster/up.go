@@ -287,10 +287,56 @@ func (s *starter) startMissing(ctx context.Context) ([]string, error) {
 	if err := s.awaitNodeKnown(ctx); err != nil {
 		return started, err
 	}
-	if err := launch("kube-proxy", "kube-router"); err != nil {
+	if err := launch("kube-proxy"); err != nil {
+		return started, err
+	}
+	if err := s.awaitServiceRules(ctx); err != nil {
+		return started, err
+	}
+	// The enforcer replaces the filter table as a whole from what it read just
+	// before. It comes last, so that it cannot undo kube-proxy's first write.
+	if err := launch("kube-router"); err != nil {
 		return started, err
 	}
 	return started, s.awaitWhole(ctx)
+}
+
+// awaitServiceRules waits for kube-proxy's first write. Once in some thirty
+// starts on a loaded machine a living kube-proxy wrote nothing for 90 s, so it
+// gets a second chance; the end of its log is shown to learn more.
+func (s *starter) awaitServiceRules(ctx context.Context) error {
+	l := s.layout
+	probe := func() error {
+		if err := dead(l, "kube-proxy"); err != nil {
+			return err
+		}
+		return s.serviceRules()
+	}
+	err := await(ctx, "the service rules", 20*time.Second, 50*time.Millisecond, probe)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	say("%v; starting kube-proxy again", err)
+	if record, ok := readRecord(l, "kube-proxy"); ok {
+		if err := kill([]processRecord{record}, 10*time.Second); err != nil {
+			return err
+		}
+	}
+	if err := start(l, s.components["kube-proxy"]); err != nil {
+		return err
+	}
+	return await(ctx, "the service rules", time.Minute, 50*time.Millisecond, probe)
+}
+
+func (s *starter) serviceRules() error {
+	rules, err := onNodeOutput(s.layout, "iptables-save", "-t", "nat")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(rules, "-A KUBE-SERVICES -d "+firstService+"/32") {
+		return fmt.Errorf("kube-proxy has not written its rules yet; the end of %s:\n%s", s.layout.log("kube-proxy"), logTail(s.layout, "kube-proxy"))
+	}
+	return nil
 }
 
 func (s *starter) awaitContainerd(ctx context.Context) error {
@@ -377,15 +423,15 @@ func (s *starter) whole(ctx context.Context) error {
 			return err
 		}
 	}
-	rules, err := onNodeOutput(l, "iptables-save")
+	if err := s.serviceRules(); err != nil {
+		return err
+	}
+	rules, err := onNodeOutput(l, "iptables-save", "-t", "filter")
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(rules, "-A KUBE-SERVICES -d "+firstService+"/32") {
-		return errors.New("kube-proxy has not written its rules yet")
-	}
 	if !strings.Contains(rules, ":KUBE-ROUTER-FORWARD") {
-		return errors.New("the NetworkPolicy enforcer has not written its rules yet")
+		return fmt.Errorf("the NetworkPolicy enforcer has not written its rules yet; the end of %s:\n%s", l.log("kube-router"), logTail(l, "kube-router"))
 	}
 	return nil
 }
