@@ -1,0 +1,113 @@
+//! Which pod of a plugin is called.
+
+use crate::args;
+use crate::connect::Connection;
+use crate::plugins;
+use crate::trouble::{ReadError, explain};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use patchbay_api::Plugin;
+use patchbay_api::conditions::ConditionType;
+use patchbay_api::names::PLUGIN_LABEL;
+
+/// Why no pod is called.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PodError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "choosing a pod of {plugin}: none is Ready{why}\n`kubectl patchbay status -n {namespace} {plugin}` tells more"
+    )]
+    NoneReady {
+        plugin: String,
+        namespace: String,
+        why: String,
+    },
+    #[error("choosing pod {pod}: it does not belong to {plugin}; its pods are {pods}")]
+    NotOfPlugin {
+        pod: String,
+        plugin: String,
+        pods: String,
+    },
+}
+
+/// A pod to call and the interface to reach it by.
+pub(crate) async fn ready(
+    connection: &Connection,
+    arguments: &args::Call,
+) -> Result<(Api<Pod>, String), PodError> {
+    let plugin = plugins::one(connection, &arguments.plugin).await?;
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let selector = ListParams::default().labels(&format!("{}={}", PLUGIN_LABEL, arguments.plugin));
+    let found = pods
+        .list(&selector)
+        .await
+        .map_err(|error| {
+            explain(
+                connection,
+                format!("reading the pods of {}", arguments.plugin),
+                error,
+            )
+        })?
+        .items;
+
+    if let Some(wanted) = &arguments.pod {
+        return match found.iter().any(|pod| pod.name_any() == *wanted) {
+            true => Ok((pods, wanted.clone())),
+            false => Err(PodError::NotOfPlugin {
+                pod: wanted.clone(),
+                plugin: arguments.plugin.clone(),
+                pods: names(&found),
+            }),
+        };
+    }
+    match found.iter().find(|pod| is_ready(pod)) {
+        Some(pod) => Ok((pods, pod.name_any())),
+        None => Err(PodError::NoneReady {
+            plugin: arguments.plugin.clone(),
+            namespace: connection.namespace.clone(),
+            why: why(&plugin, found.len()),
+        }),
+    }
+}
+
+/// Ready and not on its way out.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| {
+        all.iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    });
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn names(pods: &[Pod]) -> String {
+    match pods {
+        [] => "none".to_owned(),
+        pods => pods
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+fn why(plugin: &Plugin, pods: usize) -> String {
+    let ready = plugin.status.as_ref().and_then(|status| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == ConditionType::Ready.as_str())
+    });
+    match ready {
+        Some(condition) if condition.status != "True" => {
+            format!(": {}: {}", condition.reason, condition.message)
+        }
+        Some(_) => format!(" of its {pods} pods"),
+        None => ": nothing has reported on it yet; is the operator running?".to_owned(),
+    }
+}

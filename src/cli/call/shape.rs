@@ -1,0 +1,147 @@
+//! Methods and the shapes of their messages, for people. Pure.
+
+use super::method::{is_machinery, none_or};
+use prost_reflect::{
+    Cardinality, DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+};
+
+/// Nested messages are written out so deep.
+const DEPTH: usize = 3;
+
+/// The list of everything that `services` offer.
+pub(crate) fn list(pool: &DescriptorPool, services: &[String]) -> String {
+    let (machinery, own): (Vec<&str>, Vec<&str>) = services
+        .iter()
+        .map(String::as_str)
+        .partition(|name| is_machinery(name));
+    let mut text = String::new();
+    for name in &own {
+        text.push_str(name);
+        text.push('\n');
+        match pool.get_service_by_name(name) {
+            Some(service) => service
+                .methods()
+                .for_each(|method| text.push_str(&describe(&method))),
+            None => text.push_str("  (the plugin names it and does not describe it)\n"),
+        }
+    }
+    if own.is_empty() {
+        text.push_str(&format!("The plugin serves {}.\n", none_or(&own)));
+    }
+    if !machinery.is_empty() {
+        text.push_str(&format!("and the usual: {}\n", machinery.join(", ")));
+    }
+    text
+}
+
+fn describe(method: &MethodDescriptor) -> String {
+    let arrow = |streams: bool| if streams { "stream " } else { "" };
+    format!(
+        "  {} ({}{}) -> {}{}\n      takes   {}\n      answers {}\n",
+        method.name(),
+        arrow(method.is_client_streaming()),
+        method.input().name(),
+        arrow(method.is_server_streaming()),
+        method.output().name(),
+        shape(&method.input()),
+        shape(&method.output()),
+    )
+}
+
+/// The shape of a message, like the JSON that is meant: `{"key": string, "value": bytes}`.
+pub(crate) fn shape(message: &MessageDescriptor) -> String {
+    nested(message, DEPTH)
+}
+
+fn nested(message: &MessageDescriptor, depth: usize) -> String {
+    if let Some(known) = well_known(message.full_name()) {
+        return known.to_owned();
+    }
+    let mut fields = message.fields().peekable();
+    if fields.peek().is_none() {
+        return "{}".to_owned();
+    }
+    if depth == 0 {
+        return "{…}".to_owned();
+    }
+    let written: Vec<String> = fields
+        .map(|field| format!("{:?}: {}", field.json_name(), value(&field, depth)))
+        .collect();
+    format!("{{{}}}", written.join(", "))
+}
+
+fn value(field: &FieldDescriptor, depth: usize) -> String {
+    if field.is_map() {
+        if let Kind::Message(entry) = field.kind() {
+            return format!(
+                "{{{}: {}}}",
+                kind(&entry.map_entry_key_field().kind(), depth),
+                kind(&entry.map_entry_value_field().kind(), depth - 1)
+            );
+        }
+    }
+    let one = kind(&field.kind(), depth - 1);
+    let one = if field.is_list() {
+        format!("[{one}, …]")
+    } else {
+        one
+    };
+    match field
+        .containing_oneof()
+        .filter(|oneof| !oneof.is_synthetic())
+    {
+        Some(oneof) => format!("{one} (one of {})", oneof.name()),
+        None if field.cardinality() == Cardinality::Required => format!("{one} (required)"),
+        None => one,
+    }
+}
+
+fn kind(kind: &Kind, depth: usize) -> String {
+    match kind {
+        Kind::Double | Kind::Float => "number".to_owned(),
+        Kind::Int32 | Kind::Uint32 | Kind::Sint32 | Kind::Fixed32 | Kind::Sfixed32 => {
+            "integer".to_owned()
+        }
+        Kind::Int64 | Kind::Uint64 | Kind::Sint64 | Kind::Fixed64 | Kind::Sfixed64 => {
+            "integer as string".to_owned()
+        }
+        Kind::Bool => "true | false".to_owned(),
+        Kind::String => "string".to_owned(),
+        Kind::Bytes => "base64".to_owned(),
+        Kind::Message(message) => nested(message, depth),
+        Kind::Enum(enumeration) => {
+            let names: Vec<String> = enumeration
+                .values()
+                .take(8)
+                .map(|value| format!("{:?}", value.name()))
+                .collect();
+            let more = if enumeration.values().len() > 8 {
+                " | …"
+            } else {
+                ""
+            };
+            format!("{}{more}", names.join(" | "))
+        }
+    }
+}
+
+/// Messages that JSON writes in a form of their own.
+fn well_known(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "google.protobuf.Timestamp" => "\"2006-01-02T15:04:05Z\"",
+        "google.protobuf.Duration" => "\"1.5s\"",
+        "google.protobuf.FieldMask" => "\"field,other\"",
+        "google.protobuf.Empty" => "{}",
+        "google.protobuf.Struct" => "any object",
+        "google.protobuf.Value" => "any JSON",
+        "google.protobuf.ListValue" => "any array",
+        "google.protobuf.Any" => "{\"@type\": string, …}",
+        "google.protobuf.StringValue" => "string",
+        "google.protobuf.BytesValue" => "base64",
+        "google.protobuf.BoolValue" => "true | false",
+        "google.protobuf.DoubleValue" | "google.protobuf.FloatValue" => "number",
+        "google.protobuf.Int32Value" | "google.protobuf.UInt32Value" => "integer",
+        "google.protobuf.Int64Value" | "google.protobuf.UInt64Value" => "integer as string",
+        _ => return None,
+    })
+}
