@@ -70,8 +70,8 @@ generate: ## Write the generated files: CRDs, the chart's copy of them
 	@charts/copy-crds.sh
 
 .PHONY: binaries
-binaries: ## Build the four static programs
-	cargo build --release --locked -p patchbay-operator -p patchbay-sidecar -p patchbay-launcher -p kubectl-patchbay
+binaries: ## Build the static programs, the Rust example among them
+	cargo build --release --locked -p patchbay-operator -p patchbay-sidecar -p patchbay-launcher -p kubectl-patchbay -p patchbay-example-rust-kv
 
 .PHONY: images
 images: binaries ## Make the images, without a container engine

@@ -9,7 +9,6 @@ step "1/5 cluster"
 
 step "2/5 programs"
 make binaries
-cargo build --release --locked -p patchbay-example-rust-kv
 
 step "3/5 images and charts"
 . charts/install.sh

@@ -10,21 +10,17 @@ pure() {
   cargo test --locked --workspace --exclude patchbay-tests
   (cd tests/cluster && go test -v ./...)
   (cd images/build && go test -v ./...)
-}
-
-programs() {
-  make binaries
-  cargo build --release --locked -p patchbay-example-rust-kv
+  (cd tests/plugins/go && go test -v ./...)
 }
 
 process() {
-  programs
-  PATCHBAY_FIXTURES=$(go run -C images/build . programs | xargs -n1 dirname | sort -u | paste -sd:) \
-    cargo test --locked -p patchbay-tests --test process
+  make binaries
+  tests/plugins/build.sh
+  cargo test --locked -p patchbay-tests --test process
 }
 
 cluster() {
-  programs
+  make binaries
   . tests/cluster/choose.sh
   . charts/install.sh
   cargo test --locked -p patchbay-tests --test real_cluster
