@@ -18,6 +18,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{- /* The selector labels as key=value, separated by commas. */ -}}
+{{- define "patchbay.operatorLabels" -}}
+{{- $pairs := list -}}
+{{- range $key, $value := fromYaml (include "patchbay.selectorLabels" .) -}}
+{{- $pairs = append $pairs (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{ join "," $pairs }}
+{{- end -}}
+
 {{- /* Never `managed-by: patchbay`: that label marks what the operator itself makes. */ -}}
 {{- define "patchbay.labels" -}}
 {{ include "patchbay.selectorLabels" . }}
