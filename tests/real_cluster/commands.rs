@@ -1,6 +1,6 @@
 //! Programs that a story starts: our command line, and the control program of the embedded cluster.
 
-use crate::world::{fail, Outcome, World};
+use crate::world::{Outcome, World, fail};
 use std::path::Path;
 use tokio::process::Command;
 
@@ -21,10 +21,22 @@ impl World {
     }
 
     /// Calls a method of a Plugin and returns the reply as it was printed.
-    pub async fn call(&self, namespace: &str, plugin: &str, method: &str, request: &str) -> Outcome<String> {
-        let printed = self.patchbay(&["call", "-n", namespace, plugin, method, request]).await?;
+    pub async fn call(
+        &self,
+        namespace: &str,
+        plugin: &str,
+        method: &str,
+        request: &str,
+    ) -> Outcome<String> {
+        let printed = self
+            .patchbay(&["call", "-n", namespace, plugin, method, request])
+            .await?;
         if !printed.success {
-            fail!("calling {method} of {plugin}: {}{}", printed.out, printed.err);
+            fail!(
+                "calling {method} of {plugin}: {}{}",
+                printed.out,
+                printed.err
+            );
         }
         Ok(printed.out)
     }
@@ -36,14 +48,23 @@ impl World {
         };
         let printed = run(program, arguments).await?;
         if !printed.success {
-            fail!("cluster {}: {}{}", arguments.join(" "), printed.out, printed.err);
+            fail!(
+                "cluster {}: {}{}",
+                arguments.join(" "),
+                printed.out,
+                printed.err
+            );
         }
         Ok(printed.out)
     }
 }
 
 async fn run(program: &Path, arguments: &[&str]) -> Outcome<Printed> {
-    let output = Command::new(program).args(arguments).kill_on_drop(true).output().await?;
+    let output = Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output()
+        .await?;
     Ok(Printed {
         success: output.status.success(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

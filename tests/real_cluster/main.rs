@@ -41,7 +41,9 @@ fn trials(world: &Arc<World>, cases: Vec<cases::Case>) -> Vec<Trial> {
         .map(|case| {
             let world = Arc::clone(world);
             Trial::test(case.name, move || {
-                world.run(|| (case.story)(Arc::clone(&world))).map_err(|why| Failed::from(why.0))
+                world
+                    .run(|| (case.story)(Arc::clone(&world)))
+                    .map_err(|why| Failed::from(why.0))
             })
         })
         .collect()
@@ -55,5 +57,9 @@ fn summary(parts: &[Conclusion]) -> ExitCode {
         sum(|part| part.num_passed),
         sum(|part| part.num_ignored + part.num_filtered_out)
     );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

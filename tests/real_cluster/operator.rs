@@ -1,10 +1,10 @@
 //! The operator under test: its numbers, and operators that a story starts and ends itself.
 
-use crate::world::{fail, Outcome, Why, World};
+use crate::world::{Outcome, Why, World, fail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -31,8 +31,14 @@ pub async fn numbers(world: &World) -> Outcome<Numbers> {
     let Some(pod) = pods.list(&selector).await?.items.into_iter().next() else {
         fail!("no operator pod in {NAMESPACE}");
     };
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics", pod.name_any());
-    let text = world.client.request_text(http::Request::get(path).body(Vec::new())?).await?;
+    let path = format!(
+        "/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics",
+        pod.name_any()
+    );
+    let text = world
+        .client
+        .request_text(http::Request::get(path).body(Vec::new())?)
+        .await?;
     Ok(Numbers {
         passes: sum(&text, "patchbay_reconciles_total", ""),
         writes: sum(&text, "patchbay_api_writes_total", "kind=\"Lease\""),
@@ -57,8 +63,16 @@ impl Scaled {
     /// Stops the installed operator and waits until its pods are gone.
     pub async fn to_zero(world: &Arc<World>) -> Outcome<Scaled> {
         let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-        let replicas = deployments.get(DEPLOYMENT).await?.spec.and_then(|spec| spec.replicas).unwrap_or(1);
-        let scaled = Scaled { world: Arc::clone(world), replicas };
+        let replicas = deployments
+            .get(DEPLOYMENT)
+            .await?
+            .spec
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1);
+        let scaled = Scaled {
+            world: Arc::clone(world),
+            replicas,
+        };
         scaled.set(0).await?;
         Ok(scaled)
     }
@@ -71,16 +85,27 @@ impl Scaled {
     async fn set(&self, replicas: i32) -> Outcome {
         let deployments: Api<Deployment> = Api::namespaced(self.world.client.clone(), NAMESPACE);
         let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        deployments.patch_scale(DEPLOYMENT, &PatchParams::default(), &scale).await?;
-        let settled = kube::runtime::wait::await_condition(deployments, DEPLOYMENT, move |found: Option<&Deployment>| {
-            let status = found.and_then(|deployment| deployment.status.as_ref());
-            status.is_some_and(|status| {
-                status.available_replicas.unwrap_or(0) == replicas && status.replicas.unwrap_or(0) == replicas
-            })
-        });
+        deployments
+            .patch_scale(DEPLOYMENT, &PatchParams::default(), &scale)
+            .await?;
+        let settled = kube::runtime::wait::await_condition(
+            deployments,
+            DEPLOYMENT,
+            move |found: Option<&Deployment>| {
+                let status = found.and_then(|deployment| deployment.status.as_ref());
+                status.is_some_and(|status| {
+                    status.available_replicas.unwrap_or(0) == replicas
+                        && status.replicas.unwrap_or(0) == replicas
+                })
+            },
+        );
         tokio::time::timeout(crate::sandbox::PATIENCE, settled)
             .await
-            .map_err(|_| Why(format!("the operator's Deployment does not reach {replicas} replicas")))??;
+            .map_err(|_| {
+                Why(format!(
+                    "the operator's Deployment does not reach {replicas} replicas"
+                ))
+            })??;
         Ok(())
     }
 }
@@ -97,13 +122,26 @@ impl Process {
             fail!("this story needs the embedded cluster");
         };
         let mut command = Command::new(cluster);
-        command.args(["node-exec", "--"]).arg(world.programs.join("patchbay-operator"));
-        command.args(["--namespace", NAMESPACE, "--lease-seconds", "3", "--http-address", "127.0.0.1:0"]);
+        command
+            .args(["node-exec", "--"])
+            .arg(world.programs.join("patchbay-operator"));
+        command.args([
+            "--namespace",
+            NAMESPACE,
+            "--lease-seconds",
+            "3",
+            "--http-address",
+            "127.0.0.1:0",
+        ]);
         command.args(["--sidecar-image", &sidecar_image(world).await?]);
         if let Some(writes) = writes {
             command.args(["--abort-after-writes", &writes.to_string()]);
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
         Ok(Process { child })
     }
 
@@ -125,11 +163,22 @@ impl Process {
 /// The image that the installed operator gives to its sidecars.
 async fn sidecar_image(world: &World) -> Outcome<String> {
     let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let pod = deployments.get(DEPLOYMENT).await?.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
+    let pod = deployments
+        .get(DEPLOYMENT)
+        .await?
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .unwrap_or_default();
     let container = pod.containers.into_iter().next().unwrap_or_default();
     let arguments = container.args.unwrap_or_default();
-    let flag = arguments.iter().find_map(|argument| argument.strip_prefix("--sidecar-image="));
-    let variable = container.env.unwrap_or_default().into_iter().find(|v| v.name == "PATCHBAY_SIDECAR_IMAGE");
+    let flag = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--sidecar-image="));
+    let variable = container
+        .env
+        .unwrap_or_default()
+        .into_iter()
+        .find(|v| v.name == "PATCHBAY_SIDECAR_IMAGE");
     match flag.map(str::to_owned).or(variable.and_then(|v| v.value)) {
         Some(image) => Ok(image),
         None => fail!("the operator's Deployment names no sidecar image"),

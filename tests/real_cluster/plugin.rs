@@ -1,7 +1,7 @@
 //! Manifests of Plugins, written as a user writes them.
 
 use kube::api::{ApiResource, GroupVersionKind};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 /// The kind under test, without our own types: a story sees what `kubectl` sees.
 pub fn plugin_resource() -> ApiResource {
@@ -25,7 +25,11 @@ impl Plugin {
 
     /// A program of a few lines, run by the Python of the example image.
     pub fn script(name: &str, program: &str) -> Plugin {
-        Plugin::new(name, "patchbay.dev/example-python:v1", json!(["/usr/bin/python3", "-c", program]))
+        Plugin::new(
+            name,
+            "patchbay.dev/example-python:v1",
+            json!(["/usr/bin/python3", "-c", program]),
+        )
     }
 
     fn new(name: &str, image: &str, command: Value) -> Plugin {
@@ -40,7 +44,10 @@ impl Plugin {
             // Stories wait for pods to go; nobody calls these plugins while they stop.
             "shutdown": {"drainSeconds": 0},
         });
-        Plugin { name: name.to_owned(), spec }
+        Plugin {
+            name: name.to_owned(),
+            spec,
+        }
     }
 
     /// Sets a field of the spec by its path, such as `/protocol/goPlugin/versions`.

@@ -1,13 +1,15 @@
 //! A namespace for one story, with the strictest Pod Security level, removed when the story ends.
 
-use crate::plugin::{plugin_resource, Plugin};
-use crate::world::{fail, Outcome, World};
+use crate::plugin::{Plugin, plugin_resource};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::watcher::{self, watcher};
 use kube::ResourceExt;
-use serde_json::{json, Value};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+};
+use kube::runtime::watcher::{self, watcher};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_stream::StreamExt;
@@ -28,17 +30,28 @@ impl Sandbox {
     pub async fn new(world: Arc<World>, story: &str) -> Outcome<Sandbox> {
         let name = format!("pbt-{story}");
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
-        let sandbox = Sandbox { world, name: name.clone() };
+        let sandbox = Sandbox {
+            world,
+            name: name.clone(),
+        };
         sandbox.remove(&namespaces).await?;
         let namespace = Namespace {
             metadata: ObjectMeta {
                 name: Some(name),
-                labels: Some([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into()),
+                labels: Some(
+                    [(
+                        "pod-security.kubernetes.io/enforce".to_owned(),
+                        "restricted".to_owned(),
+                    )]
+                    .into(),
+                ),
                 ..ObjectMeta::default()
             },
             ..Namespace::default()
         };
-        namespaces.create(&PostParams::default(), &namespace).await?;
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await?;
         Ok(sandbox)
     }
 
@@ -55,14 +68,27 @@ impl Sandbox {
         // Plugins first: their finalizer is the operator's business, and a stuck one should show
         // its own name instead of a namespace that hangs.
         let plugins = self.plugins();
-        plugins.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        plugins
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
         self.until("every Plugin of the namespace is gone", || async {
-            Ok(plugins.list(&ListParams::default()).await?.items.is_empty().then_some(()))
+            Ok(plugins
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+                .then_some(()))
         })
         .await?;
-        namespaces.delete(&self.name, &DeleteParams::default()).await?;
+        namespaces
+            .delete(&self.name, &DeleteParams::default())
+            .await?;
         self.until("the namespace is gone", || async {
-            Ok(namespaces.get_opt(&self.name).await?.is_none().then_some(()))
+            Ok(namespaces
+                .get_opt(&self.name)
+                .await?
+                .is_none()
+                .then_some(()))
         })
         .await
     }
@@ -85,7 +111,9 @@ impl Sandbox {
     pub async fn apply(&self, plugin: &Plugin) -> Outcome {
         let manifest = plugin.manifest(&self.name);
         let params = PatchParams::apply("a-user").force();
-        self.plugins().patch(&plugin.name, &params, &Patch::Apply(&manifest)).await?;
+        self.plugins()
+            .patch(&plugin.name, &params, &Patch::Apply(&manifest))
+            .await?;
         Ok(())
     }
 
@@ -102,7 +130,9 @@ impl Sandbox {
         let mut changes = Box::pin(watcher(plugins, only));
         let found = tokio::time::timeout(PATIENCE, async {
             while let Some(event) = changes.next().await {
-                let (Ok(watcher::Event::Apply(object)) | Ok(watcher::Event::InitApply(object))) = event else {
+                let (Ok(watcher::Event::Apply(object)) | Ok(watcher::Event::InitApply(object))) =
+                    event
+                else {
                     continue;
                 };
                 last = json!({
@@ -120,12 +150,18 @@ impl Sandbox {
         if let Ok(true) = found {
             return Ok(last["status"].take());
         }
-        fail!("{what}: not within {PATIENCE:?}; status is {}", pretty(&last["status"]))
+        fail!(
+            "{what}: not within {PATIENCE:?}; status is {}",
+            pretty(&last["status"])
+        )
     }
 
     /// Waits for condition Ready=True.
     pub async fn ready(&self, name: &str) -> Outcome<Value> {
-        self.plugin_until(name, "Ready is True", |status| condition(status, "Ready")["status"] == "True").await
+        self.plugin_until(name, "Ready is True", |status| {
+            condition(status, "Ready")["status"] == "True"
+        })
+        .await
     }
 
     /// Waits until Ready is False for `reason` and an event of that reason names the Plugin.
@@ -133,20 +169,30 @@ impl Sandbox {
     pub async fn refused(&self, name: &str, reason: &str) -> Outcome<(Value, Duration)> {
         let start = Instant::now();
         let status = self
-            .plugin_until(name, &format!("Ready is False with reason {reason}"), |status| {
-                let ready = condition(status, "Ready");
-                ready["status"] == "False" && ready["reason"] == reason
-            })
+            .plugin_until(
+                name,
+                &format!("Ready is False with reason {reason}"),
+                |status| {
+                    let ready = condition(status, "Ready");
+                    ready["status"] == "False" && ready["reason"] == reason
+                },
+            )
             .await?;
         let events: Api<Event> = self.api();
-        self.until(&format!("an event with reason {reason} about {name}"), || async {
-            let all = events.list(&ListParams::default()).await?;
-            let found = all.items.iter().any(|event| {
-                event.reason.as_deref() == Some(reason)
-                    && event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name))
-            });
-            Ok(found.then_some(()))
-        })
+        self.until(
+            &format!("an event with reason {reason} about {name}"),
+            || async {
+                let all = events.list(&ListParams::default()).await?;
+                let found = all.items.iter().any(|event| {
+                    event.reason.as_deref() == Some(reason)
+                        && event
+                            .regarding
+                            .as_ref()
+                            .is_some_and(|about| about.name.as_deref() == Some(name))
+                });
+                Ok(found.then_some(()))
+            },
+        )
         .await?;
         Ok((status, start.elapsed()))
     }

@@ -53,7 +53,9 @@ impl World {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .map_err(|_| Why("a crypto provider was installed before ours".into()))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         let client = runtime.block_on(async {
             let config = kube::Config::infer().await?;
             Ok::<_, Why>(Client::try_from(config)?)
@@ -62,7 +64,12 @@ impl World {
             .map(PathBuf::from)
             .ok_or_else(|| Why("PATCHBAY_BIN_DIR names no folder; run `make test`".into()))?;
         let embedded = std::env::var_os("PATCHBAY_CLUSTER").map(PathBuf::from);
-        Ok(World { runtime, client, programs, embedded })
+        Ok(World {
+            runtime,
+            client,
+            programs,
+            embedded,
+        })
     }
 
     /// Runs one story to its end.

@@ -1,49 +1,92 @@
 //! What a user gets wrong is named in status and in an event.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::plugin::Plugin;
-use crate::sandbox::{condition, pretty, Sandbox};
-use crate::world::{fail, Outcome, World};
+use crate::sandbox::{Sandbox, condition, pretty};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::api::PostParams;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("bad_input::wrong_cookie_is_named", |world| {
-            let plugin = Plugin::kv_go("kv").with("/protocol/goPlugin/cookie/value", json!("goodbye"));
-            refused_with(world, "wrong-cookie", plugin, "CookieRejected", &["BASIC_PLUGIN"])
+            let plugin =
+                Plugin::kv_go("kv").with("/protocol/goPlugin/cookie/value", json!("goodbye"));
+            refused_with(
+                world,
+                "wrong-cookie",
+                plugin,
+                "CookieRejected",
+                &["BASIC_PLUGIN"],
+            )
         }),
         case("bad_input::no_common_version_lists_both_sides", |world| {
             let plugin = Plugin::kv_go("kv").with("/protocol/goPlugin/versions", json!([7, 9]));
             refused_with(world, "no-version", plugin, "AppVersion", &["1", "7, 9"])
         }),
         case("bad_input::wrong_checksum_shows_the_right_one", |world| {
-            let sums = json!([{"path": "/kv", "sha256": "0".repeat(64)}]);
+            let sums = json!([{"path": "/kv", "sha256": WRONG_SUM}]);
             let plugin = Plugin::kv_go("kv").with("/checksums", sums);
-            refused_with(world, "wrong-checksum", plugin, "ChecksumMismatch", &["/kv", &"0".repeat(64)])
+            refused_with(
+                world,
+                "wrong-checksum",
+                plugin,
+                "ChecksumMismatch",
+                &["/kv", WRONG_SUM],
+            )
         }),
         case("bad_input::hanging_start_times_out", |world| {
             let plugin = Plugin::script("hangs", "import signal; signal.pause()")
                 .with("/protocol/goPlugin/handshake", json!({"timeoutSeconds": 2}));
             refused_with(world, "hangs", plugin, "StartTimeout", &["2"])
         }),
-        case("bad_input::crash_loop_is_counted_and_backed_off", crash_loop),
+        case(
+            "bad_input::crash_loop_is_counted_and_backed_off",
+            crash_loop,
+        ),
         case("bad_input::image_that_cannot_be_pulled_is_named", |world| {
             let plugin = Plugin::kv_go("kv").with("/image", json!("patchbay.dev/no-such-image:v1"));
-            refused_with(world, "no-image", plugin, "ImagePullFailed", &["patchbay.dev/no-such-image:v1"])
+            refused_with(
+                world,
+                "no-image",
+                plugin,
+                "ImagePullFailed",
+                &["patchbay.dev/no-such-image:v1"],
+            )
         }),
-        case("bad_input::missing_secret_is_named_and_found_when_it_comes", missing_secret),
-        case("bad_input::missing_config_map_is_named_and_found_when_it_comes", missing_config_map),
-        case("bad_input::a_foreign_service_of_our_name_is_left_alone", name_taken),
+        case(
+            "bad_input::missing_secret_is_named_and_found_when_it_comes",
+            missing_secret,
+        ),
+        case(
+            "bad_input::missing_config_map_is_named_and_found_when_it_comes",
+            missing_config_map,
+        ),
+        case(
+            "bad_input::a_foreign_service_of_our_name_is_left_alone",
+            name_taken,
+        ),
         case("bad_input::a_missing_program_is_named", |world| {
             let plugin = Plugin::kv_go("kv").with("/command", json!(["/no/such/program"]));
-            refused_with(world, "no-program", plugin, "ExecFailed", &["/no/such/program"])
+            refused_with(
+                world,
+                "no-program",
+                plugin,
+                "ExecFailed",
+                &["/no/such/program"],
+            )
         }),
-        case("bad_input::the_api_server_refuses_what_the_schema_forbids", refused_by_schema),
+        case(
+            "bad_input::the_api_server_refuses_what_the_schema_forbids",
+            refused_by_schema,
+        ),
     ]
 }
+
+/// A digest that no file has.
+const WRONG_SUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Applies the Plugin and expects the reason, and each word in the message.
 async fn refused_with(
@@ -56,11 +99,17 @@ async fn refused_with(
     let sandbox = Sandbox::new(world, story).await?;
     sandbox.apply(&plugin).await?;
     let (status, took) = sandbox.refused(&plugin.name, reason).await?;
-    let message = condition(&status, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    let message = condition(&status, "Ready")["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     if let Some(word) = words.iter().find(|word| !message.contains(*word)) {
         fail!("the message of {reason} does not say `{word}`: {message}");
     }
-    println!("  {reason} after {:.1} s from creation: {message}", took.as_secs_f64());
+    println!(
+        "  {reason} after {:.1} s from creation: {message}",
+        took.as_secs_f64()
+    );
     sandbox.close().await
 }
 
@@ -75,7 +124,9 @@ async fn crash_loop(world: Arc<World>) -> Outcome {
             status["instances"][0]["restarts"].as_u64() >= Some(3)
         })
         .await?;
-    let message = condition(&status, "Ready")["message"].as_str().unwrap_or_default();
+    let message = condition(&status, "Ready")["message"]
+        .as_str()
+        .unwrap_or_default();
     if !message.contains("the disk is full") {
         fail!("the plugin's last words are missing: {message}");
     }
@@ -84,8 +135,11 @@ async fn crash_loop(world: Arc<World>) -> Outcome {
 
 async fn missing_secret(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world, "no-secret").await?;
-    let env = json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]);
-    sandbox.apply(&Plugin::kv_go("kv").with("/env", env)).await?;
+    let env =
+        json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]);
+    sandbox
+        .apply(&Plugin::kv_go("kv").with("/env", env))
+        .await?;
     let (status, _) = sandbox.refused("kv", "SecretMissing").await?;
     names(&status, "token")?;
     let secret = Secret {
@@ -93,7 +147,10 @@ async fn missing_secret(world: Arc<World>) -> Outcome {
         string_data: Some([("t".to_owned(), "x".to_owned())].into()),
         ..Secret::default()
     };
-    sandbox.api::<Secret>().create(&PostParams::default(), &secret).await?;
+    sandbox
+        .api::<Secret>()
+        .create(&PostParams::default(), &secret)
+        .await?;
     sandbox.ready("kv").await?;
     sandbox.close().await
 }
@@ -102,12 +159,20 @@ async fn missing_config_map(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world, "no-config-map").await?;
     let volumes = json!([{"name": "settings", "configMap": {"name": "settings"}}]);
     let mounts = json!([{"name": "settings", "mountPath": "/settings"}]);
-    let plugin = Plugin::kv_go("kv").with("/pod/volumes", volumes).with("/volumeMounts", mounts);
+    let plugin = Plugin::kv_go("kv")
+        .with("/pod/volumes", volumes)
+        .with("/volumeMounts", mounts);
     sandbox.apply(&plugin).await?;
     let (status, _) = sandbox.refused("kv", "ConfigMapMissing").await?;
     names(&status, "settings")?;
-    let map = ConfigMap { metadata: named("settings"), ..ConfigMap::default() };
-    sandbox.api::<ConfigMap>().create(&PostParams::default(), &map).await?;
+    let map = ConfigMap {
+        metadata: named("settings"),
+        ..ConfigMap::default()
+    };
+    sandbox
+        .api::<ConfigMap>()
+        .create(&PostParams::default(), &map)
+        .await?;
     sandbox.ready("kv").await?;
     sandbox.close().await
 }
@@ -128,7 +193,10 @@ async fn name_taken(world: Arc<World>) -> Outcome {
         })
         .await?;
     if !pretty(&status).contains("Service") {
-        fail!("the message does not say which object has the name: {}", pretty(&status));
+        fail!(
+            "the message does not say which object has the name: {}",
+            pretty(&status)
+        );
     }
     let after = services.get("kv").await?;
     if before.metadata.resource_version != after.metadata.resource_version {
@@ -145,10 +213,22 @@ async fn refused_by_schema(world: Arc<World>) -> Outcome {
     let secret_volume = json!([{"name": "id", "secret": {"secretName": "pb-id-kv"}}]);
     for (plugin, word) in [
         (kv("kv").with("/command", json!([])), "command"),
-        (kv("kv").with("/env", json!([{"name": "PLUGIN_MIN_PORT", "value": "1"}])), "PLUGIN_MIN_PORT"),
+        (
+            kv("kv").with("/env", json!([{"name": "PLUGIN_MIN_PORT", "value": "1"}])),
+            "PLUGIN_MIN_PORT",
+        ),
         (kv("kv").with("/protocol", json!({})), "protocol"),
-        (kv("kv").with("/protocol/goPlugin/tls", json!({"mode": "Explicit"})), "secretName"),
-        (kv("kv").with("/pod/volumes", json!([{"name": "h", "hostPath": {"path": "/"}}])), "volumes"),
+        (
+            kv("kv").with("/protocol/goPlugin/tls", json!({"mode": "Explicit"})),
+            "secretName",
+        ),
+        (
+            kv("kv").with(
+                "/pod/volumes",
+                json!([{"name": "h", "hostPath": {"path": "/"}}]),
+            ),
+            "volumes",
+        ),
         (kv("kv").with("/pod/volumes", secret_volume), "pb-id-"),
         (kv(&"a".repeat(49)), "48"),
     ] {
@@ -163,11 +243,16 @@ async fn refused_by_schema(world: Arc<World>) -> Outcome {
 }
 
 fn named(name: &str) -> kube::api::ObjectMeta {
-    kube::api::ObjectMeta { name: Some(name.to_owned()), ..Default::default() }
+    kube::api::ObjectMeta {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    }
 }
 
 fn names(status: &Value, object: &str) -> Outcome {
-    let message = condition(status, "Ready")["message"].as_str().unwrap_or_default();
+    let message = condition(status, "Ready")["message"]
+        .as_str()
+        .unwrap_or_default();
     if !message.contains(object) {
         fail!("the message does not name {object}: {message}");
     }

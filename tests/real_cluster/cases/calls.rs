@@ -1,37 +1,55 @@
 //! A client's calls reach plugins of every language, and live through the death of a sidecar.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::plugin::Plugin;
-use crate::sandbox::{pretty, Sandbox};
-use crate::world::{fail, Outcome, World};
+use crate::sandbox::{Sandbox, pretty};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("calls::go_plugin_answers", |world| answers(world, "call-go", Plugin::kv_go("kv"), "None")),
+        case("calls::go_plugin_answers", |world| {
+            answers(world, "call-go", Plugin::kv_go("kv"), "None")
+        }),
         case("calls::go_plugin_answers_over_automatic_tls", |world| {
-            let plugin = Plugin::kv_go("kv").with("/protocol/goPlugin/tls", json!({"mode": "AutoMTLS"}));
+            let plugin =
+                Plugin::kv_go("kv").with("/protocol/goPlugin/tls", json!({"mode": "AutoMTLS"}));
             answers(world, "call-go-tls", plugin, "AutoMTLS")
         }),
         case("calls::old_go_plugin_answers", |world| {
-            let plugin = Plugin::kv_go("kv").with("/image", json!("patchbay.dev/example-kv-go-old:v1"));
+            let plugin =
+                Plugin::kv_go("kv").with("/image", json!("patchbay.dev/example-kv-go-old:v1"));
             answers(world, "call-go-old", plugin, "None")
         }),
         case("calls::python_plugin_answers", |world| {
-            answers(world, "call-python", example(include_str!("../../../examples/kv-python.yaml")), "None")
+            answers(
+                world,
+                "call-python",
+                example(include_str!("../../../examples/kv-python.yaml")),
+                "None",
+            )
         }),
         case("calls::rust_plugin_answers", |world| {
-            answers(world, "call-rust", example(include_str!("../../../examples/kv-rust.yaml")), "None")
+            answers(
+                world,
+                "call-rust",
+                example(include_str!("../../../examples/kv-rust.yaml")),
+                "None",
+            )
         }),
         case("calls::sidecar_death_leaves_the_plugin_running", |world| {
             sidecar_death(world, "sidecar-death", Plugin::kv_go("kv"))
         }),
-        case("calls::sidecar_death_leaves_the_plugin_running_over_automatic_tls", |world| {
-            let plugin = Plugin::kv_go("kv").with("/protocol/goPlugin/tls", json!({"mode": "AutoMTLS"}));
-            sidecar_death(world, "sidecar-death-tls", plugin)
-        }),
+        case(
+            "calls::sidecar_death_leaves_the_plugin_running_over_automatic_tls",
+            |world| {
+                let plugin =
+                    Plugin::kv_go("kv").with("/protocol/goPlugin/tls", json!({"mode": "AutoMTLS"}));
+                sidecar_death(world, "sidecar-death-tls", plugin)
+            },
+        ),
     ]
 }
 
@@ -39,12 +57,20 @@ pub(super) fn cases() -> Vec<Case> {
 fn example(manifest: &str) -> Plugin {
     let documents = serde_norway::Deserializer::from_str(manifest);
     for document in documents {
-        let Ok(object) = <Value as serde::Deserialize>::deserialize(document) else { continue };
+        let Ok(object) = <Value as serde::Deserialize>::deserialize(document) else {
+            continue;
+        };
         if object["kind"] == "Plugin" {
-            return Plugin { name: "kv".to_owned(), spec: object["spec"].clone() };
+            return Plugin {
+                name: "kv".to_owned(),
+                spec: object["spec"].clone(),
+            };
         }
     }
-    Plugin { name: "no-plugin-in-the-example".to_owned(), spec: Value::Null }
+    Plugin {
+        name: "no-plugin-in-the-example".to_owned(),
+        spec: Value::Null,
+    }
 }
 
 async fn answers(world: Arc<World>, story: &str, plugin: Plugin, tls: &str) -> Outcome {
@@ -55,11 +81,18 @@ async fn answers(world: Arc<World>, story: &str, plugin: Plugin, tls: &str) -> O
     if handshake["coreVersion"] != 1 || handshake["appVersion"] != 1 {
         fail!("the handshake is not in status: {}", pretty(&status));
     }
-    if !handshake["tls"].as_str().unwrap_or_default().starts_with(tls) {
+    if !handshake["tls"]
+        .as_str()
+        .unwrap_or_default()
+        .starts_with(tls)
+    {
         fail!("expected tls {tls}: {}", pretty(handshake));
     }
     if !pretty(&status["provides"]["services"]).contains("proto.KV") {
-        fail!("reflection did not find proto.KV: {}", pretty(&status["provides"]));
+        fail!(
+            "reflection did not find proto.KV: {}",
+            pretty(&status["provides"])
+        );
     }
     round_trip(&sandbox, &plugin.name).await?;
     sandbox.close().await
@@ -69,8 +102,17 @@ async fn answers(world: Arc<World>, story: &str, plugin: Plugin, tls: &str) -> O
 async fn round_trip(sandbox: &Sandbox, plugin: &str) -> Outcome {
     let world = &sandbox.world;
     let put = r#"{"key": "greeting", "value": "aGVsbG8="}"#;
-    world.call(&sandbox.name, plugin, "proto.KV/Put", put).await?;
-    let got = world.call(&sandbox.name, plugin, "proto.KV/Get", r#"{"key": "greeting"}"#).await?;
+    world
+        .call(&sandbox.name, plugin, "proto.KV/Put", put)
+        .await?;
+    let got = world
+        .call(
+            &sandbox.name,
+            plugin,
+            "proto.KV/Get",
+            r#"{"key": "greeting"}"#,
+        )
+        .await?;
     // Some of the examples add a line that says who wrote the value.
     if !got.contains("aGVsbG8") {
         fail!("Get did not return what Put stored: {got}");
@@ -90,9 +132,11 @@ async fn sidecar_death(world: Arc<World>, story: &str, plugin: Plugin) -> Outcom
         })
         .await?;
     let after = sandbox
-        .plugin_until(&plugin.name, "Ready again with the restarted sidecar", |status| {
-            status["readyReplicas"] == 1 && status["instances"][0]["state"] == "Ready"
-        })
+        .plugin_until(
+            &plugin.name,
+            "Ready again with the restarted sidecar",
+            |status| status["readyReplicas"] == 1 && status["instances"][0]["state"] == "Ready",
+        )
         .await?["instances"][0]
         .clone();
     for field in ["startId", "startedAt", "restarts"] {
@@ -114,14 +158,30 @@ async fn kill_sidecar(sandbox: &Sandbox, pod: &str) -> Outcome {
         .into_iter()
         .find(|container| container.name == "sidecar")
         .and_then(|container| container.container_id);
-    let Some(id) = container.as_deref().and_then(|id| id.strip_prefix("containerd://")) else {
+    let Some(id) = container
+        .as_deref()
+        .and_then(|id| id.strip_prefix("containerd://"))
+    else {
         fail!("pod {pod} has no sidecar container");
     };
-    sandbox.world.cluster(&["ctr", "tasks", "kill", "-s", "SIGKILL", id]).await?;
+    sandbox
+        .world
+        .cluster(&["ctr", "tasks", "kill", "-s", "SIGKILL", id])
+        .await?;
     Ok(())
 }
 
 async fn sidecar_restarts(sandbox: &Sandbox, pod: &str) -> Outcome<i32> {
-    let status = sandbox.api::<Pod>().get(pod).await?.status.unwrap_or_default();
-    Ok(status.init_container_statuses.unwrap_or_default().iter().map(|c| c.restart_count).sum())
+    let status = sandbox
+        .api::<Pod>()
+        .get(pod)
+        .await?
+        .status
+        .unwrap_or_default();
+    Ok(status
+        .init_container_statuses
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.restart_count)
+        .sum())
 }

@@ -1,12 +1,12 @@
 //! The installation itself suffers: operators die between two writes, the API server goes away.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::operator::{self, Scaled};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{fail, Outcome, World};
-use kube::api::{Patch, PatchParams};
+use crate::world::{Outcome, World, fail};
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +15,14 @@ use std::time::Duration;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("faults::a_pass_without_a_difference_writes_nothing", quiet),
-        case("faults::the_api_server_is_gone_for_a_minute", without_api_server),
-        case("faults::the_operator_dies_after_each_of_its_writes", dies_after_each_write),
+        case(
+            "faults::the_api_server_is_gone_for_a_minute",
+            without_api_server,
+        ),
+        case(
+            "faults::the_operator_dies_after_each_of_its_writes",
+            dies_after_each_write,
+        ),
     ]
 }
 
@@ -28,7 +34,10 @@ async fn quiet(world: Arc<World>) -> Outcome {
     // A label of the user's own makes a pass and leaves nothing to do.
     for round in 0..3 {
         let label = json!({"metadata": {"labels": {"a-users-label": round.to_string()}}});
-        sandbox.plugins().patch("kv", &PatchParams::default(), &Patch::Merge(&label)).await?;
+        sandbox
+            .plugins()
+            .patch("kv", &PatchParams::default(), &Patch::Merge(&label))
+            .await?;
         let done = before.passes + round + 1;
         sandbox
             .until("the operator made a pass", || async {
@@ -38,7 +47,10 @@ async fn quiet(world: Arc<World>) -> Outcome {
     }
     let after = operator::numbers(&world).await?;
     if after.writes != before.writes {
-        fail!("{} writes without a difference", after.writes - before.writes);
+        fail!(
+            "{} writes without a difference",
+            after.writes - before.writes
+        );
     }
     sandbox.close().await
 }
@@ -50,8 +62,14 @@ async fn settled(sandbox: &Sandbox) -> Outcome<operator::Numbers> {
     sandbox
         .until("the operator has nothing left to do", || async {
             let now = operator::numbers(world).await?;
-            let Ok(mut still) = still.lock() else { fail!("a look panicked") };
-            *still = if now == still.0 { (now, still.1 + 1) } else { (now, 0) };
+            let Ok(mut still) = still.lock() else {
+                fail!("a look panicked")
+            };
+            *still = if now == still.0 {
+                (now, still.1 + 1)
+            } else {
+                (now, 0)
+            };
             Ok((still.1 >= 10).then_some(now))
         })
         .await
@@ -65,13 +83,18 @@ async fn without_api_server(world: Arc<World>) -> Outcome {
     // The fault's length is the story: an outage of one minute.
     tokio::time::sleep(Duration::from_secs(60)).await;
     world.cluster(&["start-apiserver"]).await?;
-    sandbox.apply(&Plugin::kv_go("kv").with("/replicas", json!(2))).await?;
-    let status = sandbox
-        .plugin_until("kv", "a change after the outage is carried out", |status| status["readyReplicas"] == 2)
+    sandbox
+        .apply(&Plugin::kv_go("kv").with("/replicas", json!(2)))
         .await?;
-    let same = status["instances"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|instance| instance["startId"] == before["startId"]));
+    let status = sandbox
+        .plugin_until("kv", "a change after the outage is carried out", |status| {
+            status["readyReplicas"] == 2
+        })
+        .await?;
+    let same = status["instances"].as_array().is_some_and(|all| {
+        all.iter()
+            .any(|instance| instance["startId"] == before["startId"])
+    });
     if !same {
         fail!("the plugin was started again because the API server was away");
     }
@@ -102,7 +125,12 @@ async fn dies_after_each_write(world: Arc<World>) -> Outcome {
             sandbox.ready(&name).await?;
             whole.stop().await?;
         }
-        let pods: BTreeSet<_> = sandbox.pods(&name).await?.iter().map(ResourceExt::name_any).collect();
+        let pods: BTreeSet<_> = sandbox
+            .pods(&name)
+            .await?
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect();
         if pods.len() != 1 {
             fail!("after a death at write {writes} there are pods {pods:?}");
         }

@@ -1,20 +1,23 @@
 //! From the first apply to the last trace: scaling, failed pods, deletion, and silence when idle.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{fail, Outcome, World};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{ListParams, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::sync::Arc;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("lifecycle::scaling_adds_and_removes_pods", scaling),
-        case("lifecycle::a_failed_pod_is_replaced_by_the_next_incarnation", replaced),
+        case(
+            "lifecycle::a_failed_pod_is_replaced_by_the_next_incarnation",
+            replaced,
+        ),
         case("lifecycle::deletion_leaves_nothing", deletion),
         case("lifecycle::a_crashed_plugin_starts_again", crashed),
     ]
@@ -22,23 +25,44 @@ pub(super) fn cases() -> Vec<Case> {
 
 async fn scaling(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world, "scaling").await?;
-    sandbox.apply(&Plugin::kv_go("kv").with("/replicas", json!(2))).await?;
-    sandbox.plugin_until("kv", "two replicas are ready", |status| status["readyReplicas"] == 2).await?;
-    let names: Vec<_> = sandbox.pods("kv").await?.iter().map(ResourceExt::name_any).collect();
+    sandbox
+        .apply(&Plugin::kv_go("kv").with("/replicas", json!(2)))
+        .await?;
+    sandbox
+        .plugin_until("kv", "two replicas are ready", |status| {
+            status["readyReplicas"] == 2
+        })
+        .await?;
+    let names: Vec<_> = sandbox
+        .pods("kv")
+        .await?
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
     if names != ["kv-0-0", "kv-1-0"] && names != ["kv-0-1", "kv-1-1"] {
         fail!("pods are not named by ordinal and incarnation: {names:?}");
     }
     // As `kubectl scale` does it: through the subresource.
     let plugins = sandbox.plugins();
     let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
-    plugins.patch_scale("kv", &PatchParams::default(), &one).await?;
-    sandbox.plugin_until("kv", "one replica is left", |status| status["replicas"] == 1).await?;
+    plugins
+        .patch_scale("kv", &PatchParams::default(), &one)
+        .await?;
+    sandbox
+        .plugin_until("kv", "one replica is left", |status| {
+            status["replicas"] == 1
+        })
+        .await?;
     let left = sandbox.pods("kv").await?;
     if left.len() != 1 || left[0].name_any() != names[0] {
         fail!("scaling down removed the wrong pod");
     }
     let scale = plugins.get_scale("kv").await?;
-    if scale.status.and_then(|status| status.selector).is_none_or(|selector| selector.is_empty()) {
+    if scale
+        .status
+        .and_then(|status| status.selector)
+        .is_none_or(|selector| selector.is_empty())
+    {
         fail!("the scale subresource has no selector");
     }
     sandbox.close().await
@@ -52,10 +76,15 @@ async fn replaced(world: Arc<World>) -> Outcome {
     let first = sandbox.pods("kv").await?.remove(0);
     // What an eviction leaves behind: a pod in phase Failed.
     let failed = Patch::Merge(json!({"status": {"phase": "Failed", "reason": "Evicted"}}));
-    pods.patch_status(&first.name_any(), &PatchParams::default(), &failed).await?;
+    pods.patch_status(&first.name_any(), &PatchParams::default(), &failed)
+        .await?;
     let second = sandbox
         .until("a pod of the next incarnation", || async {
-            Ok(sandbox.pods("kv").await?.into_iter().find(|pod| pod.uid() != first.uid()))
+            Ok(sandbox
+                .pods("kv")
+                .await?
+                .into_iter()
+                .find(|pod| pod.uid() != first.uid()))
         })
         .await?;
     if second.name_any() == first.name_any() {
@@ -77,7 +106,11 @@ async fn deletion(world: Arc<World>) -> Outcome {
     sandbox
         .until("the Plugin is gone", || async {
             let plugin = sandbox.plugins().get_opt("kv").await?;
-            let pods = sandbox.api::<Pod>().list(&ListParams::default()).await?.items;
+            let pods = sandbox
+                .api::<Pod>()
+                .list(&ListParams::default())
+                .await?
+                .items;
             if plugin.is_none() && !pods.is_empty() {
                 fail!("the Plugin went before its pods");
             }
@@ -104,11 +137,18 @@ async fn crashed(world: Arc<World>) -> Outcome {
     let id = plugin_container(&sandbox, &pod).await?;
     // The plugin is the launcher's only child; both live in the container's pid namespace.
     let pids = sandbox.world.cluster(&["ctr", "tasks", "ps", &id]).await?;
-    let mut pids: Vec<i32> =
-        pids.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let mut pids: Vec<i32> = pids
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+        .collect();
     pids.sort_unstable();
-    let Some(plugin) = pids.get(1) else { fail!("no plugin process in {id}: {pids:?}") };
-    let killed = tokio::process::Command::new("kill").args(["-KILL", &plugin.to_string()]).status().await?;
+    let Some(plugin) = pids.get(1) else {
+        fail!("no plugin process in {id}: {pids:?}")
+    };
+    let killed = tokio::process::Command::new("kill")
+        .args(["-KILL", &plugin.to_string()])
+        .status()
+        .await?;
     if !killed.success() {
         fail!("cannot kill process {plugin}");
     }
@@ -125,8 +165,17 @@ async fn crashed(world: Arc<World>) -> Outcome {
 }
 
 async fn plugin_container(sandbox: &Sandbox, pod: &str) -> Outcome<String> {
-    let status = sandbox.api::<Pod>().get(pod).await?.status.unwrap_or_default();
-    let container = status.container_statuses.unwrap_or_default().into_iter().next();
+    let status = sandbox
+        .api::<Pod>()
+        .get(pod)
+        .await?
+        .status
+        .unwrap_or_default();
+    let container = status
+        .container_statuses
+        .unwrap_or_default()
+        .into_iter()
+        .next();
     match container.and_then(|container| container.container_id) {
         Some(id) => Ok(id.trim_start_matches("containerd://").to_owned()),
         None => fail!("pod {pod} has no plugin container"),

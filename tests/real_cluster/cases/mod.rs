@@ -13,12 +13,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+/// What a story does: it takes the world and ends well or with a reason.
+type Story = Box<dyn Fn(Arc<World>) -> Pin<Box<dyn Future<Output = Outcome>>> + Send + Sync>;
+
 /// One story.
 pub struct Case {
     /// What has to be true.
     pub name: &'static str,
     /// Fails with the reason when it is not.
-    pub story: Box<dyn Fn(Arc<World>) -> Pin<Box<dyn Future<Output = Outcome>>> + Send + Sync>,
+    pub story: Story,
 }
 
 /// Wraps an asynchronous function as a story.
@@ -26,15 +29,25 @@ fn case<F>(name: &'static str, story: impl Fn(Arc<World>) -> F + Send + Sync + '
 where
     F: Future<Output = Outcome> + 'static,
 {
-    Case { name, story: Box::new(move |world| Box::pin(story(world))) }
+    Case {
+        name,
+        story: Box::new(move |world| Box::pin(story(world))),
+    }
 }
 
 /// Stories that leave the installation alone.
 pub fn side_by_side() -> Vec<Case> {
-    [calls::cases(), lifecycle::cases(), swaps::cases(), network::cases(), bad_input::cases(), readme::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        calls::cases(),
+        lifecycle::cases(),
+        swaps::cases(),
+        network::cases(),
+        bad_input::cases(),
+        readme::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Stories that stop the operator or the API server.

@@ -1,9 +1,9 @@
 //! Who reaches a plugin, and what a plugin reaches.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{fail, Outcome, World};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, PostParams};
@@ -39,15 +39,22 @@ sys.exit(1)
 async fn clients(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world, "clients").await?;
     let friends = json!([{"pods": {"podSelector": {"matchLabels": {"role": "friend"}}}}]);
-    sandbox.apply(&Plugin::kv_go("kv").with("/service/clients", friends)).await?;
+    sandbox
+        .apply(&Plugin::kv_go("kv").with("/service/clients", friends))
+        .await?;
     sandbox.ready("kv").await?;
     let service = sandbox.api::<Service>().get("kv").await?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let address = service
+        .spec
+        .and_then(|spec| spec.cluster_ip)
+        .unwrap_or_default();
     let arguments = |expected: &str| vec![address.clone(), "7444".to_owned(), expected.to_owned()];
     probe(&sandbox, "friend", arguments("open")).await?;
     probe(&sandbox, "stranger", arguments("denied")).await?;
     // An empty list admits nobody, and is no empty `from`, which would admit everybody.
-    sandbox.apply(&Plugin::kv_go("kv").with("/service/clients", json!([]))).await?;
+    sandbox
+        .apply(&Plugin::kv_go("kv").with("/service/clients", json!([])))
+        .await?;
     sandbox.ready("kv").await?;
     probe(&sandbox, "friend", arguments("denied")).await?;
     sandbox.close().await
@@ -62,15 +69,26 @@ async fn egress(world: Arc<World>) -> Outcome {
             let pods = sandbox.pods("kv").await?;
             Ok(pods.into_iter().find_map(|pod| {
                 let status = pod.status?.container_statuses?;
-                status.iter().all(|c| c.started == Some(true)).then_some(pod.metadata.name?)
+                status
+                    .iter()
+                    .all(|c| c.started == Some(true))
+                    .then_some(pod.metadata.name?)
             }))
         })
         .await?;
     let api = Api::<Service>::namespaced(world.client.clone(), "default");
-    let address = api.get("kubernetes").await?.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let address = api
+        .get("kubernetes")
+        .await?
+        .spec
+        .and_then(|spec| spec.cluster_ip)
+        .unwrap_or_default();
     let command = ["/usr/bin/python3", "-c", PROBE, &address, "443", "denied"];
     let parameters = kube::api::AttachParams::default().container("plugin");
-    let mut process = sandbox.api::<Pod>().exec(&pod, command, &parameters).await?;
+    let mut process = sandbox
+        .api::<Pod>()
+        .exec(&pod, command, &parameters)
+        .await?;
     let status = match process.take_status() {
         Some(status) => status.await,
         None => None,
@@ -92,7 +110,9 @@ async fn order(world: Arc<World>) -> Outcome {
     }
     let spec = policy.spec.unwrap_or_default();
     let types = spec.policy_types.unwrap_or_default();
-    if !types.iter().any(|kind| kind == "Egress") || spec.egress.is_some_and(|rules| !rules.is_empty()) {
+    if !types.iter().any(|kind| kind == "Egress")
+        || spec.egress.is_some_and(|rules| !rules.is_empty())
+    {
         fail!("the policy lets something out");
     }
     sandbox.close().await
@@ -100,7 +120,11 @@ async fn order(world: Arc<World>) -> Outcome {
 
 /// Runs the probe as a pod with the label `role` and expects exit code 0.
 async fn probe(sandbox: &Sandbox, role: &str, arguments: Vec<String>) -> Outcome {
-    let mut command = vec!["/usr/bin/python3".to_owned(), "-c".to_owned(), PROBE.to_owned()];
+    let mut command = vec![
+        "/usr/bin/python3".to_owned(),
+        "-c".to_owned(),
+        PROBE.to_owned(),
+    ];
     let expected = arguments.last().cloned().unwrap_or_default();
     command.extend(arguments);
     let name = format!("{role}-{expected}");
@@ -119,11 +143,21 @@ async fn probe(sandbox: &Sandbox, role: &str, arguments: Vec<String>) -> Outcome
             }],
         },
     }))?;
-    sandbox.api::<Pod>().create(&PostParams::default(), &pod).await?;
+    sandbox
+        .api::<Pod>()
+        .create(&PostParams::default(), &pod)
+        .await?;
     let phase = sandbox
         .until(&format!("the probe {name} ended"), || async {
-            let status = sandbox.api::<Pod>().get(&name).await?.status.unwrap_or_default();
-            Ok(status.phase.filter(|phase| phase == "Succeeded" || phase == "Failed"))
+            let status = sandbox
+                .api::<Pod>()
+                .get(&name)
+                .await?
+                .status
+                .unwrap_or_default();
+            Ok(status
+                .phase
+                .filter(|phase| phase == "Succeeded" || phase == "Failed"))
         })
         .await?;
     if phase != "Succeeded" {

@@ -1,12 +1,15 @@
 //! What the README tells a new user to type works as it stands there.
 
-use super::{case, Case};
-use crate::world::{fail, Outcome, World};
+use super::{Case, case};
+use crate::world::{Outcome, World, fail};
 use std::sync::Arc;
 use tokio::process::Command;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("readme::the_first_five_minutes_work_as_written", first_five_minutes)]
+    vec![case(
+        "readme::the_first_five_minutes_work_as_written",
+        first_five_minutes,
+    )]
 }
 
 const README: &str = include_str!("../../../README.md");
@@ -14,8 +17,15 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 
 async fn first_five_minutes(world: Arc<World>) -> Outcome {
     shell(&world, &format!("kubectl apply -f {EXAMPLES}")).await?;
-    shell(&world, "kubectl wait --for=condition=Ready pbplugins --all -n patchbay-demo --timeout=120s").await?;
-    let commands: Vec<_> = README.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    shell(
+        &world,
+        "kubectl wait --for=condition=Ready pbplugins --all -n patchbay-demo --timeout=120s",
+    )
+    .await?;
+    let commands: Vec<_> = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .collect();
     if commands.is_empty() {
         fail!("the README shows no commands");
     }

@@ -1,9 +1,9 @@
 //! A change of the spec disturbs no more than it has to.
 
-use super::{case, Case};
+use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{fail, Outcome, World};
+use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
@@ -11,9 +11,15 @@ use std::sync::Arc;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("swaps::a_new_plugin_image_keeps_the_pod_and_the_sidecar", plugin_image),
+        case(
+            "swaps::a_new_plugin_image_keeps_the_pod_and_the_sidecar",
+            plugin_image,
+        ),
         case("swaps::a_new_health_period_restarts_nothing", live_change),
-        case("swaps::a_new_version_list_restarts_only_the_plugin", plugin_restart),
+        case(
+            "swaps::a_new_version_list_restarts_only_the_plugin",
+            plugin_restart,
+        ),
         case("swaps::a_new_command_replaces_the_pod", replacement),
     ]
 }
@@ -30,14 +36,20 @@ struct Traces {
 /// Looks once the Plugin is ready at the given spec and its image is `image`.
 async fn traces(sandbox: &Sandbox, image: &str) -> Outcome<Traces> {
     let status = sandbox
-        .plugin_until("kv", &format!("ready and up to date with {image}"), |status| {
-            status["readyReplicas"] == 1
-                && status["updatedReplicas"] == 1
-                && status["instances"][0]["pluginImage"] == image
-                && status["instances"][0]["state"] == "Ready"
-        })
+        .plugin_until(
+            "kv",
+            &format!("ready and up to date with {image}"),
+            |status| {
+                status["readyReplicas"] == 1
+                    && status["updatedReplicas"] == 1
+                    && status["instances"][0]["pluginImage"] == image
+                    && status["instances"][0]["state"] == "Ready"
+            },
+        )
         .await?;
-    let Some(pod) = sandbox.pods("kv").await?.into_iter().next() else { fail!("no pod of kv") };
+    let Some(pod) = sandbox.pods("kv").await?.into_iter().next() else {
+        fail!("no pod of kv")
+    };
     Ok(Traces {
         pod: pod.uid(),
         sidecar: container(&pod, "sidecar"),
@@ -48,8 +60,15 @@ async fn traces(sandbox: &Sandbox, image: &str) -> Outcome<Traces> {
 
 fn container(pod: &Pod, name: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    all.into_iter().find(|container| container.name == name)?.container_id.clone()
+    let all = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    all.into_iter()
+        .find(|container| container.name == name)?
+        .container_id
+        .clone()
 }
 
 const NEW: &str = "patchbay.dev/example-kv-go:v1";
@@ -76,7 +95,9 @@ async fn live_change(world: Arc<World>) -> Outcome {
     let plugin = Plugin::kv_go("kv");
     sandbox.apply(&plugin).await?;
     let before = traces(&sandbox, NEW).await?;
-    sandbox.apply(&plugin.with("/health/periodSeconds", json!(3))).await?;
+    sandbox
+        .apply(&plugin.with("/health/periodSeconds", json!(3)))
+        .await?;
     let after = traces(&sandbox, NEW).await?;
     if before != after {
         fail!("a live change restarted something: {before:?} then {after:?}");
@@ -89,7 +110,9 @@ async fn plugin_restart(world: Arc<World>) -> Outcome {
     let plugin = Plugin::kv_go("kv");
     sandbox.apply(&plugin).await?;
     let before = traces(&sandbox, NEW).await?;
-    sandbox.apply(&plugin.with("/protocol/goPlugin/versions", json!([1, 2]))).await?;
+    sandbox
+        .apply(&plugin.with("/protocol/goPlugin/versions", json!([1, 2])))
+        .await?;
     sandbox
         .plugin_until("kv", "the new version list was offered", |status| {
             status["readyReplicas"] == 1 && status["handshake"]["offered"] == json!([1, 2])
@@ -110,7 +133,9 @@ async fn replacement(world: Arc<World>) -> Outcome {
     let plugin = Plugin::kv_go("kv");
     sandbox.apply(&plugin).await?;
     let before = traces(&sandbox, NEW).await?;
-    sandbox.apply(&plugin.with("/env", json!([{"name": "COLOUR", "value": "blue"}]))).await?;
+    sandbox
+        .apply(&plugin.with("/env", json!([{"name": "COLOUR", "value": "blue"}])))
+        .await?;
     sandbox
         .until("another pod", || async {
             let pods = sandbox.pods("kv").await?;
