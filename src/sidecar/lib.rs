@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The sidecar of a plugin pod: the host side of the plugin's protocol and the only holder of
+//! credentials.
+//!
+//! `run.rs` is the main loop, `instance/` the state machine that it drives, `session/` what the
+//! operator talks to, `proxy/` what client programs talk to, `go_plugin/` the family's protocol.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod arguments;
+pub mod configuration;
+pub mod counters;
+pub mod directory_watch;
+pub mod go_plugin;
+pub mod handover;
+pub mod install;
+pub mod instance;
+pub mod launcher_link;
+pub mod link;
+pub mod logs;
+pub mod order;
+pub mod output;
+pub mod paths;
+pub mod proxy;
+pub mod random;
+pub mod ready;
+pub mod run;
+pub mod sandbox;
+pub mod session;

@@ -1,0 +1,563 @@
+//! One plugin instance as a state machine: an event and a time go in, actions come out.
+//!
+//! Nothing here reads a clock, opens a socket or draws a random number; [`crate::run`] does that
+//! and feeds [`Machine::step`]. `hears.rs` holds what each event does, `stop.rs` the ladder of a
+//! stop, `picture.rs` what the operator and the readiness probe are told.
+
+pub mod backoff;
+mod hears;
+mod picture;
+mod stop;
+pub mod trouble;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::VecDeque;
+
+use patchbay_launcher::control::{self, Exit, StartId};
+use patchbay_protocol::handshake::Handshake;
+use patchbay_protocol::pod_config::{PodConfig, Shutdown};
+use patchbay_protocol::reason::Reason;
+
+use crate::go_plugin::controller::ShutdownAnswer;
+use crate::go_plugin::health::Health;
+use crate::go_plugin::reflection::Services;
+use backoff::Backoff;
+pub use picture::Picture;
+use stop::{Step, Stopping};
+use trouble::Trouble;
+
+/// A launcher that does not answer for so long, in milliseconds, has ended with its container.
+const LAUNCHER_GRACE: u64 = 2_000;
+/// So long, in milliseconds, may another program hold our session port before the plugin is
+/// taken to be that program.
+const PORT_GRACE: u64 = 10_000;
+/// A first line without line end waits so long, in milliseconds, for the end of its process.
+const HELD_LINE: u64 = 1_000;
+/// First health checks may fail for so long, in milliseconds: some plugins announce their address
+/// before they serve.
+const FIRST_HEALTH: u64 = 5_000;
+/// Pause between those checks.
+const FIRST_HEALTH_PAUSE: u64 = 200;
+/// Pause between checks of a plugin that never passed one.
+const UNSERVED_PAUSE: u64 = 1_000;
+/// Lines of stderr that are kept for messages.
+const STDERR_LINES: usize = 20;
+/// Longest kept line in bytes.
+const STDERR_LINE: usize = 512;
+/// Most warnings, as the session's contract has it.
+const MAX_WARNINGS: usize = 8;
+
+/// The moment of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps.
+    pub mono: u64,
+    /// Milliseconds since 1970.
+    pub wall: u64,
+    /// Names the next start, should there be one.
+    pub fresh: StartId,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A valid configuration with the highest revision so far.
+    Configured(Box<PodConfig>),
+    /// The configuration cannot be read; one that is in force stays.
+    ConfigurationUnreadable(String),
+    /// The launcher's first frame.
+    Connected(control::Hello),
+    /// The connection to the launcher broke.
+    Disconnected,
+    /// Any other frame of the launcher.
+    Launcher(control::Event),
+    /// The operator released the plugin in this sandbox.
+    Released,
+    /// The order to start could not be made up.
+    NotOrdered(StartId, Trouble),
+    /// The announced address was dialled.
+    Dialled(StartId, Result<Dialled, Trouble>),
+    /// The connection turned out to be unusable after it was made.
+    LinkBroken(StartId, Trouble),
+    /// Answer of a health check.
+    Health(StartId, Health),
+    /// Answer of the plugin's reflection.
+    Services(StartId, Result<Services, String>),
+    /// Something that does not hinder readiness.
+    Warning(StartId, String),
+    /// All calls have ended, or their time is up.
+    Drained(StartId),
+    /// The controller's Shutdown call ended.
+    ShutdownAnswered(StartId, ShutdownAnswer),
+    /// Whether another program holds the session port.
+    PortTaken(Option<u16>),
+    /// SIGTERM at the sidecar: nothing is started or stopped from here on.
+    Leaving,
+    /// Nothing; a timer fired.
+    Tick,
+}
+
+/// A connection to the plugin was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dialled {
+    /// Transport security for people: `AutoMTLS (TLS 1.3)`.
+    pub tls: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Order a start with this configuration.
+    Start(StartId, Box<PodConfig>),
+    /// The handshake line was accepted: keep it for a next sidecar, and dial.
+    Dial(StartId, Announced),
+    /// Ask for health; the answer comes within this many milliseconds.
+    CheckHealth(StartId, u64),
+    /// Ask for the services.
+    ListServices(StartId),
+    /// The first health check passed: let clients in.
+    Admit(StartId),
+    /// Send clients away and report when none is left, after this many milliseconds at the latest.
+    Drain(StartId, u64),
+    /// Call Shutdown, for this many milliseconds at the longest.
+    CallShutdown(StartId, u64),
+    /// Send a signal to the process group.
+    Signal(StartId, i32),
+    /// The process is gone or out of reach: end everything that belongs to it.
+    Forget(StartId),
+    /// The launcher contradicts us: ask for its state again.
+    Reconnect,
+}
+
+/// A handshake line that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The line as the plugin wrote it.
+    pub line: Vec<u8>,
+    /// What it says.
+    pub handshake: Handshake,
+    /// How the plugin was configured when it wrote the line.
+    pub config: Box<PodConfig>,
+    /// From process start to the line, in milliseconds.
+    pub millis: u64,
+}
+
+/// What an earlier sidecar process left behind about the plugin process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// The start that it ordered last.
+    pub start_id: StartId,
+    /// The launcher that it ordered it from.
+    pub launcher_id: u64,
+    /// With this configuration.
+    pub config: Box<PodConfig>,
+    /// The handshake line, if it came to that, and how many milliseconds it took.
+    pub announced: Option<(Vec<u8>, u64)>,
+    /// Starts after the first in that container.
+    pub restarts: u32,
+    /// The pause before the next start that was used last, in milliseconds.
+    pub backoff: u64,
+}
+
+/// How the last process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastExit {
+    exit: Exit,
+    ended_by: EndedBy,
+    at_ms: u64,
+}
+
+/// Which step of a stop ended the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndedBy {
+    Itself,
+    Shutdown,
+    Term,
+    Kill,
+}
+
+#[derive(Debug)]
+enum Launcher {
+    Unseen,
+    Up { terminating: bool },
+    Lost { since: u64 },
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing runs; the plugin starts as soon as nothing is missing.
+    Idle,
+    /// Nothing runs until then.
+    BackingOff { until: u64 },
+    /// A process was ordered and has not ended.
+    Alive(Box<Process>),
+}
+
+#[derive(Debug)]
+struct Process {
+    start_id: StartId,
+    /// Absent for a process that we know nothing of.
+    config: Option<Box<PodConfig>>,
+    /// When it was ordered or found, on the clock that never jumps.
+    since: u64,
+    started_at_ms: u64,
+    announced: Option<Announced>,
+    tls: String,
+    ready_since: Option<u64>,
+    /// Services by reflection, once asked.
+    services: Option<Result<Services, String>>,
+    warnings: Vec<String>,
+    stderr: VecDeque<String>,
+    wrote_to_stdout: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// No handshake line yet.
+    Starting { deadline: u64, skipped: u16, held: Option<Held> },
+    /// The line was accepted.
+    Dialling,
+    /// A connection stands.
+    Running(Running),
+    /// It has to end.
+    Stopping(Stopping),
+}
+
+/// A first line without line end: the process either ended or closed its stdout.
+#[derive(Debug)]
+struct Held {
+    line: Vec<u8>,
+    until: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    since: u64,
+    verdict: Verdict,
+    /// Failures in a row.
+    failures: u32,
+    /// When the last failure was counted.
+    counted: u64,
+    due: u64,
+    asked: bool,
+}
+
+#[derive(Debug)]
+enum Verdict {
+    /// No check has passed; the time for the first one is not over.
+    Pending,
+    Serving,
+    Failing(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    config: Option<Box<PodConfig>>,
+    config_trouble: Option<String>,
+    launcher: Launcher,
+    launcher_id: Option<u64>,
+    released: bool,
+    leaving: bool,
+    port_taken: Option<(u16, u64)>,
+    state: State,
+    resumed: Option<Resumed>,
+    backoff: Backoff,
+    restarts: u32,
+    started_in_container: bool,
+    reattachments: u64,
+    last_exit: Option<LastExit>,
+    /// What failed last; forgotten when the plugin is ready.
+    trouble: Option<Trouble>,
+    /// Wall clock of the next start, for people.
+    next_start_ms: u64,
+}
+
+impl Machine {
+    /// At the start of the sidecar process.
+    pub fn new(released: bool, resumed: Option<Resumed>) -> Machine {
+        let (launcher_id, restarts) = match &resumed {
+            Some(resumed) => (Some(resumed.launcher_id), resumed.restarts),
+            None => (None, 0),
+        };
+        let mut backoff = Backoff::default();
+        if let Some(resumed) = &resumed {
+            backoff = Backoff::new(&resumed.config.restart, resumed.backoff);
+        }
+        Machine {
+            config: None,
+            config_trouble: None,
+            launcher: Launcher::Unseen,
+            launcher_id,
+            released,
+            leaving: false,
+            port_taken: None,
+            state: State::Idle,
+            started_in_container: resumed.is_some(),
+            resumed,
+            backoff,
+            restarts,
+            reattachments: 0,
+            last_exit: None,
+            trouble: None,
+            next_start_ms: 0,
+        }
+    }
+
+    /// Takes in one event.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.hear(now, event, &mut actions);
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// When [`Event::Tick`] is due at the latest, on the clock that never jumps.
+    pub fn wake_at(&self) -> Option<u64> {
+        let mut earliest: Option<u64> = None;
+        let mut at = |time: u64| earliest = Some(earliest.map_or(time, |known| known.min(time)));
+        if let Launcher::Lost { since } = self.launcher {
+            at(since + LAUNCHER_GRACE);
+        }
+        match &self.state {
+            State::Idle => {}
+            State::BackingOff { until } => {
+                if self.missing().is_none() {
+                    at(*until);
+                }
+            }
+            State::Alive(process) => match &process.stage {
+                Stage::Starting { deadline, held, .. } => {
+                    at(*deadline);
+                    if let Some(held) = held {
+                        at(held.until);
+                    }
+                }
+                Stage::Dialling => {}
+                Stage::Running(running) => {
+                    if !running.asked {
+                        at(running.due);
+                    }
+                    if let (Some((_, since)), false) = (self.port_taken, self.leaving) {
+                        at(since + PORT_GRACE);
+                    }
+                }
+                Stage::Stopping(stopping) => at(stopping.until),
+            },
+        }
+        earliest
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Option<&PodConfig> {
+        self.config.as_deref()
+    }
+
+    /// How often a running plugin was taken over from an earlier sidecar process.
+    pub fn reattachments(&self) -> u64 {
+        self.reattachments
+    }
+
+    /// Starts after the first in this plugin container.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// The launcher that was seen last.
+    pub fn launcher_id(&self) -> u64 {
+        self.launcher_id.unwrap_or_default()
+    }
+
+    /// See [`Resumed::backoff`].
+    pub fn backoff(&self) -> u64 {
+        self.backoff.current()
+    }
+
+    /// Whether the launcher accepts orders and its plugin is meant to serve.
+    pub fn launcher_serves(&self) -> bool {
+        matches!(self.launcher, Launcher::Up { terminating: false })
+    }
+
+    /// Whether the plugin process is on its way out.
+    pub fn stops(&self) -> bool {
+        matches!(&self.state, State::Alive(process) if matches!(process.stage, Stage::Stopping(_)))
+    }
+
+    /// What keeps an idle plugin from being started.
+    fn missing(&self) -> Option<Trouble> {
+        if self.config.is_none() {
+            let message = match &self.config_trouble {
+                Some(trouble) => trouble.clone(),
+                None => "the annotation patchbay.dev/config has not been read yet".to_owned(),
+            };
+            return Some(Trouble::new(Reason::BadConfig, message));
+        }
+        match self.launcher {
+            Launcher::Up { terminating: false } => {}
+            Launcher::Up { terminating: true } => {
+                return Some(Trouble::new(Reason::Stopping, "the plugin container is being stopped"));
+            }
+            Launcher::Unseen | Launcher::Lost { .. } => {
+                let message = "the launcher in the plugin container does not answer yet";
+                return Some(Trouble::new(Reason::WaitingForLauncher, message));
+            }
+        }
+        if !self.released {
+            let message = "the operator has not yet allowed the plugin to start in this pod";
+            return Some(Trouble::new(Reason::WaitingForRelease, message));
+        }
+        if self.leaving {
+            return Some(Trouble::new(Reason::Stopping, "the sidecar is being stopped"));
+        }
+        None
+    }
+
+    /// Does what only the time or the sum of the circumstances demands.
+    fn settle(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Launcher::Lost { since } = self.launcher
+            && now.mono >= since + LAUNCHER_GRACE
+        {
+            self.launcher = Launcher::Unseen;
+            self.detach(actions);
+        }
+        if let State::BackingOff { until } = self.state
+            && now.mono >= until
+            && self.missing().is_none()
+        {
+            self.state = State::Idle;
+        }
+        if matches!(self.state, State::Idle) && self.missing().is_none() {
+            self.start(now, actions);
+        }
+        self.settle_process(now, actions);
+    }
+
+    fn settle_process(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let port_taken = self.port_taken.filter(|(_, since)| now.mono >= since + PORT_GRACE && !self.leaving);
+        let State::Alive(process) = &mut self.state else { return };
+        match &mut process.stage {
+            Stage::Starting { deadline, held, .. } => {
+                if let Some(ripe) = held.take_if(|held| now.mono >= held.until) {
+                    self.judge(now, ripe.line, actions);
+                } else if now.mono >= *deadline {
+                    let seconds = process.config.as_deref().map_or(0, handshake_seconds);
+                    let lines = process.stderr.make_contiguous();
+                    let trouble = trouble::start_timeout(seconds, process.wrote_to_stdout, lines);
+                    self.fail(now, trouble, actions);
+                }
+            }
+            Stage::Running(running) => {
+                if let Some((port, _)) = port_taken {
+                    self.port_taken = None;
+                    let message = format!("another program of the pod listens on port {port}, which is ours; the plugin is started again");
+                    self.stop(now, stop::Why::Failed(Trouble::new(Reason::PortTaken, message)), Step::Drain, actions);
+                } else if !running.asked && now.mono >= running.due {
+                    running.asked = true;
+                    let millis = process.config.as_deref().map_or(2000, |config| u64::from(config.health.timeout_seconds.max(1)) * 1000);
+                    actions.push(Action::CheckHealth(process.start_id, millis));
+                }
+            }
+            Stage::Stopping(stopping) => {
+                if now.mono >= stopping.until {
+                    self.next_step(now, actions);
+                }
+            }
+            Stage::Dialling => {}
+        }
+    }
+
+    fn start(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(config) = self.config.clone() else { return };
+        if self.started_in_container {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.started_in_container = true;
+        self.resumed = None;
+        self.next_start_ms = 0;
+        let mut process = Process::new(now.fresh, now.mono);
+        process.stage = Stage::Starting {
+            deadline: now.mono + u64::from(handshake_seconds(&config)) * 1000,
+            skipped: 0,
+            held: None,
+        };
+        process.config = Some(config.clone());
+        actions.push(Action::Start(now.fresh, config));
+        self.state = State::Alive(Box::new(process));
+    }
+
+    /// The start failed while the process lives: it is killed at once, as every host does.
+    fn fail(&mut self, now: Now, trouble: Trouble, actions: &mut Vec<Action>) {
+        self.stop(now, stop::Why::Failed(trouble), Step::Kill, actions);
+    }
+
+    /// Nothing runs any more; the next start waits for its pause.
+    fn back_off(&mut self, now: Now, ready_for: u64, trouble: Trouble) {
+        let pause = self.backoff.after(ready_for);
+        self.trouble = Some(trouble);
+        self.next_start_ms = now.wall + pause;
+        self.state = State::BackingOff { until: now.mono + pause };
+    }
+
+    /// The launcher is out of reach. A plugin that lives on behind it is found again by its record.
+    fn detach(&mut self, actions: &mut Vec<Action>) {
+        let State::Alive(process) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        actions.push(Action::Forget(process.start_id));
+        if let Some(config) = process.config {
+            self.resumed = Some(Resumed {
+                start_id: process.start_id,
+                launcher_id: self.launcher_id(),
+                config,
+                announced: process.announced.map(|announced| (announced.line, announced.millis)),
+                restarts: self.restarts,
+                backoff: self.backoff.current(),
+            });
+        }
+    }
+
+    fn shutdown(&self, process: &Process) -> Shutdown {
+        // The newest word counts for how long a stop may take.
+        let config = self.config.as_deref().or(process.config.as_deref());
+        config.map_or(Shutdown { drain_seconds: 5, rpc_seconds: 5, exit_seconds: 2, term_seconds: 5 }, |config| {
+            config.shutdown.clone()
+        })
+    }
+}
+
+impl Process {
+    fn new(start_id: StartId, since: u64) -> Process {
+        Process {
+            start_id,
+            config: None,
+            since,
+            started_at_ms: 0,
+            announced: None,
+            tls: String::new(),
+            ready_since: None,
+            services: None,
+            warnings: Vec::new(),
+            stderr: VecDeque::new(),
+            wrote_to_stdout: false,
+            stage: Stage::Dialling,
+        }
+    }
+
+    fn warn(&mut self, text: String) {
+        let text = trouble::clip(text, 256);
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    /// How long it was ready, in milliseconds.
+    fn ready_for(&self, now: u64) -> u64 {
+        self.ready_since.map_or(0, |since| now.saturating_sub(since))
+    }
+}
+
+fn handshake_seconds(config: &PodConfig) -> u32 {
+    let patchbay_protocol::pod_config::Protocol::GoPlugin(family) = &config.protocol;
+    family.handshake_timeout_seconds.max(1)
+}

@@ -1,0 +1,45 @@
+//! The session: the operator dials, the sidecar serves. One long stream, mutual TLS.
+//!
+//! `identity.rs` says who may come in, `accept.rs` accepts connections, `attach.rs` talks.
+
+mod accept;
+mod attach;
+pub mod identity;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use patchbay_protocol::session;
+use tokio::sync::{mpsc, watch};
+
+use crate::counters::Counters;
+use crate::paths::Root;
+
+pub use accept::{Port, serve};
+
+/// What the operator wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FromOperator {
+    /// A configuration document.
+    Configure(String),
+    /// The plugin may start in this sandbox.
+    Release,
+}
+
+/// What sessions need of the rest of the sidecar.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Where everything lies.
+    pub root: Root,
+    /// The newest picture of the instance.
+    pub instance: watch::Receiver<session::Instance>,
+    /// The newest numbers.
+    pub counters: Arc<Counters>,
+    /// Whether the plugin was released in this sandbox.
+    pub released: Arc<AtomicBool>,
+    /// To the main loop.
+    pub wishes: mpsc::Sender<FromOperator>,
+}
