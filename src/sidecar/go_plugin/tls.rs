@@ -334,7 +334,8 @@ pub(super) fn explain(error: &rustls::Error, name: &ServerName<'_>) -> String {
         InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("the plugin's certificate is not valid for the name `{}`", name.to_str()),
-        InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+        // A foreign authority of the same name shows as a signature that does not fit.
+        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => format!(
             "the plugin's certificate for `{}` was not issued by the authority in ca.crt",
             name.to_str()
         ),
@@ -343,6 +344,12 @@ pub(super) fn explain(error: &rustls::Error, name: &ServerName<'_>) -> String {
              an authority itself cannot be used with Explicit",
             name.to_str()
         ),
+        InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the plugin's certificate has expired".to_owned()
+        }
+        InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the plugin's certificate is not valid yet; look at the clocks".to_owned(),
         AlertReceived(_) => format!("the plugin refused the host's certificate or TLS ({error})"),
         _ => error.to_string(),
     }
