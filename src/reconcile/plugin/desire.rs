@@ -1,0 +1,163 @@
+//! Decides what to do next. Nothing here is remembered: the same picture gives the same plan, and
+//! a plan that was carried out leaves nothing to do.
+//!
+//! The order of the actions is a promise: finalizer, policy, Services, identity, then pods. A pod
+//! never exists before the policy that fences it.
+
+mod children;
+mod pods;
+#[cfg(test)]
+mod tests;
+
+use super::action::{Action, DeletePod, Plan, Why};
+use super::observe::{Identity, Observed};
+use super::resolve::{Leaving, Resolution, Resolved, Who};
+use k8s_openapi::api::core::v1::Pod;
+use patchbay_api::Reason;
+use patchbay_api::names::{CONFIG_ANNOTATION, PodName};
+use patchbay_protocol::pod_config::PodConfig;
+
+pub use pods::OurPod;
+
+/// What to do about what was seen.
+pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {
+    match resolution {
+        Resolution::Wanted(resolved) => run(observed, resolved),
+        Resolution::Leaving(leaving) => leave(observed, leaving),
+        // What runs stays, and stays in touch.
+        Resolution::Refused(refusal) => Plan {
+            follow: refusal
+                .who
+                .as_ref()
+                .map(|who| follow(&our_pods(observed, who), who))
+                .unwrap_or_default(),
+            ..Plan::default()
+        },
+    }
+}
+
+fn run(observed: &Observed, resolved: &Resolved) -> Plan {
+    if !resolved.finalizer {
+        // Its own pass: the answer carries the resource version that everything else builds on.
+        return Plan {
+            actions: vec![Action::AddFinalizer],
+            ..Plan::default()
+        };
+    }
+    let pods = our_pods(observed, &resolved.who);
+    let mut plan = Plan {
+        follow: follow(&pods, &resolved.who),
+        ..Plan::default()
+    };
+    children::network_policy(observed, resolved, &mut plan.actions);
+    children::services(observed, resolved, &mut plan.actions);
+    if observed.identity != Identity::InPlace {
+        plan.actions.push(Action::EnsureIdentity {
+            secret: resolved.who.name.identity_secret(),
+        });
+    }
+    pods::decide(observed, resolved, &pods, &mut plan);
+    plan
+}
+
+/// Pods first, everything else by owner reference: otherwise the garbage collector removes the
+/// policy while a plugin still runs out its grace period.
+fn leave(observed: &Observed, leaving: &Leaving) -> Plan {
+    let pods = our_pods(observed, &leaving.who);
+    if !leaving.finalizer {
+        return Plan::default();
+    }
+    if pods.is_empty() {
+        return Plan {
+            actions: vec![Action::RemoveFinalizer],
+            ..Plan::default()
+        };
+    }
+    Plan {
+        actions: pods
+            .iter()
+            .filter(|pod| !pod.terminating())
+            .map(|pod| {
+                Action::DeletePod(DeletePod {
+                    name: pod.name.to_string(),
+                    uid: pod.uid.clone(),
+                    grace_seconds: pod.grace_seconds(),
+                    why: Why {
+                        reason: Reason::Deleting,
+                        message: format!("pod {} is deleted with its Plugin", pod.name),
+                    },
+                })
+            })
+            .collect(),
+        follow: follow(&pods, &leaving.who),
+        ..Plan::default()
+    }
+}
+
+/// The pods that this very Plugin owns, in the order of their names.
+pub fn our_pods<'a>(observed: &'a Observed, who: &Who) -> Vec<OurPod<'a>> {
+    let mut pods: Vec<_> = observed
+        .pods
+        .iter()
+        .filter(|pod| who.owns(&pod.metadata))
+        .filter_map(|pod| OurPod::read(who, pod))
+        .collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    pods
+}
+
+fn follow(pods: &[OurPod<'_>], _who: &Who) -> Vec<super::action::Follow> {
+    pods.iter()
+        .filter(|pod| !pod.finished())
+        .filter_map(|pod| {
+            let config = pod.annotation(CONFIG_ANNOTATION)?;
+            Some(super::action::Follow {
+                pod_uid: pod.uid.clone(),
+                pod: pod.name.to_string(),
+                ip: pod.ip()?.to_owned(),
+                revision: revision(config),
+                config: config.to_owned(),
+                release: !pod.terminating(),
+            })
+        })
+        .collect()
+}
+
+fn revision(config: &str) -> u64 {
+    serde_json::from_str::<PodConfig>(config)
+        .map(|config| config.revision)
+        .unwrap_or_default()
+}
+
+/// Highest incarnation of an ordinal that was ever seen: pods, whoever owns them, and status.
+fn highest_incarnation(observed: &Observed, who: &Who, ordinal: u16) -> u32 {
+    let pods = observed
+        .pods
+        .iter()
+        .filter_map(|pod: &Pod| pod.metadata.name.as_deref());
+    let remembered = observed
+        .plugin
+        .status
+        .iter()
+        .flat_map(|status| status.instances.iter().map(|instance| instance.pod.as_str()));
+    pods.chain(remembered)
+        .filter_map(|name| PodName::parse(&who.name, name))
+        .filter(|name| name.ordinal == ordinal)
+        .map(|name| name.incarnation)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The uid and resource version that every patch carries.
+fn preconditions(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut map = serde_json::Map::new();
+    map.insert("uid".to_owned(), meta.uid.clone().unwrap_or_default().into());
+    map.insert(
+        "resourceVersion".to_owned(),
+        meta.resource_version.clone().unwrap_or_default().into(),
+    );
+    map
+}
+

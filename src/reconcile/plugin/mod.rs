@@ -1,0 +1,18 @@
+//! The kind Plugin: one file per step.
+
+pub mod action;
+pub mod assess;
+pub mod change;
+pub mod desire;
+pub mod kubelet;
+pub mod observe;
+pub mod report;
+pub mod resolve;
+pub mod text;
+
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub use desire::desire;
+pub use report::report;
+pub use resolve::resolve;

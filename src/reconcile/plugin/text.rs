@@ -1,0 +1,73 @@
+//! Words for people: bounded, on one line, and with foreign parts escaped.
+
+use patchbay_api::plugin_status::{MAX_FOREIGN, MAX_MESSAGE};
+use patchbay_api::reasons::{Mover, Reason};
+use patchbay_protocol::escape::printable;
+
+/// Words of the kubelet, the API server or a container runtime.
+pub fn foreign(text: &str) -> String {
+    printable(text.as_bytes(), MAX_MESSAGE / 2)
+}
+
+/// A short foreign word.
+pub fn word(text: &str) -> String {
+    printable(text.as_bytes(), MAX_FOREIGN)
+}
+
+/// Cuts a text that is already safe to show. Never inside a character.
+pub fn cut(text: &str, most: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
+/// A message of a condition: what was found, then whose move it is.
+pub fn with_mover(message: &str, reason: Reason) -> String {
+    let message = message.trim_end();
+    let end = if message.ends_with(['.', '!', '?', '…']) || message.is_empty() {
+        ""
+    } else {
+        "."
+    };
+    match reason.mover() {
+        Mover::Nobody => cut(message, MAX_MESSAGE),
+        mover => {
+            let tail = format!("{end} Next move: {}.", mover.as_str());
+            let head = cut(message, MAX_MESSAGE - tail.len());
+            format!("{head}{tail}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_next_move() {
+        let text = with_mover(&"ä".repeat(2000), Reason::CookieRejected);
+        assert!(text.len() <= MAX_MESSAGE, "{}", text.len());
+        assert!(text.ends_with("… Next move: the author of this Plugin."), "{text}");
+    }
+
+    #[test]
+    fn a_finished_sentence_gets_no_second_full_stop() {
+        assert_eq!(
+            with_mover("The image is gone.", Reason::ImagePullFailed),
+            "The image is gone. Next move: the author of this Plugin."
+        );
+        assert_eq!(with_mover("2 of 2 answer calls", Reason::Ready), "2 of 2 answer calls");
+    }
+
+    #[test]
+    fn foreign_words_are_escaped_and_bounded() {
+        assert_eq!(foreign("a\nb\u{202e}c"), "a\\nb\\u{202e}c");
+        assert!(foreign(&"x".repeat(9000)).len() <= MAX_MESSAGE / 2);
+    }
+}
