@@ -5,8 +5,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod apply;
 pub mod certificates;
 pub mod client;
+pub mod controller;
+pub mod events;
 pub mod health;
 pub mod http;
 pub mod key;
@@ -15,4 +18,8 @@ pub mod logging;
 pub mod metrics;
 pub mod queue;
 pub mod retry;
+pub mod run;
 pub mod session;
+pub mod settings;
+pub mod status;
+pub mod watch;

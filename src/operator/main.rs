@@ -1,1 +1,33 @@
-fn main() {}
+//! The operator's program: reads the command line, starts the log, runs.
+
+use clap::Parser;
+use patchbay_operator::settings::Arguments;
+use patchbay_operator::{logging, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Before anything can use TLS; a second provider in the process would be a panic there.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Err(error) = logging::start(arguments.log_format, &arguments.log) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    // One thread: passes are short, and each further one costs an arena of memory.
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("starting the runtime: {error}"))
+        .and_then(|runtime| {
+            runtime
+                .block_on(run::run(arguments))
+                .map_err(|error| error.to_string())
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error, "ended");
+            ExitCode::FAILURE
+        }
+    }
+}

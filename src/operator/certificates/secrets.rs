@@ -8,23 +8,23 @@
 
 use super::authority::{Authority, AuthorityError, Stored};
 use super::leaf::{Files, Flaw, inspect};
-use super::name::Identity;
+use super::name::Identity as Party;
 use crate::key::PluginKey;
 use crate::metrics::Metrics;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use patchbay_api::names::{IDENTITY_SECRET_TYPE as TYPE, MANAGED_BY, MANAGED_BY_LABEL};
+use patchbay_reconcile::plugin::observe::Identity;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Name of the authority's Secret.
 pub const AUTHORITY: &str = "patchbay-ca";
-/// Type of every Secret that we write.
-pub const TYPE: &str = "patchbay.dev/identity";
 const INSTALLATION: &str = "installation";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -121,8 +121,8 @@ fn authority_secret(stored: &Stored) -> Secret {
         metadata: ObjectMeta {
             name: Some(AUTHORITY.into()),
             labels: Some(BTreeMap::from([(
-                "app.kubernetes.io/managed-by".into(),
-                "patchbay".into(),
+                MANAGED_BY_LABEL.into(),
+                MANAGED_BY.into(),
             )])),
             ..ObjectMeta::default()
         },
@@ -170,8 +170,17 @@ pub struct Identities {
 
 struct Known {
     uid: String,
-    renew_at: Timestamp,
+    state: State,
 }
+
+#[derive(Clone, Copy)]
+enum State {
+    InPlace { renew_at: Timestamp },
+    Taken { again: Timestamp },
+}
+
+/// A Secret of somebody else is looked at again after this time.
+const TAKEN_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 impl Identities {
     /// Nothing is known about any leaf yet.
@@ -192,24 +201,50 @@ impl Identities {
     /// Makes sure that the holder's Secret has a sound leaf. Asks nobody when this process has
     /// seen one that is still young enough.
     pub async fn ensure(&self, holder: &Holder, now: Timestamp) -> Result<InPlace, IdentityError> {
-        if let Some(known) = self.lock().get(&holder.key)
-            && known.uid == holder.uid
-            && now < known.renew_at
+        if let Identity::InPlace = self.state(&holder.key, &holder.uid, now)
+            && let Some(renew_at) = self.renew_at(&holder.key)
         {
             return Ok(InPlace {
-                renew_at: known.renew_at,
+                renew_at,
                 issued: None,
             });
         }
-        let in_place = self.look_and_issue(holder, now).await?;
-        self.lock().insert(
-            holder.key.clone(),
-            Known {
-                uid: holder.uid.clone(),
+        let result = self.look_and_issue(holder, now).await;
+        let state = match &result {
+            Ok(in_place) => State::InPlace {
                 renew_at: in_place.renew_at,
             },
-        );
-        Ok(in_place)
+            Err(IdentityError::NameTaken { .. }) => State::Taken {
+                again: now + TAKEN_AGAIN,
+            },
+            Err(_) => return result,
+        };
+        let known = Known {
+            uid: holder.uid.clone(),
+            state,
+        };
+        self.lock().insert(holder.key.clone(), known);
+        result
+    }
+
+    /// What this process knows about the leaf of a Plugin.
+    pub fn state(&self, key: &PluginKey, uid: &str, now: Timestamp) -> Identity {
+        match self.lock().get(key) {
+            Some(known) if known.uid == uid => match known.state {
+                State::InPlace { renew_at } if now < renew_at => Identity::InPlace,
+                State::Taken { again } if now < again => Identity::Taken,
+                _ => Identity::Unknown,
+            },
+            _ => Identity::Unknown,
+        }
+    }
+
+    /// When something about the leaf is to be looked at again.
+    pub fn renew_at(&self, key: &PluginKey) -> Option<Timestamp> {
+        self.lock().get(key).map(|known| match known.state {
+            State::InPlace { renew_at } => renew_at,
+            State::Taken { again } => again,
+        })
     }
 
     /// Forgets what was seen: the Plugin is gone, or a pod could not mount its Secret.
@@ -237,11 +272,11 @@ impl Identities {
                 Err(error) => Err(api("reading", name)(error)),
             }
         };
-        let identity = Identity::Plugin {
+        let identity = Party::Plugin {
             namespace: holder.key.namespace.clone(),
             uid: holder.uid.clone(),
         };
-        let flaw = match read().await? {
+        let (flaw, secret) = match read().await? {
             None => {
                 let leaf = self.authority.issue(&identity, now)?;
                 let secret = leaf_secret(holder, self.data(&leaf));
@@ -277,7 +312,6 @@ impl Identities {
                 }
             }
         };
-        let (flaw, secret) = flaw;
         let leaf = self.authority.issue(&identity, now)?;
         let patch = json!({
             "metadata": {
@@ -306,7 +340,7 @@ impl Identities {
     fn inspect(
         &self,
         secret: &Secret,
-        identity: &Identity,
+        identity: &Party,
         now: Timestamp,
     ) -> Result<Timestamp, Flaw> {
         let field = |key: &str| {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod lease;
 
 use crate::client::ServerClock;
+use crate::health::{Health, Need};
 use crate::metrics::Metrics;
 use clock::Verdict;
 use jiff::Timestamp;
@@ -55,8 +56,10 @@ pub struct Candidate {
     pub identity: String,
     /// Samples of the API server's clock.
     pub clock: Arc<ServerClock>,
-    /// Counts terms and renewals.
+    /// Says who leads.
     pub metrics: Arc<Metrics>,
+    /// Hears signs of life while this process stands by.
+    pub health: Arc<Health>,
 }
 
 /// A term that has begun.
@@ -82,12 +85,14 @@ impl Candidate {
                 tracing::info!(state, "not the leader");
                 told = state;
             }
+            self.health.alive();
             sleep(POLL.mul_f64(0.75 + crate::retry::spread() / 2.0)).await;
         }
     }
 
     async fn attempt(&self, watcher: &mut Watcher) -> Result<Attempt, kube::Error> {
         let lease = self.leases.get_opt(&self.name).await?;
+        self.health.has(Need::ApiServer);
         // The answer just received carried a Date.
         match self.clock.verdict() {
             Verdict::Right => {}

@@ -176,25 +176,27 @@ async fn session(
             session: greeting.version,
         });
     });
-    // Nothing restricts the network yet, so nothing has to be proven before the plugin starts.
-    if !greeting.released {
-        sender
-            .send(say(from_operator::Message::Release(Release {})))
-            .await
-            .map_err(|_| SessionError::Closed)?;
-    }
+    let mut released = greeting.released;
     let mut told = greeting.revision;
     let mut nonce = 0;
     let mut ping_at = Instant::now() + PING;
     let mut pong_until: Option<Instant> = None;
     loop {
-        let configure = {
+        let (release, configure) = {
             let wanted = wanted.borrow_and_update();
-            (wanted.revision > told).then(|| Configure {
+            let configure = (wanted.revision > told).then(|| Configure {
                 revision: wanted.revision,
                 json: wanted.json.clone(),
-            })
+            });
+            (wanted.release && !released, configure)
         };
+        if release {
+            released = true;
+            sender
+                .send(say(from_operator::Message::Release(Release {})))
+                .await
+                .map_err(|_| SessionError::Closed)?;
+        }
         if let Some(configure) = configure {
             told = configure.revision;
             sender

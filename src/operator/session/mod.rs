@@ -6,6 +6,7 @@
 pub mod bounds;
 pub mod dial;
 pub mod link;
+mod picture;
 pub mod tls;
 pub mod totals;
 
@@ -39,10 +40,12 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
-/// The configuration that the sidecar should run.
+/// What the sidecar should be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its revision.
+    /// Whether the plugin may be started in this sandbox.
+    pub release: bool,
+    /// Revision of the configuration.
     pub revision: u64,
     /// The document in the pod's annotation.
     pub json: String,
@@ -190,10 +193,13 @@ impl Sessions {
                 Some(session) => {
                     session.wanted.send_if_modified(|current| {
                         let newer = wanted.revision > current.revision;
+                        let released = wanted.release && !current.release;
                         if newer {
-                            *current = wanted;
+                            current.revision = wanted.revision;
+                            current.json = wanted.json;
                         }
-                        newer
+                        current.release |= wanted.release;
+                        newer || released
                     });
                 }
                 None => {

@@ -219,6 +219,10 @@ fn operator(authority: &Authority) -> Operator {
 
 impl Operator {
     fn follow(&self, address: SocketAddr, revision: u64) {
+        self.tell(address, revision, true);
+    }
+
+    fn tell(&self, address: SocketAddr, revision: u64, release: bool) {
         let target = Target {
             pod_uid: "pod-uid".into(),
             pod: "kv-0-1".into(),
@@ -227,6 +231,7 @@ impl Operator {
             address,
         };
         let wanted = Wanted {
+            release,
             revision,
             json: format!("{{\"revision\":{revision}}}"),
         };
@@ -396,4 +401,45 @@ async fn counters_reach_the_metrics_page() {
     tokio::time::timeout(Duration::from_secs(20), wait)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_sidecar_that_no_longer_answers_pings_is_dialled_again() {
+    let ca = authority();
+    let (mut fake, mut messages) = sidecar();
+    fake.answers_pings = false;
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 3);
+    operator.until("attached", |s| s.instance.is_some()).await;
+    // From here time passes whenever nothing else happens.
+    tokio::time::pause();
+    while heard(&mut messages).await != Heard::Ping {
+        operator.woken.try_recv().ok();
+    }
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(!snapshot.attached);
+    assert!(
+        snapshot.instance.is_some(),
+        "the last word about the plugin stays"
+    );
+    assert!(snapshot.trouble.unwrap().contains("no pong"));
+}
+
+#[tokio::test]
+async fn a_plugin_is_held_until_its_release_is_wanted() {
+    let ca = authority();
+    let (fake, mut messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.tell(address, 3, false);
+    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
+    operator.until("attached", |s| s.instance.is_some()).await;
+    operator.tell(address, 4, false);
+    assert!(
+        matches!(heard(&mut messages).await, Heard::Configure(4, _)),
+        "no release came before"
+    );
+    operator.tell(address, 4, true);
+    assert_eq!(heard(&mut messages).await, Heard::Release);
 }

@@ -3,6 +3,7 @@
 //! Few watches, each with its own back-off, each guarded: an object that cannot be decoded is
 //! counted and passed over, and the stream goes on.
 
+pub mod kubelet;
 pub mod store;
 pub mod trim;
 

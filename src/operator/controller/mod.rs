@@ -1,0 +1,262 @@
+//! Runs passes: takes due objects from the queue, a bounded number at a time, and wraps around
+//! each pass what no pass contains itself — timing, metrics, back-off, the one warning event.
+
+pub mod plugin;
+
+use crate::events::{Events, Subject, Words};
+use crate::health::Health;
+use crate::key::PluginKey;
+use crate::metrics::{Metrics, PassLabels, StepLabels};
+use crate::queue::Queue;
+use crate::retry::{Policy, Retries};
+use kube::runtime::events::EventType;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// First and longest wait after failures.
+const RETRY: Policy = Policy {
+    first: Duration::from_millis(250),
+    limit: Duration::from_secs(60),
+};
+/// A pass that takes longer is given up; its writes are each safe to have happened or not.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Signs of life.
+const TICK: Duration = Duration::from_secs(5);
+
+/// How a pass ended well.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is as it should be, or was made so.
+    Applied,
+    /// A named thing is missing; a watch or the next time wakes us.
+    Waiting,
+    /// The user must change something; status says what.
+    Refused,
+    /// The object is gone.
+    Gone,
+}
+
+impl Outcome {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Applied => "applied",
+            Outcome::Waiting => "waiting",
+            Outcome::Refused => "refused",
+            Outcome::Gone => "gone",
+        }
+    }
+}
+
+/// What a pass hands back.
+#[derive(Debug)]
+pub struct Passed {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Look again at this time, whatever happens.
+    pub next: Option<Instant>,
+}
+
+/// Times the steps of one pass.
+pub struct Steps {
+    kind: &'static str,
+    metrics: Arc<Metrics>,
+    step: Option<(&'static str, Instant)>,
+}
+
+impl Steps {
+    fn new(kind: &'static str, metrics: Arc<Metrics>) -> Self {
+        Self {
+            kind,
+            metrics,
+            step: None,
+        }
+    }
+
+    /// The pass enters `step`; the one before has ended.
+    pub fn enter(&mut self, step: &'static str) {
+        self.end();
+        self.step = Some((step, Instant::now()));
+    }
+
+    fn end(&mut self) {
+        if let Some((step, begun)) = self.step.take() {
+            let labels = StepLabels {
+                kind: self.kind,
+                step,
+            };
+            self.metrics
+                .steps
+                .get_or_create(&labels)
+                .observe(begun.elapsed().as_secs_f64());
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.step.map_or("begin", |(step, _)| step)
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A kind of object that is worked on.
+pub trait Kind: Send + Sync + 'static {
+    /// Name for metrics and logs.
+    const NAME: &'static str;
+    /// Why a pass fails.
+    type Error: std::error::Error + Send + 'static;
+
+    /// One pass. May be dropped between any two writes.
+    fn pass(
+        &self,
+        key: &PluginKey,
+        steps: &mut Steps,
+    ) -> impl Future<Output = Result<Passed, Self::Error>> + Send;
+
+    /// Whom to tell about a failure; nobody when the object is gone.
+    fn subject(&self, key: &PluginKey) -> Option<Subject>;
+}
+
+/// What runs passes.
+pub struct Runner<K> {
+    /// What a pass does.
+    pub kind: Arc<K>,
+    /// Who is due.
+    pub queue: Arc<Queue<PluginKey>>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Hears signs of life.
+    pub health: Arc<Health>,
+    /// For failures.
+    pub events: Arc<Events>,
+    /// Passes at a time.
+    pub concurrency: usize,
+}
+
+impl<K: Kind> Runner<K> {
+    /// Runs for ever.
+    pub async fn run(self) -> Infallible {
+        let mut retries = Retries::new(RETRY);
+        let mut passes: JoinSet<(PluginKey, Result<Passed, Failure>)> = JoinSet::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                key = self.queue.next(), if passes.len() < self.concurrency => {
+                    let pass = pass(Arc::clone(&self.kind), key, Arc::clone(&self.metrics));
+                    passes.spawn(pass);
+                }
+                Some(ended) = passes.join_next() => match ended {
+                    Ok((key, result)) => {
+                        self.ended(&mut retries, key, result);
+                        self.health.alive();
+                    }
+                    // A panic: the process is not to be trusted any more.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                _ = tick.tick() => {
+                    self.health.alive();
+                    let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
+                    self.metrics.queue_depth.set(depth);
+                }
+            }
+        }
+    }
+
+    fn ended(
+        &self,
+        retries: &mut Retries<PluginKey>,
+        key: PluginKey,
+        result: Result<Passed, Failure>,
+    ) {
+        let outcome = match result {
+            Ok(passed) => {
+                retries.succeeded(&key);
+                if let Some(next) = passed.next {
+                    self.queue.wake_at(key.clone(), next);
+                }
+                passed.outcome.as_str()
+            }
+            Err(failure) => {
+                let delay = retries.failed(&key);
+                tracing::warn!(
+                    kind = K::NAME,
+                    namespace = key.namespace,
+                    name = key.name,
+                    step = failure.step,
+                    error = failure.message,
+                    again_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    "the pass failed"
+                );
+                self.tell(&key, failure);
+                self.queue.wake_at(key.clone(), Instant::now() + delay);
+                "failed"
+            }
+        };
+        let labels = PassLabels {
+            kind: K::NAME,
+            outcome,
+        };
+        self.metrics.passes.get_or_create(&labels).inc();
+        let failing = i64::try_from(retries.failing()).unwrap_or(i64::MAX);
+        self.metrics.failing.set(failing);
+        self.queue.done(&key);
+    }
+
+    fn tell(&self, key: &PluginKey, failure: Failure) {
+        if let Some(subject) = self.kind.subject(key) {
+            let events = Arc::clone(&self.events);
+            tokio::spawn(async move {
+                let words = Words {
+                    type_: EventType::Warning,
+                    action: "Reconcile",
+                    reason: "ReconcileFailed",
+                    note: &failure.message,
+                    related: None,
+                };
+                events.say(&subject, words).await;
+            });
+        }
+    }
+}
+
+struct Failure {
+    step: &'static str,
+    message: String,
+}
+
+async fn pass<K: Kind>(
+    kind: Arc<K>,
+    key: PluginKey,
+    metrics: Arc<Metrics>,
+) -> (PluginKey, Result<Passed, Failure>) {
+    let mut steps = Steps::new(K::NAME, metrics);
+    let result = match timeout(LONGEST, kind.pass(&key, &mut steps)).await {
+        Ok(Ok(passed)) => {
+            tracing::debug!(
+                kind = K::NAME,
+                namespace = key.namespace,
+                name = key.name,
+                outcome = passed.outcome.as_str(),
+                "passed"
+            );
+            Ok(passed)
+        }
+        Ok(Err(error)) => Err(Failure {
+            step: steps.name(),
+            message: error.to_string(),
+        }),
+        Err(_) => Err(Failure {
+            step: steps.name(),
+            message: format!("given up after {} s", LONGEST.as_secs()),
+        }),
+    };
+    (key, result)
+}

@@ -1,0 +1,317 @@
+//! Start, leadership, and the end: every task is joined, and the first end is the end.
+
+use crate::certificates::authority::{Authority, AuthorityError};
+use crate::certificates::leaf::RENEWED_AFTER;
+use crate::certificates::name::Identity;
+use crate::certificates::secrets::{Identities, authority};
+use crate::client::{ClientError, ServerClock, connect};
+use crate::controller::Runner;
+use crate::controller::plugin::Plugins;
+use crate::events::Events;
+use crate::health::{Health, Need};
+use crate::http::{HttpError, Pages, listen, serve};
+use crate::key::PluginKey;
+use crate::leader::{Candidate, LeaderError, Term};
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::retry::{Policy, spread};
+use crate::session::tls::{OperatorTls, TlsError};
+use crate::session::totals::SidecarTotals;
+use crate::session::{Sessions, Shared};
+use crate::settings::Arguments;
+use crate::status::StatusWriter;
+use crate::watch::kubelet::KubeletWarnings;
+use crate::watch::{Stores, Watching};
+use jiff::{SignedDuration, Timestamp};
+use kube::{Api, Client};
+use patchbay_reconcile::plugin::observe::{Settings, default_sidecar_resources};
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+/// Wake-ups of one Plugin within this time are one pass. Every millisecond is time to Ready.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Between two attempts to read the authority.
+const AUTHORITY: Policy = Policy {
+    first: Duration::from_millis(250),
+    limit: Duration::from_secs(10),
+};
+/// Between two looks at the age of the operator's own leaf.
+const LEAF_CHECK: Duration = Duration::from_secs(3600);
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No cluster.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No probes.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// No signals.
+    #[error("listening for signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// The term ended.
+    #[error(transparent)]
+    Leader(#[from] LeaderError),
+    /// No leaf for ourselves.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A leaf that TLS does not take.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// What lives as long as the process.
+struct Process {
+    arguments: Arguments,
+    client: Client,
+    metrics: Arc<Metrics>,
+    totals: Arc<SidecarTotals>,
+    health: Arc<Health>,
+    clock: Arc<ServerClock>,
+}
+
+/// Runs until a signal comes or something ends that must not.
+pub async fn run(arguments: Arguments) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let totals = Arc::new(SidecarTotals::default());
+    let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
+    let health = Arc::new(Health::default());
+    let clock = Arc::new(ServerClock::default());
+    let listener = listen(arguments.metrics_address).await?;
+    let pages = Pages {
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+    };
+    let client = connect(
+        arguments.kubeconfig.as_deref(),
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+    )
+    .await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = arguments.namespace,
+        "started"
+    );
+    let process = Process {
+        arguments,
+        client,
+        metrics,
+        totals,
+        health,
+        clock,
+    };
+    tokio::select! {
+        ended = serve_one_term(&process, &mut signals) => ended,
+        never = serve(listener, pages) => match never {},
+    }
+}
+
+async fn serve_one_term(process: &Process, signals: &mut Signals) -> Result<(), RunError> {
+    let candidate = process.candidate();
+    let mut term = tokio::select! {
+        term = candidate.begin() => term,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending, without having led");
+            return Ok(());
+        }
+    };
+    process.health.leads();
+    let epoch = term.epoch;
+    let ended = tokio::select! {
+        ended = lead(process, epoch) => match ended {
+            Ok(never) => match never {},
+            Err(error) => Err(error),
+        },
+        error = candidate.hold(&mut term) => Err(RunError::Leader(error)),
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending");
+            Ok(())
+        }
+    };
+    // Passes and sessions have ended with the future above. What somebody else holds by now is
+    // not ours to release.
+    if !matches!(ended, Err(RunError::Leader(LeaderError::Taken { .. }))) {
+        let term: Term = term;
+        candidate.release(term).await;
+    }
+    ended
+}
+
+/// Everything that only a leader does.
+async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
+    let authority = Arc::new(process.authority().await);
+    process.health.has(Need::Authority);
+    let queue: Arc<Queue<PluginKey>> = Arc::new(Queue::new(DEBOUNCE));
+    let stores = Arc::new(Stores::default());
+    let changed = {
+        let queue = Arc::clone(&queue);
+        Box::new(move |key: &PluginKey| queue.wake(key.clone()))
+    };
+    let shared = Arc::new(Shared::new(
+        authority.installation().clone(),
+        epoch,
+        operator_tls(&authority)?,
+        changed,
+        Arc::clone(&process.metrics),
+        Arc::clone(&process.totals),
+    ));
+    let events = Arc::new(Events::new(
+        process.client.clone(),
+        &process.arguments.pod_name,
+    ));
+    let plugins = Plugins {
+        client: process.client.clone(),
+        stores: Arc::clone(&stores),
+        sessions: Arc::new(Sessions::new(Arc::clone(&shared))),
+        identities: Arc::new(Identities::new(
+            process.client.clone(),
+            Arc::clone(&authority),
+            Arc::clone(&process.metrics),
+        )),
+        kubelet: KubeletWarnings::new(process.client.clone()),
+        status: StatusWriter::new(process.client.clone()),
+        events: Arc::clone(&events),
+        settings: process.settings(&authority),
+    };
+    let runner = Runner {
+        kind: Arc::new(plugins),
+        queue: Arc::clone(&queue),
+        metrics: Arc::clone(&process.metrics),
+        health: Arc::clone(&process.health),
+        events,
+        concurrency: usize::from(process.arguments.concurrency),
+    };
+    let watching = Watching {
+        client: process.client.clone(),
+        stores: Arc::clone(&stores),
+        queue,
+        metrics: Arc::clone(&process.metrics),
+        health: Arc::clone(&process.health),
+    };
+    let working = async {
+        alive_until(&process.health, stores.filled()).await;
+        tracing::info!(
+            plugins = stores.plugins.len(),
+            pods = stores.pods.len(),
+            "every store is filled"
+        );
+        runner.run().await
+    };
+    tokio::select! {
+        never = watching.run() => match never {},
+        never = working => match never {},
+        error = renew_own_leaf(&shared, &authority) => Err(error),
+    }
+}
+
+impl Process {
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            leases: Api::namespaced(self.client.clone(), &self.arguments.namespace),
+            name: self.arguments.lease.clone(),
+            // A restarted process is somebody else: the epoch must grow.
+            identity: format!("{}_{:08x}", self.arguments.pod_name, random()),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+        }
+    }
+
+    async fn authority(&self) -> Authority {
+        let mut failures = 0;
+        loop {
+            self.health.alive();
+            match authority(&self.client, &self.arguments.namespace, Timestamp::now()).await {
+                Ok(authority) => return authority,
+                Err(error) => {
+                    failures += 1;
+                    let delay = AUTHORITY.delay(failures, spread());
+                    tracing::error!(%error, "there is no authority, so nothing can be done");
+                    sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    fn settings(&self, authority: &Authority) -> Settings {
+        Settings {
+            sidecar_image: self.arguments.sidecar_image.clone(),
+            sidecar_pull_policy: self.arguments.sidecar_image_pull_policy.clone(),
+            sidecar_resources: default_sidecar_resources(),
+            operator_namespace: self.arguments.namespace.clone(),
+            operator_labels: self.arguments.operator_labels.iter().cloned().collect(),
+            installation: authority.installation().as_str().to_owned(),
+            label_prefixes: self.arguments.label_prefixes(),
+        }
+    }
+}
+
+fn operator_tls(authority: &Authority) -> Result<OperatorTls, RunError> {
+    let leaf = authority.issue(&Identity::Operator, Timestamp::now())?;
+    Ok(OperatorTls::new(
+        &leaf.certificate,
+        &leaf.key,
+        authority.certificate().clone(),
+    )?)
+}
+
+/// The operator's leaf is never stored: each term has its own, and a long term a new one in time.
+async fn renew_own_leaf(shared: &Shared, authority: &Authority) -> RunError {
+    let mut issued = Timestamp::now();
+    loop {
+        sleep(LEAF_CHECK).await;
+        let now = Timestamp::now();
+        if now.duration_since(issued) < RENEWED_AFTER - SignedDuration::from_hours(24) {
+            continue;
+        }
+        match operator_tls(authority) {
+            Ok(tls) => {
+                *shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+                issued = now;
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Waiting for the API server is no standstill.
+async fn alive_until<T>(health: &Health, what: impl Future<Output = T>) -> T {
+    let mut what = std::pin::pin!(what);
+    loop {
+        tokio::select! {
+            done = &mut what => return done,
+            () = sleep(Duration::from_secs(5)) => health.alive(),
+        }
+    }
+}
+
+fn random() -> u32 {
+    (spread() * f64::from(u32::MAX)) as u32
+}
+
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, std::io::Error> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
