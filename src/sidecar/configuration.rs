@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(configuration.look(), Ok(None));
         assert_eq!(configuration.hear(&json(1)), Ok(None));
         assert_eq!(configuration.hear(&json(3)), Ok(Some(config(3))));
-        std::fs::write(root.config().join("config"), json(2).replace("ns", "n2")).unwrap();
+        std::fs::write(root.config().join("config"), json(2).replace("\"ns\"", "\"n2\"")).unwrap();
         assert_eq!(configuration.look(), Ok(None));
 
         let mut next = Configuration::new(root);

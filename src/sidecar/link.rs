@@ -17,7 +17,7 @@ use crate::paths::Root;
 
 /// Some plugins print their line before they listen: refused connections are tried again for so
 /// long.
-const DIAL_AGAIN: Duration = Duration::from_secs(5);
+const DIAL_AGAIN: Duration = Duration::from_secs(3);
 /// Pauses between those attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 

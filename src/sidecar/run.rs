@@ -10,7 +10,7 @@ use patchbay_launcher::control::{self, Command, StartId, Stream};
 use patchbay_protocol::handshake::looks_like_handshake;
 use patchbay_protocol::pod_config::{Protocol, Tls};
 use patchbay_protocol::reason::Reason;
-use patchbay_protocol::session::Instance;
+use patchbay_protocol::session::{Instance, Phase};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -397,9 +397,13 @@ impl Driver {
         self.listener = listener;
     }
 
-    /// The proxy runs whenever there is a socket and no drain: without a plugin it tells clients so.
-    fn keep_proxy(&mut self) {
-        if self.proxy.is_some() || self.leaving || self.machine.stops() {
+    /// Accepts clients as soon as there is a plugin to call, or a failure to tell them. While one
+    /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
+    /// sent away: so nothing is lost when a sidecar is swapped.
+    fn keep_proxy(&mut self, phase: Phase) {
+        let admitted = matches!(&*self.upstream.borrow(), Upstream::Present(_));
+        let waits = matches!(phase, Phase::Starting | Phase::WaitingForLauncher) && !admitted;
+        if self.proxy.is_some() || self.leaving || self.machine.stops() || waits {
             return;
         }
         let Some(listener) = &self.listener else { return };
@@ -481,20 +485,18 @@ impl Driver {
     /// Tells the operator, the readiness probe and waiting clients what is new.
     fn publish(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        self.keep_proxy();
         let picture = self.machine.picture();
+        self.keep_proxy(picture.instance.phase());
         self.tell_absence(&picture.instance.reason);
-        let news = self.instance.send_if_modified(|known| {
-            let changed = *known != picture.instance;
-            if changed {
-                known.clone_from(&picture.instance);
+        self.instance.send_if_modified(|known| {
+            let told = &picture.instance;
+            if (known.phase, &known.reason) != (told.phase, &told.reason) {
+                tracing::info!(phase = ?told.phase(), reason = told.reason, text = told.message, "the instance changed");
             }
+            let changed = known != told;
+            known.clone_from(told);
             changed
         });
-        if news {
-            let told = &picture.instance;
-            tracing::info!(phase = ?told.phase(), reason = told.reason, text = told.message, "the instance changed");
-        }
         self.readiness.send_if_modified(|known| {
             let changed = *known != picture.readiness;
             known.clone_from(&picture.readiness);

@@ -37,7 +37,7 @@ const PORT_GRACE: u64 = 10_000;
 const HELD_LINE: u64 = 1_000;
 /// First health checks may fail for so long, in milliseconds: some plugins announce their address
 /// before they serve.
-const FIRST_HEALTH: u64 = 5_000;
+const FIRST_HEALTH: u64 = 3_000;
 /// Pause between those checks.
 const FIRST_HEALTH_PAUSE: u64 = 200;
 /// Pause between checks of a plugin that never passed one.

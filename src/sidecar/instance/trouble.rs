@@ -149,7 +149,7 @@ pub fn exited_early(config: &PodConfig, exit: Exit, partial: Option<&[u8]>, wrot
 
 /// No handshake line in time.
 pub fn start_timeout(seconds: u32, wrote_to_stdout: bool, stderr: &[String]) -> Trouble {
-    let shape = if wrote_to_stdout { "" } else { " and wrote nothing to stdout" };
+    let shape = if wrote_to_stdout { "" } else { " and wrote no whole line to stdout" };
     let text = format!(
         "the plugin was started but announced no address within {seconds} s{shape}. It may be slow, wait on stdin, \
          or print its handshake without flushing or without a line end"
