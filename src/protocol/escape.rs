@@ -61,7 +61,11 @@ struct Bounded {
 
 impl Bounded {
     fn new(max: usize) -> Bounded {
-        Bounded { text: String::new(), max, room_for_mark: 0 }
+        Bounded {
+            text: String::new(),
+            max,
+            room_for_mark: 0,
+        }
     }
 
     fn push(&mut self, piece: &str) -> bool {
@@ -91,14 +95,23 @@ mod tests {
 
     #[test]
     fn visible_text_is_kept() {
-        assert_eq!(printable("1|1|unix|/run/é漢".as_bytes(), 100), "1|1|unix|/run/é漢");
+        assert_eq!(
+            printable("1|1|unix|/run/é漢".as_bytes(), 100),
+            "1|1|unix|/run/é漢"
+        );
     }
 
     #[test]
     fn what_cannot_be_seen_is_escaped() {
-        assert_eq!(printable(b"a\0\x1b[31m\n\r\t\\", 100), "a\\x00\\x1b[31m\\n\\r\\t\\\\");
+        assert_eq!(
+            printable(b"a\0\x1b[31m\n\r\t\\", 100),
+            "a\\x00\\x1b[31m\\n\\r\\t\\\\"
+        );
         assert_eq!(printable(b"\xff\xc3", 100), "\\xff\\xc3");
-        assert_eq!(printable("x\u{202e}y\u{2028}".as_bytes(), 100), "x\\u{202e}y\\u{2028}");
+        assert_eq!(
+            printable("x\u{202e}y\u{2028}".as_bytes(), 100),
+            "x\\u{202e}y\\u{2028}"
+        );
     }
 
     #[test]

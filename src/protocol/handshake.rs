@@ -91,9 +91,10 @@ impl Address {
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Address::Unix(path) => {
-                f.write_str(&printable(path.as_os_str().as_encoded_bytes(), escape::QUOTE))
-            }
+            Address::Unix(path) => f.write_str(&printable(
+                path.as_os_str().as_encoded_bytes(),
+                escape::QUOTE,
+            )),
             Address::Tcp(all) => match all.first() {
                 Some(first) => write!(f, "{first}"),
                 None => f.write_str("nowhere"),
@@ -142,8 +143,17 @@ pub fn parse(line: &[u8], expect: &Expect<'_>) -> Result<Handshake, Rejected> {
     let address = parse_address(network, address)?;
     protocol(rest.first().copied(), line)?;
     let mut warnings = Vec::new();
-    let certificate = certificate(rest.get(1).copied().unwrap_or_default(), expect.tls, &mut warnings)?;
-    Ok(Handshake { app_version, address, certificate, warnings })
+    let certificate = certificate(
+        rest.get(1).copied().unwrap_or_default(),
+        expect.tls,
+        &mut warnings,
+    )?;
+    Ok(Handshake {
+        app_version,
+        address,
+        certificate,
+        warnings,
+    })
 }
 
 /// Whether `line` has the outer shape of a handshake: four fields or more, the first two of them
@@ -213,7 +223,11 @@ fn app_version(field: &[u8], accepted: &[u32], line: &[u8]) -> Result<u32, Rejec
     let mut sorted: Vec<u32> = accepted.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
-    let list = sorted.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let list = sorted
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
     let Some(offered) = integer(field) else {
         return reject(
             Reason::AppVersion,
@@ -264,8 +278,10 @@ fn unix(path: &[u8]) -> Result<Address, &'static str> {
     match path {
         [] => return Err("the path is empty"),
         [b'@', ..] => {
-            return Err("abstract sockets are not used, because any program of the pod can take \
-                        their names; listen on a path in PLUGIN_UNIX_SOCKET_DIR");
+            return Err(
+                "abstract sockets are not used, because any program of the pod can take \
+                        their names; listen on a path in PLUGIN_UNIX_SOCKET_DIR",
+            );
         }
         [b'/', ..] => {}
         _ => return Err("the path is not absolute; listen on a path in PLUGIN_UNIX_SOCKET_DIR"),
@@ -300,7 +316,9 @@ fn tcp(address: &[u8]) -> Result<Address, &'static str> {
     if host.is_empty() || host.eq_ignore_ascii_case("localhost") {
         return Ok(Address::Tcp(vec![v4, v6]));
     }
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let ip = match bracketed {
         Some(inner) => inner.parse::<Ipv6Addr>().map(IpAddr::V6),
         None => host.parse::<Ipv4Addr>().map(IpAddr::V4),
@@ -308,7 +326,9 @@ fn tcp(address: &[u8]) -> Result<Address, &'static str> {
     match ip.map(|ip| ip.to_canonical()) {
         Ok(ip) if ip.is_loopback() => Ok(Address::Tcp(vec![SocketAddr::from((ip, port))])),
         Ok(_) => Err(LOOPBACK),
-        Err(_) => Err("the host is not an address, and names other than localhost are not looked up"),
+        Err(_) => {
+            Err("the host is not an address, and names other than localhost are not looked up")
+        }
     }
 }
 
@@ -325,7 +345,10 @@ fn protocol(field: Option<&[u8]>, line: &[u8]) -> Result<(), Rejected> {
         ),
         Some(b"") => reject(
             Reason::ProtocolUnsupported,
-            format!("the protocol in the handshake is empty; {REMEDY}. The line: `{}`", quote(line)),
+            format!(
+                "the protocol in the handshake is empty; {REMEDY}. The line: `{}`",
+                quote(line)
+            ),
         ),
         Some(other) => reject(
             Reason::ProtocolUnsupported,
@@ -398,13 +421,19 @@ fn bad_certificate<T>(why: &str) -> Result<T, Rejected> {
 
 /// Whether the bytes are one DER sequence and nothing behind it.
 fn is_der_sequence(der: &[u8]) -> bool {
-    let [0x30, length, rest @ ..] = der else { return false };
+    let [0x30, length, rest @ ..] = der else {
+        return false;
+    };
     match length {
         0..=0x7f => rest.len() == usize::from(*length),
         0x81..=0x83 => {
             let bytes = usize::from(length & 0x7f);
-            let Some((length, content)) = rest.split_at_checked(bytes) else { return false };
-            let length = length.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+            let Some((length, content)) = rest.split_at_checked(bytes) else {
+                return false;
+            };
+            let length = length
+                .iter()
+                .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
             content.len() == length
         }
         _ => false,

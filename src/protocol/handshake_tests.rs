@@ -18,7 +18,11 @@ fn refused(line: &str, versions: &[u32], tls: Asked, reason: Reason, words: &[&s
     };
     assert_eq!(rejected.reason, reason, "{line}: {}", rejected.message);
     for word in words {
-        assert!(rejected.message.contains(word), "`{word}` is missing in: {}", rejected.message);
+        assert!(
+            rejected.message.contains(word),
+            "`{word}` is missing in: {}",
+            rejected.message
+        );
     }
 }
 
@@ -100,7 +104,13 @@ fn any_other_address_is_refused() {
         "1|1|unix|/run/./s|grpc",
         "1|1|unix|/run/\0s|grpc",
     ] {
-        refused(line, &[1], Asked::None, Reason::BadAddress, &["announced the address"]);
+        refused(
+            line,
+            &[1],
+            Asked::None,
+            Reason::BadAddress,
+            &["announced the address"],
+        );
     }
     let long = format!("1|1|unix|/{}|grpc", "x".repeat(MAX_PATH));
     refused(&long, &[1], Asked::None, Reason::BadAddress, &["107"]);
@@ -112,7 +122,13 @@ fn any_other_address_is_refused() {
 fn netrpc_is_named_even_where_the_line_does_not_name_it() {
     let reason = Reason::ProtocolUnsupported;
     refused("1|1|unix|/s", &[1], Asked::None, reason, &["netrpc"]);
-    refused("1|1|unix|/s|netrpc", &[1], Asked::None, reason, &["netrpc", "GRPCServer"]);
+    refused(
+        "1|1|unix|/s|netrpc",
+        &[1],
+        Asked::None,
+        reason,
+        &["netrpc", "GRPCServer"],
+    );
     refused("1|1|unix|/s|", &[1], Asked::None, reason, &["empty"]);
     refused("1|1|unix|/s|GRPC", &[1], Asked::None, reason, &["GRPC"]);
 }
@@ -120,40 +136,118 @@ fn netrpc_is_named_even_where_the_line_does_not_name_it() {
 #[test]
 fn the_core_version_must_be_one() {
     let reason = Reason::CoreVersion;
-    refused("2|1|unix|x|grpc", &[1], Asked::None, reason, &["core protocol 2"]);
-    refused("abc|1|unix|x|grpc", &[1], Asked::None, reason, &["not a number"]);
-    refused("|1|unix|x|grpc", &[1], Asked::None, reason, &["not a number"]);
+    refused(
+        "2|1|unix|x|grpc",
+        &[1],
+        Asked::None,
+        reason,
+        &["core protocol 2"],
+    );
+    refused(
+        "abc|1|unix|x|grpc",
+        &[1],
+        Asked::None,
+        reason,
+        &["not a number"],
+    );
+    refused(
+        "|1|unix|x|grpc",
+        &[1],
+        Asked::None,
+        reason,
+        &["not a number"],
+    );
     refused("-1|1|unix|x|grpc", &[1], Asked::None, reason, &["-1"]);
-    refused("99999999999999999999|1|unix|x|grpc", &[1], Asked::None, reason, &[]);
+    refused(
+        "99999999999999999999|1|unix|x|grpc",
+        &[1],
+        Asked::None,
+        reason,
+        &[],
+    );
 }
 
 #[test]
 fn the_application_version_must_be_listed() {
     let reason = Reason::AppVersion;
     let field = "spec.protocol.goPlugin.versions";
-    refused("1|7|unix|/s|grpc", &[5, 3], Asked::None, reason, &["3, 5", field, "7", "older plugin"]);
-    refused("1|2|unix|/s|grpc", &[5, 3], Asked::None, reason, &["3, 5", "newer plugin"]);
-    refused("1|x|unix|/s|grpc", &[5, 3], Asked::None, reason, &["3, 5", "not a number"]);
+    refused(
+        "1|7|unix|/s|grpc",
+        &[5, 3],
+        Asked::None,
+        reason,
+        &["3, 5", field, "7", "older plugin"],
+    );
+    refused(
+        "1|2|unix|/s|grpc",
+        &[5, 3],
+        Asked::None,
+        reason,
+        &["3, 5", "newer plugin"],
+    );
+    refused(
+        "1|x|unix|/s|grpc",
+        &[5, 3],
+        Asked::None,
+        reason,
+        &["3, 5", "not a number"],
+    );
     refused("1|-3|unix|/s|grpc", &[5, 3], Asked::None, reason, &["-3"]);
-    refused("1|4294967299|unix|/s|grpc", &[3], Asked::None, reason, &["4294967299"]);
+    refused(
+        "1|4294967299|unix|/s|grpc",
+        &[3],
+        Asked::None,
+        reason,
+        &["4294967299"],
+    );
 }
 
 #[test]
 fn a_line_that_is_no_handshake_is_quoted() {
     let reason = Reason::NotAHandshake;
-    refused("hello", &[1], Asked::None, reason, &["`hello`", "stderr", "skipLines"]);
+    refused(
+        "hello",
+        &[1],
+        Asked::None,
+        reason,
+        &["`hello`", "stderr", "skipLines"],
+    );
     refused("", &[1], Asked::None, reason, &["empty line"]);
     refused("1|1|unix", &[1], Asked::None, reason, &["1|1|unix"]);
-    refused("\u{1b}[1mWelcome", &[1], Asked::None, reason, &["\\x1b[1mWelcome"]);
-    let rejected = parse(b"\xff\xfe\0", &Expect { versions: &[1], tls: Asked::None }).unwrap_err();
-    assert!(rejected.message.contains("\\xff\\xfe\\x00"), "{}", rejected.message);
+    refused(
+        "\u{1b}[1mWelcome",
+        &[1],
+        Asked::None,
+        reason,
+        &["\\x1b[1mWelcome"],
+    );
+    let rejected = parse(
+        b"\xff\xfe\0",
+        &Expect {
+            versions: &[1],
+            tls: Asked::None,
+        },
+    )
+    .unwrap_err();
+    assert!(
+        rejected.message.contains("\\xff\\xfe\\x00"),
+        "{}",
+        rejected.message
+    );
 }
 
 #[test]
 fn an_endless_line_is_refused_with_a_short_message() {
     for byte in [b'x', 0, b'|'] {
         let line = vec![byte; 70 * 1024];
-        let rejected = parse(&line, &Expect { versions: &[1], tls: Asked::None }).unwrap_err();
+        let rejected = parse(
+            &line,
+            &Expect {
+                versions: &[1],
+                tls: Asked::None,
+            },
+        )
+        .unwrap_err();
         assert_eq!(rejected.reason, Reason::NotAHandshake);
         assert!(rejected.message.contains("too long"));
         assert!(rejected.message.len() < 600, "{}", rejected.message.len());
@@ -163,10 +257,22 @@ fn an_endless_line_is_refused_with_a_short_message() {
 
 #[test]
 fn only_lines_of_the_right_shape_are_not_skipped() {
-    for line in ["1|1|unix|/s|grpc", "2|7|udp|x", "  1|1|unix|/s|grpc|\r\n", "1|1|||||||||"] {
+    for line in [
+        "1|1|unix|/s|grpc",
+        "2|7|udp|x",
+        "  1|1|unix|/s|grpc|\r\n",
+        "1|1|||||||||",
+    ] {
         assert!(looks_like_handshake(line.as_bytes()), "{line}");
     }
-    for line in ["", "hello", "Welcome | to | the | plugin", "a|b|c|d", "1|1|unix", "1|x|unix|/s"] {
+    for line in [
+        "",
+        "hello",
+        "Welcome | to | the | plugin",
+        "a|b|c|d",
+        "1|1|unix",
+        "1|x|unix|/s",
+    ] {
         assert!(!looks_like_handshake(line.as_bytes()), "{line}");
     }
 }
@@ -209,9 +315,20 @@ fn auto_mtls_without_an_answer_is_told_apart_from_junk() {
     let short = format!("1|1|unix|/s|grpc|{}", "x".repeat(50));
     refused(&short, &[1], Asked::AutoMTLS, reason, &[field]);
     assert!(plain(&format!("1|1|unix|/s|grpc|{}", "x".repeat(20))).is_ok());
-    for junk in ["!".repeat(51), "x".repeat(51), "A".repeat(52), "\u{e9}".repeat(40)] {
+    for junk in [
+        "!".repeat(51),
+        "x".repeat(51),
+        "A".repeat(52),
+        "\u{e9}".repeat(40),
+    ] {
         let line = format!("1|1|unix|/s|grpc|{junk}");
-        refused(&line, &[1], Asked::AutoMTLS, Reason::BadCertificate, &["cannot be read"]);
+        refused(
+            &line,
+            &[1],
+            Asked::AutoMTLS,
+            Reason::BadCertificate,
+            &["cannot be read"],
+        );
     }
 }
 
@@ -221,7 +338,13 @@ fn a_certificate_that_nobody_asked_for_is_refused_or_passed_over() {
         "1|1|unix|/s|grpc|{}",
         base64::engine::general_purpose::STANDARD_NO_PAD.encode(der())
     );
-    refused(&line, &[1], Asked::None, Reason::BadCertificate, &["AutoMTLS"]);
+    refused(
+        &line,
+        &[1],
+        Asked::None,
+        Reason::BadCertificate,
+        &["AutoMTLS"],
+    );
     let handshake = with(&line, &[1], Asked::Explicit).unwrap();
     assert_eq!(handshake.certificate, None);
     assert_eq!(handshake.warnings.len(), 1);

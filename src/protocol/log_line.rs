@@ -61,7 +61,10 @@ impl Level {
             ("panic", Level::Error),
             ("fatal", Level::Error),
         ];
-        WORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, level)| *level)
+        WORDS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word))
+            .map(|(_, level)| *level)
     }
 }
 
@@ -114,12 +117,19 @@ pub fn parse(line: &[u8], state: &mut State) -> Record {
         return Record::plain(level, &text);
     }
     if let Some((level, module)) = python(&text) {
-        return Record { module: Some(module.to_owned()), ..Record::plain(level, &text) };
+        return Record {
+            module: Some(module.to_owned()),
+            ..Record::plain(level, &text)
+        };
     }
     if text.starts_with("panic: ") || text.starts_with("fatal error: ") {
         state.panicked = true;
     }
-    let level = if state.panicked { Level::Error } else { Level::Debug };
+    let level = if state.panicked {
+        Level::Error
+    } else {
+        Level::Debug
+    };
     Record::plain(level, &text)
 }
 
@@ -130,8 +140,14 @@ fn json(text: &str) -> Option<Record> {
         return None;
     }
     // The parser itself bounds the depth (128) and refuses beyond it.
-    let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else { return None };
-    if map.keys().any(|key| key.starts_with('@')) { hclog(map) } else { other_loggers(map) }
+    let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else {
+        return None;
+    };
+    if map.keys().any(|key| key.starts_with('@')) {
+        hclog(map)
+    } else {
+        other_loggers(map)
+    }
 }
 
 fn hclog(mut map: Map<String, Value>) -> Option<Record> {
@@ -150,12 +166,20 @@ fn hclog(mut map: Map<String, Value>) -> Option<Record> {
     map.remove("@timestamp");
     let message = map.remove("@message").map(shown).unwrap_or_default();
     let module = map.remove("@module").map(shown);
-    Some(Record { timestamp, module, ..assembled(level, message, map) })
+    Some(Record {
+        timestamp,
+        module,
+        ..assembled(level, message, map)
+    })
 }
 
 fn hclog_level(word: &str) -> Option<Level> {
     let known = ["trace", "debug", "info", "warn", "error"];
-    known.iter().any(|name| name.eq_ignore_ascii_case(word)).then(|| Level::named(word)).flatten()
+    known
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(word))
+        .then(|| Level::named(word))
+        .flatten()
 }
 
 fn other_loggers(mut map: Map<String, Value>) -> Option<Record> {
@@ -165,16 +189,22 @@ fn other_loggers(mut map: Map<String, Value>) -> Option<Record> {
             _ => None,
         })
     };
-    let (key, level) = ["level", "lvl", "severity", "levelname"].iter().find_map(|key| {
-        let word = map.get(*key)?.as_str()?;
-        Some((*key, Level::named(word)?))
-    })?;
+    let (key, level) = ["level", "lvl", "severity", "levelname"]
+        .iter()
+        .find_map(|key| {
+            let word = map.get(*key)?.as_str()?;
+            Some((*key, Level::named(word)?))
+        })?;
     map.remove(key);
     let message = take(&mut map, &["msg", "message"]).map(shown)?;
     let timestamp = take(&mut map, &["time", "ts", "timestamp", "asctime"])
         .map(|when| bounded(&shown(when), 64).into_owned());
     let module = take(&mut map, &["logger", "name"]).map(shown);
-    Some(Record { timestamp, module, ..assembled(level, message, map) })
+    Some(Record {
+        timestamp,
+        module,
+        ..assembled(level, message, map)
+    })
 }
 
 fn assembled(level: Level, message: String, map: Map<String, Value>) -> Record {
@@ -183,10 +213,17 @@ fn assembled(level: Level, message: String, map: Map<String, Value>) -> Record {
     record.fields = map
         .into_iter()
         .take(MAX_FIELDS)
-        .map(|(key, value)| (bounded(&key, 256).into_owned(), bounded(&shown(value), MAX_VALUE).into_owned()))
+        .map(|(key, value)| {
+            (
+                bounded(&key, 256).into_owned(),
+                bounded(&shown(value), MAX_VALUE).into_owned(),
+            )
+        })
         .collect();
     if omitted > 0 {
-        record.fields.push((OMITTED.to_owned(), omitted.to_string()));
+        record
+            .fields
+            .push((OMITTED.to_owned(), omitted.to_string()));
     }
     record
 }
@@ -202,11 +239,14 @@ fn shown(value: Value) -> String {
 fn is_hclog_time(text: &str) -> bool {
     let shape = |text: &str, shape: &str| {
         text.len() == shape.len()
-            && text.bytes().zip(shape.bytes()).all(|(byte, want)| match want {
-                b'0' => byte.is_ascii_digit(),
-                b'+' => byte == b'+' || byte == b'-',
-                other => byte == other,
-            })
+            && text
+                .bytes()
+                .zip(shape.bytes())
+                .all(|(byte, want)| match want {
+                    b'0' => byte.is_ascii_digit(),
+                    b'+' => byte == b'+' || byte == b'-',
+                    other => byte == other,
+                })
     };
     shape(text, "0000-00-00T00:00:00.000000Z") || shape(text, "0000-00-00T00:00:00.000000+00:00")
 }
@@ -217,8 +257,13 @@ fn tagged(text: &str) -> Option<Level> {
     for _ in 0..3 {
         if let Some(inside) = rest.strip_prefix('[') {
             let (word, _) = inside.split_once(']')?;
-            let known = ["TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERR", "ERROR", "FATAL"];
-            return known.contains(&word.trim()).then(|| Level::named(word.trim())).flatten();
+            let known = [
+                "TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERR", "ERROR", "FATAL",
+            ];
+            return known
+                .contains(&word.trim())
+                .then(|| Level::named(word.trim()))
+                .flatten();
         }
         let (token, behind) = rest.split_once([' ', '\t'])?;
         if !is_date_or_time(token) {
@@ -232,7 +277,9 @@ fn tagged(text: &str) -> Option<Level> {
 fn is_date_or_time(token: &str) -> bool {
     token.len() <= 40
         && token.starts_with(|c: char| c.is_ascii_digit())
-        && token.bytes().all(|byte| byte.is_ascii_digit() || b"/-:.,TZ+".contains(&byte))
+        && token
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b"/-:.,TZ+".contains(&byte))
         && token.bytes().any(|byte| b"/-:".contains(&byte))
 }
 

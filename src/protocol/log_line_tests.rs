@@ -8,7 +8,11 @@ fn one(line: &str) -> Record {
 }
 
 fn field<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
-    record.fields.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    record
+        .fields
+        .iter()
+        .find(|(name, _)| name == key)
+        .map(|(_, value)| value.as_str())
 }
 
 #[test]
@@ -27,7 +31,10 @@ fn hclog_lines_give_level_message_module_time_and_fields() {
         assert_eq!(record.level, level, "{word}");
         assert_eq!(record.message, "hello");
         assert_eq!(record.module.as_deref(), Some("kv"));
-        assert_eq!(record.timestamp.as_deref(), Some("2026-11-22T00:15:57.123456Z"));
+        assert_eq!(
+            record.timestamp.as_deref(),
+            Some("2026-11-22T00:15:57.123456Z")
+        );
         assert_eq!(field(&record, "n"), Some("3"));
         assert_eq!(field(&record, "deep"), Some(r#"{"a":[1]}"#));
         assert_eq!(field(&record, "s"), Some("t"));
@@ -37,8 +44,12 @@ fn hclog_lines_give_level_message_module_time_and_fields() {
 
 #[test]
 fn an_offset_is_a_time_zone_too() {
-    let record = one(r#"{"@level":"info","@message":"m","@timestamp":"2026-11-22T00:15:57.123456+01:00"}"#);
-    assert_eq!(record.timestamp.as_deref(), Some("2026-11-22T00:15:57.123456+01:00"));
+    let record =
+        one(r#"{"@level":"info","@message":"m","@timestamp":"2026-11-22T00:15:57.123456+01:00"}"#);
+    assert_eq!(
+        record.timestamp.as_deref(),
+        Some("2026-11-22T00:15:57.123456+01:00")
+    );
 }
 
 #[test]
@@ -63,20 +74,38 @@ fn a_message_that_is_no_string_is_shown() {
     let record = one(r#"{"@level":"warn","@message":5}"#);
     assert_eq!((record.level, record.message.as_str()), (Level::Warn, "5"));
     let record = one(r#"{"@level":"warn","@module":{}}"#);
-    assert_eq!((record.message.as_str(), record.module.as_deref()), ("", Some("{}")));
+    assert_eq!(
+        (record.message.as_str(), record.module.as_deref()),
+        ("", Some("{}"))
+    );
 }
 
 #[test]
 fn json_that_is_no_object_is_plain_text() {
-    for line in [r#"["@level","info"]"#, "5", "\"x\"", "null", "{", "{}", "{\"a\":1}"] {
+    for line in [
+        r#"["@level","info"]"#,
+        "5",
+        "\"x\"",
+        "null",
+        "{",
+        "{}",
+        "{\"a\":1}",
+    ] {
         let record = one(line);
-        assert_eq!((record.level, record.message.as_str()), (Level::Debug, line));
+        assert_eq!(
+            (record.level, record.message.as_str()),
+            (Level::Debug, line)
+        );
     }
 }
 
 #[test]
 fn deep_nesting_is_plain_text() {
-    let line = format!(r#"{{"@level":"info","x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+    let line = format!(
+        r#"{{"@level":"info","x":{}{}}}"#,
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
     assert_eq!(one(&line).message, line);
     let line = "{\"a\":".repeat(10_000);
     assert_eq!(one(&line).message, line);
@@ -90,9 +119,15 @@ fn other_loggers_are_understood() {
     assert_eq!(zap.module.as_deref(), Some("a.b"));
     assert_eq!(field(&zap, "k"), Some("true"));
     let logrus = one(r#"{"level":"warning","msg":"logrus","time":"2026-11-22T00:15:57Z"}"#);
-    assert_eq!((logrus.level, logrus.message.as_str()), (Level::Warn, "logrus"));
+    assert_eq!(
+        (logrus.level, logrus.message.as_str()),
+        (Level::Warn, "logrus")
+    );
     let python = one(r#"{"levelname":"CRITICAL","name":"root","message":"py","asctime":"now"}"#);
-    assert_eq!((python.level, python.message.as_str()), (Level::Error, "py"));
+    assert_eq!(
+        (python.level, python.message.as_str()),
+        (Level::Error, "py")
+    );
     let unknown = r#"{"level":30,"msg":"pino"}"#;
     assert_eq!(one(unknown).message, unknown);
     let no_message = r#"{"level":"info","x":1}"#;
@@ -115,7 +150,15 @@ fn level_tags_are_read_also_behind_a_date() {
         let record = one(line);
         assert_eq!((record.level, record.message.as_str()), (level, line));
     }
-    for line in ["x [WARN] y", "[warned] x", "[WARN", "[", "2026 [WARN] x", "1 2 3 [WARN] x", ""] {
+    for line in [
+        "x [WARN] y",
+        "[warned] x",
+        "[WARN",
+        "[",
+        "2026 [WARN] x",
+        "1 2 3 [WARN] x",
+        "",
+    ] {
         assert_eq!(one(line).level, Level::Debug, "{line}");
     }
 }
@@ -123,7 +166,10 @@ fn level_tags_are_read_also_behind_a_date() {
 #[test]
 fn python_logging_is_read() {
     let record = one("ERROR:root:x: y");
-    assert_eq!((record.level, record.message.as_str()), (Level::Error, "ERROR:root:x: y"));
+    assert_eq!(
+        (record.level, record.message.as_str()),
+        (Level::Error, "ERROR:root:x: y")
+    );
     assert_eq!(record.module.as_deref(), Some("root"));
     assert_eq!(one("WARNING:a.b_c:x").level, Level::Warn);
     assert_eq!(one("ERROR: no logger: x").level, Level::Debug);
@@ -139,7 +185,10 @@ fn a_panic_marks_what_follows_it() {
     assert_eq!(level("goroutine 1 [running]:"), Level::Error);
     assert_eq!(level("[INFO] labelled"), Level::Info);
     assert_eq!(level("\tmain.go:7"), Level::Error);
-    assert_eq!(one("fatal error: all goroutines are asleep").level, Level::Error);
+    assert_eq!(
+        one("fatal error: all goroutines are asleep").level,
+        Level::Error
+    );
     assert_eq!(one("so I said panic: boom").level, Level::Debug);
 }
 
@@ -148,14 +197,25 @@ fn long_lines_and_many_fields_are_bounded() {
     let long = one(&"x".repeat(100 * 1024));
     assert_eq!(long.message.len(), MAX_MESSAGE);
     assert!(long.message.ends_with(CUT));
-    let json = format!(r#"{{"@level":"info","@message":"{}"}}"#, "x".repeat(100 * 1024));
+    let json = format!(
+        r#"{{"@level":"info","@message":"{}"}}"#,
+        "x".repeat(100 * 1024)
+    );
     assert!(one(&json).message.len() <= MAX_MESSAGE);
     let fields: Vec<String> = (0..100).map(|n| format!(r#""k{n:03}":{n}"#)).collect();
-    let many = one(&format!(r#"{{"@level":"info","@message":"m",{}}}"#, fields.join(",")));
+    let many = one(&format!(
+        r#"{{"@level":"info","@message":"m",{}}}"#,
+        fields.join(",")
+    ));
     assert_eq!(many.fields.len(), MAX_FIELDS + 1);
     assert_eq!(field(&many, OMITTED), Some("36"));
-    let wide = one(&format!(r#"{{"@level":"info","v":"{}"}}"#, "é".repeat(20_000)));
-    assert!(field(&wide, "v").is_some_and(|value| value.len() <= MAX_VALUE && value.ends_with(CUT)));
+    let wide = one(&format!(
+        r#"{{"@level":"info","v":"{}"}}"#,
+        "é".repeat(20_000)
+    ));
+    assert!(
+        field(&wide, "v").is_some_and(|value| value.len() <= MAX_VALUE && value.ends_with(CUT))
+    );
 }
 
 #[test]
@@ -166,8 +226,27 @@ fn broken_utf8_and_carriage_returns_do_no_harm() {
 
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words = [
-        "{", "}", "[", "]", "\"", ":", ",", "@level", "@message", "@timestamp", "\"info\"", "level",
-        "msg", "[WARN] ", "2026/11/22 ", "ERROR:", "root:", "panic: ", "\\u0000", "1e999", "é",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ":",
+        ",",
+        "@level",
+        "@message",
+        "@timestamp",
+        "\"info\"",
+        "level",
+        "msg",
+        "[WARN] ",
+        "2026/11/22 ",
+        "ERROR:",
+        "root:",
+        "panic: ",
+        "\\u0000",
+        "1e999",
+        "é",
     ];
     prop_oneof![
         proptest::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),

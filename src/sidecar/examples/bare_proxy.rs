@@ -25,7 +25,10 @@ use tokio::sync::{mpsc, watch};
 const DRAIN: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run())
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(run())
 }
 
 /// Ends with this program, also when that fails.
@@ -42,7 +45,9 @@ impl Drop for Plugin {
 async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).peekable();
     let mtls = arguments.next_if(|argument| argument == "--mtls").is_some();
-    let program = arguments.next().ok_or("usage: bare_proxy [--mtls] <plugin> [argument …]")?;
+    let program = arguments
+        .next()
+        .ok_or("usage: bare_proxy [--mtls] <plugin> [argument …]")?;
 
     let folder = std::env::temp_dir().join(format!("bare-proxy-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
@@ -64,19 +69,37 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut line = Vec::new();
     output.read_until(b'\n', &mut line)?;
     let tls = if mtls { Asked::AutoMTLS } else { Asked::None };
-    let found = handshake::parse(&line, &Expect { versions: &[1, 3, 5], tls })?;
+    let found = handshake::parse(
+        &line,
+        &Expect {
+            versions: &[1, 3, 5],
+            tls,
+        },
+    )?;
     let client = match &found.certificate {
         Some(theirs) => Some(Client::pinned(theirs, &certificate)?),
         None => None,
     };
     let endpoint = Endpoint::new(&found.address, &folder, client)?;
 
-    let (upstream, fanout) = (watch::Sender::new(Upstream::Present(endpoint.clone())), Fanout::new());
+    let (upstream, fanout) = (
+        watch::Sender::new(Upstream::Present(endpoint.clone())),
+        Fanout::new(),
+    );
     let counters = Arc::new(ProxyCounters::default());
-    tokio::spawn(stdio::follow(endpoint.channel().await?, fanout.clone(), |_| {}));
+    tokio::spawn(stdio::follow(
+        endpoint.channel().await?,
+        fanout.clone(),
+        |_| {},
+    ));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let start = || {
-        Proxy::start(listener.try_clone()?, upstream.subscribe(), fanout.clone(), counters.clone())
+        Proxy::start(
+            listener.try_clone()?,
+            upstream.subscribe(),
+            fanout.clone(),
+            counters.clone(),
+        )
     };
     let mut proxy = start()?;
     let mut stdout = std::io::stdout();
@@ -100,7 +123,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
         proxy = start()?;
         writeln!(stdout, "{:?} {:?}", draining.await?, counters.read())?;
     }
-    writeln!(stdout, "{:?} {:?}", proxy.drain(DRAIN).await, counters.read())?;
+    writeln!(
+        stdout,
+        "{:?} {:?}",
+        proxy.drain(DRAIN).await,
+        counters.read()
+    )?;
     drop(plugin);
     std::fs::remove_dir_all(&folder)?;
     Ok(())

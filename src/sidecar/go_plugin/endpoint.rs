@@ -4,6 +4,7 @@
 //! without following links, looked at, and connected through the very descriptor that was opened;
 //! ports and the socket of ours are refused.
 
+pub use super::io::{Io, Raw};
 use super::tls;
 use hyper_util::rt::TokioIo;
 use patchbay_launcher::layout;
@@ -13,7 +14,7 @@ use patchbay_protocol::reason::Reason;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,10 +22,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::transport::Channel;
 
 /// How long a connection, its TLS handshake included, may take.
@@ -32,7 +31,11 @@ pub const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// Largest header list in bytes that is taken from a plugin.
 const MAX_HEADERS: u32 = 1024 * 1024;
 /// The pod's own ports: a plugin that announces one would make the sidecar talk to itself.
-const OUR_PORTS: [u16; 3] = [layout::SESSION_PORT, layout::PROXY_PORT, layout::CANARY_PORT];
+const OUR_PORTS: [u16; 3] = [
+    layout::SESSION_PORT,
+    layout::PROXY_PORT,
+    layout::CANARY_PORT,
+];
 
 /// One plugin's address with everything that is needed to reach it. Cloning is cheap, and clones
 /// are the same endpoint.
@@ -67,7 +70,11 @@ pub struct DialError {
 impl Endpoint {
     /// Judges the address that a plugin announced. `run` is the shared folder as the sidecar sees
     /// it, which is where the plugin sees it too. Without `tls` the link is plain.
-    pub fn new(address: &Address, run: &Path, tls: Option<tls::Client>) -> Result<Endpoint, Rejected> {
+    pub fn new(
+        address: &Address,
+        run: &Path,
+        tls: Option<tls::Client>,
+    ) -> Result<Endpoint, Rejected> {
         let reject = |why: String| Rejected {
             reason: Reason::BadAddress,
             message: format!(
@@ -80,9 +87,10 @@ impl Endpoint {
                 Ok(beneath) if beneath.as_os_str().is_empty() => {
                     return Err(reject("it is the shared folder itself".to_owned()));
                 }
-                Ok(beneath) => {
-                    Target::Unix { run: run.to_owned(), beneath: beneath.to_owned() }
-                }
+                Ok(beneath) => Target::Unix {
+                    run: run.to_owned(),
+                    beneath: beneath.to_owned(),
+                },
                 Err(_) => {
                     return Err(reject(format!(
                         "it does not lie in the folder that plugin and sidecar share ({}); listen \
@@ -101,7 +109,11 @@ impl Endpoint {
                 Target::Tcp(all.clone())
             }
         };
-        Ok(Endpoint(Arc::new(Inner { target, tls, trouble: Mutex::new(None) })))
+        Ok(Endpoint(Arc::new(Inner {
+            target,
+            tls,
+            trouble: Mutex::new(None),
+        })))
     }
 
     /// Whether both are clones of one endpoint.
@@ -144,11 +156,26 @@ impl Endpoint {
     /// The last trouble of a connection to this endpoint: also TLS alerts that came after the
     /// connection was made. `None` while there was none.
     pub fn trouble(&self) -> Option<DialError> {
-        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Keeps an error of an open connection if it is about TLS.
+    pub(super) fn note_io(&self, error: &io::Error) {
+        if rustls_error(error).is_some() {
+            self.note(self.tls_error(error));
+        }
     }
 
     fn note(&self, error: DialError) {
-        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self
+            .0
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     fn describe(&self) -> String {
@@ -156,9 +183,11 @@ impl Endpoint {
             Target::Unix { run, beneath } => {
                 printable(run.join(beneath).as_os_str().as_encoded_bytes(), QUOTE)
             }
-            Target::Tcp(all) => {
-                all.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ")
-            }
+            Target::Tcp(all) => all
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect::<Vec<_>>()
+                .join(" or "),
         }
     }
 
@@ -167,9 +196,17 @@ impl Endpoint {
             Target::Unix { run, beneath } => Raw::Unix(self.dial_unix(run, beneath).await?),
             Target::Tcp(all) => Raw::Tcp(self.dial_tcp(all).await?),
         };
-        let Some(client) = &self.0.tls else { return Ok(Io::Plain(raw)) };
-        match TlsConnector::from(client.config()).connect(client.name(), raw).await {
-            Ok(stream) => Ok(Io::Tls { stream: Box::new(stream), endpoint: self.clone() }),
+        let Some(client) = &self.0.tls else {
+            return Ok(Io::Plain(raw));
+        };
+        match TlsConnector::from(client.config())
+            .connect(client.name(), raw)
+            .await
+        {
+            Ok(stream) => Ok(Io::Tls {
+                stream: Box::new(stream),
+                endpoint: self.clone(),
+            }),
             Err(error) => Err(self.tls_error(&error)),
         }
     }
@@ -219,11 +256,15 @@ impl Endpoint {
             OpenError::System(Errno::ACCESS) => (Reason::ConnectFailed, permission_hint()),
             OpenError::System(errno) => (Reason::ConnectFailed, io::Error::from(errno).to_string()),
             OpenError::NotASocket => (Reason::BadAddress, "it is not a socket".to_owned()),
-            OpenError::ControlSocket => {
-                (Reason::BadAddress, "it is the launcher's control socket".to_owned())
-            }
+            OpenError::ControlSocket => (
+                Reason::BadAddress,
+                "it is the launcher's control socket".to_owned(),
+            ),
         };
-        DialError { reason, message: format!("connecting to {} failed: {why}", self.describe()) }
+        DialError {
+            reason,
+            message: format!("connecting to {} failed: {why}", self.describe()),
+        }
     }
 
     fn connect_error(&self, error: &io::Error) -> DialError {
@@ -276,10 +317,15 @@ fn open_socket(run: &Path, beneath: &Path) -> Result<OwnedFd, OpenError> {
     let path_only = OFlags::PATH | OFlags::CLOEXEC;
     let folder = rustix::fs::open(run, path_only | OFlags::DIRECTORY, Mode::empty())
         .map_err(OpenError::System)?;
-    let strictly =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let strictly = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let open = |path: &Path| {
-        rustix::fs::openat2(&folder, path, path_only | OFlags::NOFOLLOW, Mode::empty(), strictly)
+        rustix::fs::openat2(
+            &folder,
+            path,
+            path_only | OFlags::NOFOLLOW,
+            Mode::empty(),
+            strictly,
+        )
     };
     let socket = open(beneath).map_err(OpenError::System)?;
     let about = rustix::fs::fstat(&socket).map_err(OpenError::System)?;
@@ -294,141 +340,6 @@ fn open_socket(run: &Path, beneath: &Path) -> Result<OwnedFd, OpenError> {
         return Err(OpenError::ControlSocket);
     }
     Ok(socket)
-}
-
-/// An open connection to a plugin.
-#[derive(Debug)]
-pub enum Io {
-    /// Without TLS.
-    Plain(Raw),
-    /// With TLS.
-    Tls {
-        /// The connection.
-        stream: Box<TlsStream<Raw>>,
-        /// Where a TLS alert is kept.
-        endpoint: Endpoint,
-    },
-}
-
-/// The socket beneath.
-#[derive(Debug)]
-pub enum Raw {
-    /// Unix stream.
-    Unix(UnixStream),
-    /// Loopback TCP.
-    Tcp(TcpStream),
-}
-
-macro_rules! each {
-    ($raw:expr, $stream:ident => $do:expr) => {
-        match $raw {
-            Raw::Unix($stream) => $do,
-            Raw::Tcp($stream) => $do,
-        }
-    };
-}
-
-impl AsyncRead for Raw {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Raw {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(raw) => Pin::new(raw).poll_read(cx, buf),
-            Io::Tls { stream, endpoint } => {
-                let read = Pin::new(stream.as_mut()).poll_read(cx, buf);
-                if let Poll::Ready(Err(error)) = &read
-                    && rustls_error(error).is_some()
-                {
-                    endpoint.note(endpoint.tls_error(error));
-                }
-                read
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Plain(raw) => Pin::new(raw).poll_write(cx, buf),
-            Io::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Plain(raw) => Pin::new(raw).poll_write_vectored(cx, bufs),
-            Io::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(raw) => Pin::new(raw).poll_flush(cx),
-            Io::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(raw) => Pin::new(raw).poll_shutdown(cx),
-            Io::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
-    }
 }
 
 /// Gives tonic finished connections: it cannot be told to verify a certificate our way.

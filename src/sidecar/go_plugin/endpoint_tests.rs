@@ -4,6 +4,10 @@ use crate::go_plugin::health::{self, Health};
 use crate::go_plugin::reflection::{self, ReflectionError};
 use crate::go_plugin::testing::{SOON, TestPlugin, soon};
 use std::os::unix::net::UnixListener as StdListener;
+use std::sync::atomic::Ordering;
+
+/// A limit that is meant to be hit.
+const SHORT: Duration = Duration::from_millis(20);
 
 fn unix(path: &Path, run: &Path) -> Result<Endpoint, Rejected> {
     Endpoint::new(&Address::Unix(path.to_owned()), run, None)
@@ -19,7 +23,12 @@ async fn trouble(path: &Path, run: &Path) -> DialError {
 #[test]
 fn addresses_outside_and_ports_of_ours_are_refused() {
     let run = Path::new("/patchbay/run");
-    for path in ["/tmp/s", "/patchbay/run", "/patchbay/running/s", "/patchbay/private/s"] {
+    for path in [
+        "/tmp/s",
+        "/patchbay/run",
+        "/patchbay/running/s",
+        "/patchbay/private/s",
+    ] {
         let rejected = unix(Path::new(path), run).unwrap_err();
         assert_eq!(rejected.reason, Reason::BadAddress, "{path}");
         assert!(rejected.message.contains(path), "{}", rejected.message);
@@ -81,7 +90,10 @@ async fn absent_and_dead_sockets_are_connect_failures() {
     assert_eq!(error.reason, Reason::ConnectFailed);
     assert!(error.message.contains("nobody listens"), "{error}");
     let endpoint = unix(&folder.path().join("dead"), folder.path()).unwrap();
-    assert_eq!(endpoint.channel().await.unwrap_err().reason, Reason::ConnectFailed);
+    assert_eq!(
+        endpoint.channel().await.unwrap_err().reason,
+        Reason::ConnectFailed
+    );
 }
 
 #[tokio::test]
@@ -102,7 +114,11 @@ async fn a_full_queue_of_connections_is_waited_for() {
     let _first = soon(endpoint.connect()).await.unwrap();
     let mut second = Box::pin(endpoint.connect());
     // With a queue for one connection the second finds no place before one is accepted.
-    assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), &mut second)
+            .await
+            .is_err()
+    );
     let _accepted = listener.accept().unwrap();
     assert!(soon(second).await.is_ok());
 }
@@ -110,7 +126,9 @@ async fn a_full_queue_of_connections_is_waited_for() {
 #[tokio::test]
 async fn the_second_loopback_address_is_tried_too() {
     let plugin = TestPlugin::tcp(None).await;
-    let Address::Tcp(mut all) = plugin.address.clone() else { unreachable!() };
+    let Address::Tcp(mut all) = plugin.address.clone() else {
+        unreachable!()
+    };
     let mut dead = all[0];
     dead.set_ip("127.0.0.9".parse().unwrap());
     // The plugin listens on 127.0.0.1 only.
@@ -124,7 +142,10 @@ async fn health_is_told_in_all_its_forms() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = TestPlugin::unix(&folder.path().join("p"));
     let channel = plugin.endpoint().channel().await.unwrap();
-    assert_eq!(health::check(channel.clone(), SOON).await, Health::Unsupported);
+    assert_eq!(
+        health::check(channel.clone(), SOON).await,
+        Health::Unsupported
+    );
     for (status, expected) in [
         (1, Health::Serving),
         (2, Health::NotServing("NOT_SERVING".to_owned())),
@@ -134,9 +155,16 @@ async fn health_is_told_in_all_its_forms() {
         *plugin.stage.health.lock().unwrap() = Some(status);
         assert_eq!(health::check(channel.clone(), SOON).await, expected);
     }
-    assert_eq!(health::check(channel.clone(), Duration::ZERO).await, Health::TimedOut);
+    plugin.stage.hangs.store(true, Ordering::Relaxed);
+    assert_eq!(
+        health::check(channel.clone(), SHORT).await,
+        Health::TimedOut
+    );
     plugin.kill().await;
-    assert!(matches!(health::check(channel, SOON).await, Health::Failed(_)));
+    assert!(matches!(
+        health::check(channel, SOON).await,
+        Health::Failed(_)
+    ));
 }
 
 #[tokio::test]
@@ -144,10 +172,21 @@ async fn shutdown_is_asked_and_its_end_told() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = TestPlugin::unix(&folder.path().join("p"));
     let channel = plugin.endpoint().channel().await.unwrap();
-    assert_eq!(controller::shutdown(channel.clone(), SOON).await, ShutdownAnswer::Answered);
+    assert_eq!(
+        controller::shutdown(channel.clone(), SOON).await,
+        ShutdownAnswer::Answered
+    );
     assert_eq!(*plugin.stage.shutdowns.borrow(), 1);
+    plugin.stage.hangs.store(true, Ordering::Relaxed);
+    assert_eq!(
+        controller::shutdown(channel.clone(), SHORT).await,
+        ShutdownAnswer::TimedOut
+    );
     plugin.kill().await;
-    assert_eq!(controller::shutdown(channel, SOON).await, ShutdownAnswer::Cut);
+    assert_eq!(
+        controller::shutdown(channel, SOON).await,
+        ShutdownAnswer::Cut
+    );
 }
 
 #[tokio::test]
@@ -155,5 +194,26 @@ async fn a_plugin_without_reflection_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = TestPlugin::unix(&folder.path().join("p"));
     let channel = plugin.endpoint().channel().await.unwrap();
-    assert_eq!(reflection::services(channel, SOON).await, Err(ReflectionError::Unsupported));
+    let asked = reflection::services(channel.clone(), SOON).await;
+    assert_eq!(asked, Err(ReflectionError::Unsupported));
+    plugin.stage.hangs.store(true, Ordering::Relaxed);
+    let asked = reflection::services(channel.clone(), SHORT).await;
+    assert_eq!(asked, Err(ReflectionError::TimedOut));
+    plugin.kill().await;
+    let asked = reflection::services(channel, SOON).await;
+    assert!(
+        matches!(asked, Err(ReflectionError::Failed(_))),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn services_are_listed_with_the_old_version_of_reflection() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = TestPlugin::unix(&folder.path().join("p"));
+    *plugin.stage.reflected.lock().unwrap() = Some(vec!["proto.KV".into(), "a.B".into()]);
+    let channel = plugin.endpoint().channel().await.unwrap();
+    let services = reflection::services(channel, SOON).await.unwrap();
+    assert_eq!(services.names, ["a.B", "proto.KV"]);
+    assert_eq!(services.omitted, 0);
 }

@@ -42,7 +42,10 @@ impl std::fmt::Display for Health {
             Health::Unsupported => f.write_str("the plugin has no health service"),
             Health::NotServing(status) => write!(f, "the health check answered {status}"),
             Health::UnknownService => {
-                write!(f, "the plugin's health service does not know the name `{SERVICE}`")
+                write!(
+                    f,
+                    "the plugin's health service does not know the name `{SERVICE}`"
+                )
             }
             Health::TimedOut => f.write_str("the health check was not answered in time"),
             Health::Failed(error) => write!(f, "the health check failed: {error}"),
@@ -53,7 +56,9 @@ impl std::fmt::Display for Health {
 /// Checks once and waits at most `limit` (`spec.health.timeoutSeconds`).
 pub async fn check(channel: Channel, limit: Duration) -> Health {
     let mut client = HealthClient::new(channel);
-    let request = HealthCheckRequest { service: SERVICE.to_owned() };
+    let request = HealthCheckRequest {
+        service: SERVICE.to_owned(),
+    };
     match tokio::time::timeout(limit, client.check(request)).await {
         Err(_) => Health::TimedOut,
         Ok(Ok(answer)) => match answer.into_inner().status() {

@@ -7,6 +7,7 @@
 pub mod controller;
 pub mod endpoint;
 pub mod health;
+mod io;
 pub mod reflection;
 pub mod stdio;
 pub mod tls;
@@ -21,7 +22,11 @@ const ERROR_QUOTE: usize = 256;
 fn status_line(status: &tonic::Status) -> String {
     let message = patchbay_protocol::escape::printable(status.message().as_bytes(), ERROR_QUOTE);
     let code = format!("{:?}", status.code());
-    if message.is_empty() { code } else { format!("{code}: {message}") }
+    if message.is_empty() {
+        code
+    } else {
+        format!("{code}: {message}")
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub async fn services(channel: Channel, limit: Duration) -> Result<Services, Ref
     match tokio::time::timeout(limit, asked).await {
         Err(_) => Err(ReflectionError::TimedOut),
         Ok(Ok(names)) => Ok(bounded(names)),
-        Ok(Err(status)) if status.code() == Code::Unimplemented => Err(ReflectionError::Unsupported),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => {
+            Err(ReflectionError::Unsupported)
+        }
         Ok(Err(status)) => Err(ReflectionError::Failed(status_line(&status))),
     }
 }
@@ -69,13 +71,20 @@ macro_rules! ask {
                 .server_reflection_info(tokio_stream::once(request))
                 .await?
                 .into_inner();
-            match answers.message().await?.and_then(|answer| answer.message_response) {
-                Some(MessageResponse::ListServicesResponse(list)) => {
-                    Ok(list.service.into_iter().map(|service| service.name).collect())
-                }
-                Some(MessageResponse::ErrorResponse(error)) => {
-                    Err(Status::new(Code::from_i32(error.error_code), error.error_message))
-                }
+            match answers
+                .message()
+                .await?
+                .and_then(|answer| answer.message_response)
+            {
+                Some(MessageResponse::ListServicesResponse(list)) => Ok(list
+                    .service
+                    .into_iter()
+                    .map(|service| service.name)
+                    .collect()),
+                Some(MessageResponse::ErrorResponse(error)) => Err(Status::new(
+                    Code::from_i32(error.error_code),
+                    error.error_message,
+                )),
                 _ => Err(Status::internal("the answer is not a list of services")),
             }
         }
@@ -86,8 +95,10 @@ ask!(ask_v1, v1);
 ask!(ask_v1alpha, v1alpha);
 
 fn bounded(names: Vec<String>) -> Services {
-    let mut names: Vec<String> =
-        names.iter().map(|name| printable(name.as_bytes(), MAX_NAME)).collect();
+    let mut names: Vec<String> = names
+        .iter()
+        .map(|name| printable(name.as_bytes(), MAX_NAME))
+        .collect();
     names.sort_unstable();
     names.dedup();
     let omitted = names.len().saturating_sub(MAX_SERVICES) as u32;

@@ -84,7 +84,10 @@ impl Default for Fanout {
 impl Fanout {
     /// A fan-out without readers.
     pub fn new() -> Fanout {
-        Fanout { chunks: broadcast::Sender::new(KEPT_CHUNKS), dropped: Arc::default() }
+        Fanout {
+            chunks: broadcast::Sender::new(KEPT_CHUNKS),
+            dropped: Arc::default(),
+        }
     }
 
     /// Hands out a piece of output; does nothing when nobody reads.
@@ -95,13 +98,19 @@ impl Fanout {
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(MAX_CHUNK));
             // An error means that the last reader has gone meanwhile.
-            let _ = self.chunks.send(Chunk { channel, data: piece });
+            let _ = self.chunks.send(Chunk {
+                channel,
+                data: piece,
+            });
         }
     }
 
     /// A reader of everything from now on.
     pub fn subscribe(&self) -> Subscription {
-        Subscription { chunks: self.chunks.subscribe(), dropped: self.dropped.clone() }
+        Subscription {
+            chunks: self.chunks.subscribe(),
+            dropped: self.dropped.clone(),
+        }
     }
 
     /// Chunks that slow readers have lost, since the start.
@@ -221,14 +230,22 @@ impl Assembler {
                 part.bytes.extend_from_slice(fits);
                 if !rest.is_empty() {
                     let bytes = std::mem::take(&mut part.bytes);
-                    on_line(Line { channel, bytes, end: LineEnd::Cut });
+                    on_line(Line {
+                        channel,
+                        bytes,
+                        end: LineEnd::Cut,
+                    });
                     part.skipping = true;
                 } else if complete {
                     let mut bytes = std::mem::take(&mut part.bytes);
                     if bytes.last() == Some(&b'\r') {
                         bytes.pop();
                     }
-                    on_line(Line { channel, bytes, end: LineEnd::Newline });
+                    on_line(Line {
+                        channel,
+                        bytes,
+                        end: LineEnd::Newline,
+                    });
                 }
             }
             if complete {
@@ -245,12 +262,17 @@ impl Assembler {
 
     fn flush(&mut self, on_line: &mut impl FnMut(Line)) {
         self.flush_at = None;
-        for (channel, part) in
-            [(StdioChannel::Stdout, &mut self.stdout), (StdioChannel::Stderr, &mut self.stderr)]
-        {
+        for (channel, part) in [
+            (StdioChannel::Stdout, &mut self.stdout),
+            (StdioChannel::Stderr, &mut self.stderr),
+        ] {
             if !part.bytes.is_empty() {
                 let bytes = std::mem::take(&mut part.bytes);
-                on_line(Line { channel, bytes, end: LineEnd::Flushed });
+                on_line(Line {
+                    channel,
+                    bytes,
+                    end: LineEnd::Flushed,
+                });
             }
         }
     }

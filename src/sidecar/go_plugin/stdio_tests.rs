@@ -19,7 +19,12 @@ const ERR: StdioChannel = StdioChannel::Stderr;
 
 #[tokio::test]
 async fn lines_are_put_together_for_each_channel_apart() {
-    let lines = assembled(&[(OUT, b"ab"), (ERR, b"x\r\ny"), (OUT, b"c\n\nd"), (ERR, b"z\n")]);
+    let lines = assembled(&[
+        (OUT, b"ab"),
+        (ERR, b"x\r\ny"),
+        (OUT, b"c\n\nd"),
+        (ERR, b"z\n"),
+    ]);
     assert_eq!(
         lines,
         [
@@ -42,7 +47,10 @@ async fn an_endless_line_is_cut_once_and_the_next_one_is_whole() {
     assert_eq!((lines[0].1.len(), lines[0].2), (MAX_LINE, LineEnd::Cut));
     assert_eq!(lines[1], (OUT, b"next".to_vec(), LineEnd::Newline));
     let exact = vec![b'x'; MAX_LINE];
-    assert_eq!(assembled(&[(OUT, &exact), (OUT, b"\n")]), [(OUT, exact, LineEnd::Newline)]);
+    assert_eq!(
+        assembled(&[(OUT, &exact), (OUT, b"\n")]),
+        [(OUT, exact, LineEnd::Newline)]
+    );
 }
 
 #[tokio::test]
@@ -55,7 +63,10 @@ async fn an_unfinished_line_is_waited_for_only_so_long() {
     let at = assembler.flush_at;
     assert!(at.is_some());
     assembler.add(ERR, b"c", &mut |line| lines.push(line));
-    assert_eq!(assembler.flush_at, at, "a later chunk must not put off the flush");
+    assert_eq!(
+        assembler.flush_at, at,
+        "a later chunk must not put off the flush"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +92,10 @@ async fn readers_of_the_fan_out_get_copies_and_slow_ones_lose_the_oldest() {
 }
 
 fn data(channel: WireChannel, text: &str) -> StdioData {
-    StdioData { channel: channel as i32, data: text.as_bytes().to_vec() }
+    StdioData {
+        channel: channel as i32,
+        data: text.as_bytes().to_vec(),
+    }
 }
 
 #[tokio::test]
@@ -96,10 +110,18 @@ async fn the_stream_is_followed_opened_again_and_left_when_unsupported() {
     let fanout = Fanout::new();
     let mut reader = fanout.subscribe();
     let (seen, mut lines) = mpsc::unbounded_channel();
-    let following = tokio::spawn(follow(channel, fanout, move |line| seen.send(line).unwrap()));
+    let following = tokio::spawn(follow(channel, fanout, move |line| {
+        seen.send(line).unwrap()
+    }));
 
-    first.send(data(WireChannel::Stdout, "one\ntw")).await.unwrap();
-    first.send(data(WireChannel::Invalid, "dropped")).await.unwrap();
+    first
+        .send(data(WireChannel::Stdout, "one\ntw"))
+        .await
+        .unwrap();
+    first
+        .send(data(WireChannel::Invalid, "dropped"))
+        .await
+        .unwrap();
     first.send(data(WireChannel::Stdout, "o\n")).await.unwrap();
     let text = |line: Line| String::from_utf8(line.bytes).unwrap();
     assert_eq!(text(soon(lines.recv()).await.unwrap()), "one");
@@ -107,12 +129,18 @@ async fn the_stream_is_followed_opened_again_and_left_when_unsupported() {
     assert_eq!(soon(reader.next()).await.unwrap().data, "one\ntw");
     assert_eq!(soon(reader.next()).await.unwrap().data, "o\n");
 
-    first.send(data(WireChannel::Stderr, "no end")).await.unwrap();
+    first
+        .send(data(WireChannel::Stderr, "no end"))
+        .await
+        .unwrap();
     let line = soon(lines.recv()).await.unwrap();
     assert_eq!((line.channel, line.end), (ERR, LineEnd::Flushed));
 
     drop(first);
-    second.send(data(WireChannel::Stdout, "again\n")).await.unwrap();
+    second
+        .send(data(WireChannel::Stdout, "again\n"))
+        .await
+        .unwrap();
     assert_eq!(text(soon(lines.recv()).await.unwrap()), "again");
     drop(second);
     soon(following).await.unwrap();

@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,6 +56,10 @@ pub(crate) struct Stage {
     pub(crate) shutdowns: watch::Sender<u64>,
     /// Answer of the health service; none means that there is no such service.
     pub(crate) health: Mutex<Option<i32>>,
+    /// What reflection v1alpha lists; none means that there is no reflection. There is never v1.
+    pub(crate) reflected: Mutex<Option<Vec<String>>>,
+    /// Whether every call waits for ever.
+    pub(crate) hangs: AtomicBool,
     /// Streams of output: each call of StreamStdio takes the next one.
     pub(crate) stdio: Mutex<Vec<mpsc::Receiver<StdioData>>>,
 }
@@ -68,6 +73,8 @@ impl Default for Stage {
             gate: watch::Sender::new(false),
             shutdowns: watch::Sender::new(0),
             health: Mutex::new(None),
+            reflected: Mutex::new(None),
+            hangs: AtomicBool::new(false),
             stdio: Mutex::default(),
         }
     }
@@ -75,7 +82,9 @@ impl Default for Stage {
 
 /// Waits until a counter has reached `least`.
 pub(crate) async fn reached(counter: &watch::Sender<u64>, least: u64) {
-    soon(counter.subscribe().wait_for(|now| *now >= least)).await.unwrap();
+    soon(counter.subscribe().wait_for(|now| *now >= least))
+        .await
+        .unwrap();
 }
 
 /// A running plugin. Dropping it is like killing it.
@@ -118,7 +127,11 @@ impl TestPlugin {
                 connections.spawn(serve(stream, acceptor.clone(), shared.clone()));
             }
         });
-        TestPlugin { address, stage, task }
+        TestPlugin {
+            address,
+            stage,
+            task,
+        }
     }
 
     /// The endpoint of a plugin without TLS.
@@ -226,6 +239,9 @@ async fn answer(
     stage: Arc<Stage>,
 ) -> Answer {
     let one = |bytes: Bytes| futures::stream::once(async { Ok(bytes) }).boxed();
+    if stage.hangs.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
     let stream: BoxStream<'static, Result<Bytes, Status>> = match path {
         // Every message back as it comes; headers x-* and grpc-timeout back as headers.
         "/test.Echo/Echo" => {
@@ -286,6 +302,26 @@ async fn answer(
             None => return Err(Status::unimplemented("no health")),
             Some(status) => one(HealthCheckResponse { status }.encode_to_vec().into()),
         },
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+            let names = stage.reflected.lock().unwrap().clone();
+            let Some(names) = names else {
+                return Err(Status::unimplemented("no reflection"));
+            };
+            use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+            use tonic_reflection::pb::v1alpha::{
+                ListServiceResponse, ServerReflectionResponse, ServiceResponse,
+            };
+            let service = names
+                .into_iter()
+                .map(|name| ServiceResponse { name })
+                .collect();
+            let list = MessageResponse::ListServicesResponse(ListServiceResponse { service });
+            let answer = ServerReflectionResponse {
+                message_response: Some(list),
+                ..Default::default()
+            };
+            one(answer.encode_to_vec().into())
+        }
         "/plugin.GRPCController/Shutdown" => {
             stage.shutdowns.send_modify(|count| *count += 1);
             one(Empty {}.encode_to_vec().into())

@@ -16,9 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -63,7 +61,9 @@ impl TlsError {
     pub fn reason(&self) -> Reason {
         match self {
             TlsError::PluginCertificate(_) => Reason::BadCertificate,
-            TlsError::File { .. } | TlsError::ServerName(_) | TlsError::Host(_) => Reason::TlsFailed,
+            TlsError::File { .. } | TlsError::ServerName(_) | TlsError::Host(_) => {
+                Reason::TlsFailed
+            }
         }
     }
 }
@@ -109,7 +109,9 @@ impl Client {
         let ca = folder.join("ca.crt");
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&ca)? {
-            roots.add(certificate).map_err(|error| file_error(&ca, error))?;
+            roots
+                .add(certificate)
+                .map_err(|error| file_error(&ca, error))?;
         }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
@@ -135,7 +137,10 @@ impl Client {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| TlsError::ServerName(printable(name.as_bytes(), QUOTE)))?;
-        Ok(Client { config: Arc::new(config), name })
+        Ok(Client {
+            config: Arc::new(config),
+            name,
+        })
     }
 
     /// The configuration for a connector.
@@ -157,7 +162,10 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
 }
 
 fn file_error(path: &Path, why: impl std::fmt::Display) -> TlsError {
-    TlsError::File { path: path.to_owned(), why: why.to_string() }
+    TlsError::File {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -195,21 +203,31 @@ impl HostCertificate {
         let host = |error: rcgen::Error| TlsError::Host(error.to_string());
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(host)?;
         let mut params = CertificateParams::new(vec![LOCALHOST.to_owned()]).map_err(host)?;
-        params.distinguished_name.push(DnType::CommonName, LOCALHOST);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, LOCALHOST);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
         let now = SystemTime::now();
         params.not_before = (now - BEGINS_BEFORE).into();
         params.not_after = (now + LASTS).into();
         let certificate = params.self_signed(&key).map_err(host)?;
-        Ok(HostCertificate { certificate: certificate.der().clone(), key: key.serialize_der() })
+        Ok(HostCertificate {
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+        })
     }
 
     /// The one of an earlier process, from its hand-over record: DER and PKCS #8.
     pub fn from_parts(certificate: Vec<u8>, key: Vec<u8>) -> HostCertificate {
-        HostCertificate { certificate: certificate.into(), key }
+        HostCertificate {
+            certificate: certificate.into(),
+            key,
+        }
     }
 
     /// DER of the certificate.
@@ -307,7 +325,12 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -316,11 +339,18 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -333,12 +363,17 @@ pub(super) fn explain(error: &rustls::Error, name: &ServerName<'_>) -> String {
         }
         InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => format!("the plugin's certificate is not valid for the name `{}`", name.to_str()),
-        // A foreign authority of the same name shows as a signature that does not fit.
-        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => format!(
-            "the plugin's certificate for `{}` was not issued by the authority in ca.crt",
+        ) => format!(
+            "the plugin's certificate is not valid for the name `{}`",
             name.to_str()
         ),
+        // A foreign authority of the same name shows as a signature that does not fit.
+        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            format!(
+                "the plugin's certificate for `{}` was not issued by the authority in ca.crt",
+                name.to_str()
+            )
+        }
         InvalidCertificate(CertificateError::Other(_)) => format!(
             "the plugin's certificate for `{}` is not acceptable ({error}). A certificate that is \
              an authority itself cannot be used with Explicit",

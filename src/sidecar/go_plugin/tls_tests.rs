@@ -39,8 +39,9 @@ fn server(
     let mut roots = RootCertStore::empty();
     // As a trust anchor under its own key: what Go's verifier does with a pool member.
     roots.add(host.certificate.clone()).unwrap();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .unwrap();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .unwrap()
@@ -56,10 +57,16 @@ const BOTH: &[&rustls::SupportedProtocolVersion] =
 
 #[test]
 fn the_provider_verifies_what_plugins_in_go_sign_with() {
-    let schemes = provider().signature_verification_algorithms.supported_schemes();
+    let schemes = provider()
+        .signature_verification_algorithms
+        .supported_schemes();
     assert!(schemes.contains(&SignatureScheme::ECDSA_NISTP521_SHA512));
     assert!(schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256));
-    let groups: Vec<_> = provider().kx_groups.iter().map(|group| group.name()).collect();
+    let groups: Vec<_> = provider()
+        .kx_groups
+        .iter()
+        .map(|group| group.name())
+        .collect();
     assert!(!groups.contains(&rustls::NamedGroup::X25519MLKEM768));
     assert_eq!(groups[0], rustls::NamedGroup::X25519);
 }
@@ -80,20 +87,38 @@ fn the_host_certificate_is_what_every_plugin_accepts() {
     let host = HostCertificate::generate().unwrap();
     let (_, parsed) = X509Certificate::from_der(host.certificate_der()).unwrap();
     assert!(!parsed.is_ca());
-    let curve = parsed.public_key().algorithm.parameters.as_ref().unwrap().as_oid().unwrap();
+    let curve = parsed
+        .public_key()
+        .algorithm
+        .parameters
+        .as_ref()
+        .unwrap()
+        .as_oid()
+        .unwrap();
     assert_eq!(curve.to_id_string(), "1.2.840.10045.3.1.7");
     let usage = parsed.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && usage.server_auth);
-    let names = &parsed.subject_alternative_name().unwrap().unwrap().value.general_names;
+    let names = &parsed
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value
+        .general_names;
     assert_eq!(format!("{names:?}"), r#"[DNSName("localhost")]"#);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
     let begins = now - parsed.validity().not_before.timestamp();
     assert!((3600..3700).contains(&begins), "{begins}");
     assert!(parsed.validity().not_after.timestamp() > now + 29 * 365 * 86_400);
 
     let pem = host.pem();
     assert!(pem.lines().all(|line| line.len() <= 64));
-    assert_eq!(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(), host.certificate);
+    assert_eq!(
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(),
+        host.certificate
+    );
     let again =
         HostCertificate::from_parts(host.certificate_der().to_vec(), host.key_der().to_vec());
     assert!(Client::pinned(&go_like().der, &again).is_ok());
@@ -107,7 +132,10 @@ async fn a_plugin_with_p521_is_reached_over_both_versions() {
         let plugin = TestPlugin::tcp(Some(server(&own, &host, versions))).await;
         let endpoint = plugin.endpoint_with(Some(Client::pinned(&own.der, &host).unwrap()));
         let channel = soon(endpoint.channel()).await.unwrap();
-        assert_eq!(health::check(channel, SOON).await, health::Health::Unsupported);
+        assert_eq!(
+            health::check(channel, SOON).await,
+            health::Health::Unsupported
+        );
         assert_eq!(endpoint.trouble(), None);
     }
 }
@@ -176,7 +204,10 @@ async fn a_host_certificate_that_the_plugin_refuses_shows_after_the_handshake() 
     }
     let trouble = endpoint.trouble().unwrap();
     assert_eq!(trouble.reason, Reason::TlsFailed);
-    assert!(trouble.message.contains("refused the host's certificate"), "{trouble}");
+    assert!(
+        trouble.message.contains("refused the host's certificate"),
+        "{trouble}"
+    );
 }
 
 #[tokio::test]
@@ -185,7 +216,10 @@ async fn a_plugin_that_speaks_no_tls_is_told() {
     let plugin = TestPlugin::tcp(None).await;
     let host = HostCertificate::generate().unwrap();
     let endpoint = plugin.endpoint_with(Some(Client::pinned(&own.der, &host).unwrap()));
-    assert_eq!(soon(endpoint.connect()).await.unwrap_err().reason, Reason::TlsFailed);
+    assert_eq!(
+        soon(endpoint.connect()).await.unwrap_err().reason,
+        Reason::TlsFailed
+    );
 }
 
 #[test]
@@ -193,7 +227,13 @@ fn junk_is_no_plugin_certificate() {
     let host = HostCertificate::generate().unwrap();
     let mut trailing = go_like().der.to_vec();
     trailing.push(0);
-    for junk in [&b""[..], b"junk", &[0x30, 0x03, 1, 2, 3], &[0x30; 200], &trailing] {
+    for junk in [
+        &b""[..],
+        b"junk",
+        &[0x30, 0x03, 1, 2, 3],
+        &[0x30; 200],
+        &trailing,
+    ] {
         let error = Client::pinned(junk, &host).unwrap_err();
         assert_eq!(error.reason(), Reason::BadCertificate);
     }
@@ -215,8 +255,9 @@ fn issued(name: &str) -> (String, String, String, ServerConfig) {
     let (client, client_key) = leaf("client");
     let mut roots = RootCertStore::empty();
     roots.add(ca_certificate.der().clone()).unwrap();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .unwrap();
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -226,7 +267,12 @@ fn issued(name: &str) -> (String, String, String, ServerConfig) {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .unwrap();
-    (ca_certificate.pem(), client.pem(), client_key.serialize_pem(), config)
+    (
+        ca_certificate.pem(),
+        client.pem(),
+        client_key.serialize_pem(),
+        config,
+    )
 }
 
 #[tokio::test]
@@ -247,9 +293,14 @@ async fn explicit_certificates_work_and_their_troubles_name_name_and_file() {
 
     let right = plugin.endpoint_with(Some(Client::explicit(folder.path(), "kv.example").unwrap()));
     let channel = soon(right.channel()).await.unwrap();
-    assert_eq!(health::check(channel, SOON).await, health::Health::Unsupported);
+    assert_eq!(
+        health::check(channel, SOON).await,
+        health::Health::Unsupported
+    );
 
-    let wrong = plugin.endpoint_with(Some(Client::explicit(folder.path(), "other.example").unwrap()));
+    let wrong = plugin.endpoint_with(Some(
+        Client::explicit(folder.path(), "other.example").unwrap(),
+    ));
     let error = soon(wrong.connect()).await.unwrap_err();
     assert_eq!(error.reason, Reason::TlsFailed);
     assert!(error.message.contains("`other.example`"), "{error}");
@@ -258,10 +309,16 @@ async fn explicit_certificates_work_and_their_troubles_name_name_and_file() {
     std::fs::write(file("ca.crt"), foreign).unwrap();
     let wrong = plugin.endpoint_with(Some(Client::explicit(folder.path(), "kv.example").unwrap()));
     let error = soon(wrong.connect()).await.unwrap_err();
-    assert!(error.message.contains("ca.crt") && error.message.contains("`kv.example`"), "{error}");
+    assert!(
+        error.message.contains("ca.crt") && error.message.contains("`kv.example`"),
+        "{error}"
+    );
 
     std::fs::write(file("ca.crt"), "nothing").unwrap();
     assert!(Client::explicit(folder.path(), "kv.example").is_err());
     std::fs::write(file("ca.crt"), &ca).unwrap();
-    assert!(matches!(Client::explicit(folder.path(), "not a name"), Err(TlsError::ServerName(_))));
+    assert!(matches!(
+        Client::explicit(folder.path(), "not a name"),
+        Err(TlsError::ServerName(_))
+    ));
 }

@@ -16,7 +16,10 @@ pub(super) async fn serve(
     client: Arc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, hyper::Error> {
-    let path = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("", PathAndQuery::as_str);
     match intercept::judge(request.method(), path) {
         Verdict::Forward => forward(&client, request).await,
         Verdict::Shutdown => {

@@ -53,7 +53,11 @@ pub(super) fn judge(method: &Method, path_and_query: &str) -> Verdict {
     if is_plain(path_and_query) {
         // The way of nearly every call: no allocation.
         let service = &path_and_query[1..];
-        return if is_ours(service) { Verdict::Refuse(NO_PACKAGE) } else { Verdict::Forward };
+        return if is_ours(service) {
+            Verdict::Refuse(NO_PACKAGE)
+        } else {
+            Verdict::Forward
+        };
     }
     if any_reading_is_ours(path_and_query) {
         Verdict::Refuse(NO_PACKAGE)
@@ -78,7 +82,11 @@ fn is_plain(path: &str) -> bool {
 /// The whole package as it is written; the three services of the library also in other letters,
 /// because some servers do not tell them apart. (A package `Plugin` of somebody's own is theirs.)
 fn is_ours(service: &str) -> bool {
-    const SERVICES: [&str; 3] = ["plugin.grpccontroller", "plugin.grpcstdio", "plugin.grpcbroker"];
+    const SERVICES: [&str; 3] = [
+        "plugin.grpccontroller",
+        "plugin.grpcstdio",
+        "plugin.grpcbroker",
+    ];
     service.starts_with("plugin.")
         || SERVICES.iter().any(|ours| {
             service
@@ -91,7 +99,10 @@ fn any_reading_is_ours(path_and_query: &str) -> bool {
     let mut reading = path_and_query.as_bytes().to_vec();
     // Some servers sit behind another that decodes too; more than three levels decode nowhere.
     for _ in 0..4 {
-        let path = reading.split(|byte| matches!(byte, b'?' | b'#' | b';')).next().unwrap_or(&[]);
+        let path = reading
+            .split(|byte| matches!(byte, b'?' | b'#' | b';'))
+            .next()
+            .unwrap_or(&[]);
         let text = String::from_utf8_lossy(path);
         let mut segments: Vec<&str> = Vec::new();
         for segment in text.split(['/', '\\']) {
@@ -141,7 +152,10 @@ pub(super) async fn answer_shutdown(request: Request<Incoming>) -> Response<Repl
     let body = Limited::new(request.into_body(), MAX_SHUTDOWN_REQUEST);
     match body.collect().await {
         Ok(_) => reply::empty_message(),
-        Err(_) => reply::status(reply::INVALID_ARGUMENT, "patchbay: the request cannot be read"),
+        Err(_) => reply::status(
+            reply::INVALID_ARGUMENT,
+            "patchbay: the request cannot be read",
+        ),
     }
 }
 
@@ -179,7 +193,10 @@ mod tests {
     fn the_two_answered_calls_are_known_by_their_exact_path() {
         assert_eq!(post("/plugin.GRPCController/Shutdown"), Verdict::Shutdown);
         assert_eq!(post("/plugin.GRPCStdio/StreamStdio"), Verdict::Stdio);
-        assert_eq!(post("/plugin.GRPCBroker/StartStream"), Verdict::Refuse(NO_BROKER));
+        assert_eq!(
+            post("/plugin.GRPCBroker/StartStream"),
+            Verdict::Refuse(NO_BROKER)
+        );
     }
 
     #[test]
@@ -209,9 +226,16 @@ mod tests {
             "plugin.GRPCController/Shutdown",
             "*",
         ] {
-            assert!(matches!(post(path), Verdict::Refuse(_)), "{path}: {:?}", post(path));
+            assert!(
+                matches!(post(path), Verdict::Refuse(_)),
+                "{path}: {:?}",
+                post(path)
+            );
         }
-        assert!(matches!(judge(&Method::CONNECT, "/proto.KV/Get"), Verdict::Refuse(_)));
+        assert!(matches!(
+            judge(&Method::CONNECT, "/proto.KV/Get"),
+            Verdict::Refuse(_)
+        ));
     }
 
     /// Disguises a path step by step, each step undone by some server.
@@ -227,7 +251,11 @@ mod tests {
                 let escape = format!("%{:02x}", bytes[at]).into_bytes();
                 bytes.splice(at..=at, escape);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
-                if text.starts_with('/') { text } else { format!("/{text}") }
+                if text.starts_with('/') {
+                    text
+                } else {
+                    format!("/{text}")
+                }
             }
         }
     }

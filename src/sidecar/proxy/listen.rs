@@ -42,7 +42,11 @@ impl Proxy {
             draining,
             connections: JoinSet::new(),
         };
-        Ok(ProxyHandle { order, address, task: tokio::spawn(listening.run(ordered)) })
+        Ok(ProxyHandle {
+            order,
+            address,
+            task: tokio::spawn(listening.run(ordered)),
+        })
     }
 }
 
@@ -133,6 +137,7 @@ impl Listening {
             draining: self.draining.clone(),
         };
         let counted = self.counters.connection();
-        self.connections.spawn(connection::serve(stream, client, counted));
+        self.connections
+            .spawn(connection::serve(stream, client, counted));
     }
 }

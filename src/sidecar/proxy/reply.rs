@@ -57,7 +57,11 @@ impl Body for Reply {
             Reply::Stdio(stdio) => stdio.poll_frame(cx).map(|frame| frame.map(Ok)),
             Reply::Own { data, trailers } => {
                 let frame = data.take().map(Frame::data);
-                Poll::Ready(frame.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+                Poll::Ready(
+                    frame
+                        .or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
             }
         }
     }
@@ -133,7 +137,13 @@ pub(super) fn forwarded(response: Response<Incoming>, call: CallGuard) -> Respon
     if !parts.status.is_success() || !says_ok(&parts.headers) {
         call.failed();
     }
-    Response::from_parts(parts, Reply::Forwarded(Forwarded { body, call: Some(call) }))
+    Response::from_parts(
+        parts,
+        Reply::Forwarded(Forwarded {
+            body,
+            call: Some(call),
+        }),
+    )
 }
 
 /// Whether a status, if there is one, is OK.
@@ -174,12 +184,14 @@ impl Loss {
             None => error.to_string(),
         };
         match self {
-            Loss::Connection => {
-                trailers(UNAVAILABLE, &format!("patchbay: the plugin was lost during the call: {why}"))
-            }
-            Loss::Refused | Loss::ResetByPlugin => {
-                trailers(INTERNAL, &format!("patchbay: the plugin's answer was refused: {why}"))
-            }
+            Loss::Connection => trailers(
+                UNAVAILABLE,
+                &format!("patchbay: the plugin was lost during the call: {why}"),
+            ),
+            Loss::Refused | Loss::ResetByPlugin => trailers(
+                INTERNAL,
+                &format!("patchbay: the plugin's answer was refused: {why}"),
+            ),
         }
     }
 }
@@ -192,7 +204,10 @@ pub(super) fn status(code: &'static str, message: &str) -> Response<Reply> {
 /// The same from ready trailers; they travel as the headers.
 pub(super) fn status_of(mut headers: HeaderMap) -> Response<Reply> {
     headers.insert(http::header::CONTENT_TYPE, GRPC);
-    let mut response = Response::new(Reply::Own { data: None, trailers: None });
+    let mut response = Response::new(Reply::Own {
+        data: None,
+        trailers: None,
+    });
     *response.headers_mut() = headers;
     response
 }
@@ -200,7 +215,10 @@ pub(super) fn status_of(mut headers: HeaderMap) -> Response<Reply> {
 /// An answer with one message without fields, and status OK.
 pub(super) fn empty_message() -> Response<Reply> {
     let data = Some(Bytes::from_static(&[0; 5]));
-    with_body(Reply::Own { data, trailers: Some(trailers(OK, "")) })
+    with_body(Reply::Own {
+        data,
+        trailers: Some(trailers(OK, "")),
+    })
 }
 
 /// An answer that streams the plugin's output until `until` resolves.
@@ -211,12 +229,16 @@ pub(super) fn stdio(
     let chunks = futures::stream::unfold(subscription, |mut subscription| async move {
         subscription.next().await.map(|chunk| (chunk, subscription))
     });
-    with_body(Reply::Stdio(StdioBody { chunks: Some(Box::pin(chunks.take_until(until))) }))
+    with_body(Reply::Stdio(StdioBody {
+        chunks: Some(Box::pin(chunks.take_until(until))),
+    }))
 }
 
 fn with_body(body: Reply) -> Response<Reply> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, GRPC);
     response
 }
 
@@ -252,7 +274,9 @@ pub(super) struct StdioBody {
 
 impl StdioBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
-        let Some(chunks) = &mut self.chunks else { return Poll::Ready(None) };
+        let Some(chunks) = &mut self.chunks else {
+            return Poll::Ready(None);
+        };
         Poll::Ready(Some(match ready!(chunks.poll_next_unpin(cx)) {
             Some(chunk) => Frame::data(stdio_message(chunk)),
             None => {
@@ -268,7 +292,10 @@ fn stdio_message(chunk: Chunk) -> Bytes {
         StdioChannel::Stdout => WireChannel::Stdout,
         StdioChannel::Stderr => WireChannel::Stderr,
     };
-    let message = StdioData { channel: channel as i32, data: chunk.data.into() };
+    let message = StdioData {
+        channel: channel as i32,
+        data: chunk.data.into(),
+    };
     let mut framed = BytesMut::with_capacity(5 + message.encoded_len());
     framed.put_u8(0);
     framed.put_u32(message.encoded_len() as u32);
@@ -292,7 +319,10 @@ mod tests {
 
     #[test]
     fn output_is_framed_as_grpc_messages() {
-        let chunk = Chunk { channel: StdioChannel::Stderr, data: Bytes::from_static(b"boom") };
+        let chunk = Chunk {
+            channel: StdioChannel::Stderr,
+            data: Bytes::from_static(b"boom"),
+        };
         let framed = stdio_message(chunk);
         assert_eq!(framed[..5], [0, 0, 0, 0, 8]);
         let message = StdioData::decode(&framed[5..]).unwrap();

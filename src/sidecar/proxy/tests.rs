@@ -49,7 +49,15 @@ impl Bench {
             counters.clone(),
         )
         .unwrap();
-        Bench { folder, plugin, upstream, stdio, counters, listener, proxy }
+        Bench {
+            folder,
+            plugin,
+            upstream,
+            stdio,
+            counters,
+            listener,
+            proxy,
+        }
     }
 
     fn stage(&self) -> Arc<Stage> {
@@ -99,12 +107,15 @@ async fn unary(
 ) -> Result<Response<Bytes>, Status> {
     let mut grpc = grpc(channel);
     grpc.ready().await.unwrap();
-    grpc.unary(request, PathAndQuery::from_static(method), RawCodec).await
+    grpc.unary(request, PathAndQuery::from_static(method), RawCodec)
+        .await
 }
 
 async fn echo(channel: &Channel, text: &'static str) -> Result<Bytes, Status> {
     let request = Request::new(Bytes::from_static(text.as_bytes()));
-    unary(channel, "/test.Echo/Echo", request).await.map(Response::into_inner)
+    unary(channel, "/test.Echo/Echo", request)
+        .await
+        .map(Response::into_inner)
 }
 
 async fn stream(
@@ -114,12 +125,20 @@ async fn stream(
 ) -> Result<Response<Streaming<Bytes>>, Status> {
     let mut grpc = grpc(channel);
     grpc.ready().await.unwrap();
-    grpc.streaming(Request::new(messages), PathAndQuery::from_static(method), RawCodec).await
+    grpc.streaming(
+        Request::new(messages),
+        PathAndQuery::from_static(method),
+        RawCodec,
+    )
+    .await
 }
 
 async fn count(channel: &Channel, text: &'static str) -> Streaming<Bytes> {
     let request = futures::stream::iter([Bytes::from_static(text.as_bytes())]);
-    soon(stream(channel, "/test.Echo/Count", request)).await.unwrap().into_inner()
+    soon(stream(channel, "/test.Echo/Count", request))
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 #[tokio::test]
@@ -128,7 +147,10 @@ async fn a_unary_call_passes_and_is_counted() {
     let channel = bench.client().await;
     assert_eq!(soon(echo(&channel, "hello")).await.unwrap(), "hello");
     let numbers = bench.numbers(|numbers| numbers.in_flight == 0).await;
-    assert_eq!((numbers.calls, numbers.failed, numbers.connections), (1, 0, 1));
+    assert_eq!(
+        (numbers.calls, numbers.failed, numbers.connections),
+        (1, 0, 1)
+    );
 }
 
 #[tokio::test]
@@ -153,14 +175,19 @@ async fn metadata_and_the_deadline_pass_both_ways() {
     metadata.insert_bin("x-data-bin", binary.clone());
     let long = "y".repeat(200 * 1024);
     metadata.insert("x-long", long.parse().unwrap());
-    let response = soon(unary(&channel, "/test.Echo/Echo", request)).await.unwrap();
+    let response = soon(unary(&channel, "/test.Echo/Echo", request))
+        .await
+        .unwrap();
     let metadata = response.metadata();
     assert_eq!(metadata.get("x-text").unwrap(), "value");
     assert_eq!(metadata.get_all("x-twice").iter().count(), 2);
     assert_eq!(metadata.get_bin("x-data-bin").unwrap(), binary);
     assert_eq!(metadata.get("x-long").unwrap(), long.as_str());
     assert_eq!(metadata.get("x-saw-timeout").unwrap(), "77000000u");
-    assert!(metadata.get("date").is_none(), "the proxy added a header of its own");
+    assert!(
+        metadata.get("date").is_none(),
+        "the proxy added a header of its own"
+    );
 }
 
 #[tokio::test]
@@ -201,15 +228,20 @@ async fn all_kinds_of_streams_pass() {
     assert_eq!(received, 1000);
 
     let upload = futures::stream::iter((0..1000).map(|_| Bytes::from_static(b"0123456789")));
-    let mut answer = soon(stream(&channel, "/test.Echo/Sink", upload)).await.unwrap().into_inner();
+    let mut answer = soon(stream(&channel, "/test.Echo/Sink", upload))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(soon(answer.message()).await.unwrap().unwrap(), "10000");
 
     // Ping-pong: every message is answered before the next one is sent.
     let (send, messages) = mpsc::channel(1);
     let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
     send.send(Bytes::from_static(b"0")).await.unwrap();
-    let mut answers =
-        soon(stream(&channel, "/test.Echo/Echo", messages)).await.unwrap().into_inner();
+    let mut answers = soon(stream(&channel, "/test.Echo/Echo", messages))
+        .await
+        .unwrap()
+        .into_inner();
     for n in 1..100 {
         soon(answers.message()).await.unwrap().unwrap();
         send.send(Bytes::from(n.to_string())).await.unwrap();
@@ -224,7 +256,12 @@ async fn a_message_of_20_mib_passes_both_ways() {
     let bench = Bench::new();
     let channel = bench.client().await;
     let message = Bytes::from(vec![7; 20 * 1024 * 1024]);
-    let answer = soon(unary(&channel, "/test.Echo/Echo", Request::new(message.clone()))).await;
+    let answer = soon(unary(
+        &channel,
+        "/test.Echo/Echo",
+        Request::new(message.clone()),
+    ))
+    .await;
     assert!(answer.unwrap().into_inner() == message);
 }
 
@@ -236,7 +273,12 @@ async fn a_thousand_calls_at_once_pass_and_end_when_the_gate_opens() {
         .map(|_| {
             let channel = channel.clone();
             tokio::spawn(async move {
-                unary(&channel, "/test.Echo/Gate", Request::new(Bytes::from_static(b"x"))).await
+                unary(
+                    &channel,
+                    "/test.Echo/Gate",
+                    Request::new(Bytes::from_static(b"x")),
+                )
+                .await
             })
         })
         .collect();
@@ -246,7 +288,9 @@ async fn a_thousand_calls_at_once_pass_and_end_when_the_gate_opens() {
     for call in calls {
         assert_eq!(soon(call).await.unwrap().unwrap().into_inner(), "x");
     }
-    bench.numbers(|numbers| numbers.in_flight == 0 && numbers.failed == 0).await;
+    bench
+        .numbers(|numbers| numbers.in_flight == 0 && numbers.failed == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -263,15 +307,24 @@ async fn a_cancelled_call_is_cancelled_at_the_plugin() {
 
     let (send, messages) = mpsc::channel::<Bytes>(1);
     let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
-    let mut answers =
-        soon(stream(&channel, "/test.Echo/HangStream", messages)).await.unwrap().into_inner();
+    let mut answers = soon(stream(&channel, "/test.Echo/HangStream", messages))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(soon(answers.message()).await.unwrap().unwrap(), "first");
     // This client resets the stream when both directions are dropped.
     drop((answers, send));
     reached(&stage.dropped, 2).await;
     let numbers = bench.numbers(|numbers| numbers.in_flight == 0).await;
-    assert_eq!((numbers.calls, numbers.failed), (2, 0), "a cancel is no failure");
-    assert_eq!(soon(echo(&channel, "still there")).await.unwrap(), "still there");
+    assert_eq!(
+        (numbers.calls, numbers.failed),
+        (2, 0),
+        "a cancel is no failure"
+    );
+    assert_eq!(
+        soon(echo(&channel, "still there")).await.unwrap(),
+        "still there"
+    );
 }
 
 #[tokio::test]
@@ -293,7 +346,11 @@ async fn thousands_of_cancels_leave_the_connection_whole() {
     }
     assert_eq!(soon(echo(&channel, "whole")).await.unwrap(), "whole");
     assert_eq!(bench.counters.read().connections, 1);
-    assert_eq!(*stage.accepted.borrow(), 1, "the upstream connection was opened again");
+    assert_eq!(
+        *stage.accepted.borrow(),
+        1,
+        "the upstream connection was opened again"
+    );
 }
 
 /// A client whose own windows do not get in the way of what is measured.
@@ -349,9 +406,17 @@ async fn a_lost_plugin_is_unavailable_before_and_after_the_headers() {
         let channel = channel.clone();
         async move { unary(&channel, "/test.Echo/Hang", Request::new(Bytes::new())).await }
     });
-    let mut answers =
-        soon(stream(&channel, "/test.Echo/HangStream", futures::stream::empty())).await.unwrap();
-    assert_eq!(soon(answers.get_mut().message()).await.unwrap().unwrap(), "first");
+    let mut answers = soon(stream(
+        &channel,
+        "/test.Echo/HangStream",
+        futures::stream::empty(),
+    ))
+    .await
+    .unwrap();
+    assert_eq!(
+        soon(answers.get_mut().message()).await.unwrap().unwrap(),
+        "first"
+    );
     reached(&stage.entered, 2).await;
     bench.plugin.kill().await;
 
@@ -360,7 +425,10 @@ async fn a_lost_plugin_is_unavailable_before_and_after_the_headers() {
         soon(answers.get_mut().message()).await.unwrap_err(),
     ] {
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        assert!(status.message().contains("the plugin was lost"), "{status:?}");
+        assert!(
+            status.message().contains("the plugin was lost"),
+            "{status:?}"
+        );
     }
     // The socket file is still there, and nobody listens.
     let status = soon(echo(&channel, "x")).await.unwrap_err();
@@ -374,13 +442,17 @@ async fn an_absent_plugin_is_named_and_its_successor_found_without_reconnecting(
     let bench = Bench::new();
     let channel = bench.client().await;
     assert_eq!(soon(echo(&channel, "first")).await.unwrap(), "first");
-    bench.upstream.send_replace(Upstream::Absent(Reason::Crashed));
+    bench
+        .upstream
+        .send_replace(Upstream::Absent(Reason::Crashed));
     let status = soon(echo(&channel, "x")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("Crashed"), "{status:?}");
 
     let successor = TestPlugin::unix(&bench.folder.path().join("q"));
-    bench.upstream.send_replace(Upstream::Present(successor.endpoint()));
+    bench
+        .upstream
+        .send_replace(Upstream::Present(successor.endpoint()));
     assert_eq!(soon(echo(&channel, "second")).await.unwrap(), "second");
     assert_eq!(*successor.stage.entered.borrow(), 1);
     assert_eq!(*bench.stage().entered.borrow(), 1);
@@ -393,11 +465,20 @@ async fn calls_in_flight_stay_with_the_plugin_that_has_them() {
     let (channel, stage) = (bench.client().await, bench.stage());
     let waiting = tokio::spawn({
         let channel = channel.clone();
-        async move { unary(&channel, "/test.Echo/Gate", Request::new(Bytes::from_static(b"x"))).await }
+        async move {
+            unary(
+                &channel,
+                "/test.Echo/Gate",
+                Request::new(Bytes::from_static(b"x")),
+            )
+            .await
+        }
     });
     reached(&stage.entered, 1).await;
     let successor = TestPlugin::unix(&bench.folder.path().join("q"));
-    bench.upstream.send_replace(Upstream::Present(successor.endpoint()));
+    bench
+        .upstream
+        .send_replace(Upstream::Present(successor.endpoint()));
     assert_eq!(soon(echo(&channel, "new")).await.unwrap(), "new");
     assert_eq!(*successor.stage.entered.borrow(), 1);
     stage.gate.send_replace(true);
@@ -407,9 +488,17 @@ async fn calls_in_flight_stay_with_the_plugin_that_has_them() {
 #[tokio::test]
 async fn every_client_connection_has_an_upstream_of_its_own_opened_by_its_first_call() {
     let bench = Bench::new();
-    let clients = [bench.client().await, bench.client().await, bench.client().await];
+    let clients = [
+        bench.client().await,
+        bench.client().await,
+        bench.client().await,
+    ];
     // Hosts probe an address by connecting and closing.
-    drop(tokio::net::TcpStream::connect(bench.proxy.address()).await.unwrap());
+    drop(
+        tokio::net::TcpStream::connect(bench.proxy.address())
+            .await
+            .unwrap(),
+    );
     bench.numbers(|numbers| numbers.connections == 3).await;
     assert_eq!(*bench.stage().accepted.borrow(), 0);
     for channel in &clients {
@@ -426,11 +515,18 @@ async fn shutdown_is_answered_here_and_never_reaches_the_plugin() {
     let bench = Bench::new();
     let channel = bench.client().await;
     for n in 1..=3 {
-        soon(GrpcControllerClient::new(channel.clone()).shutdown(Empty {})).await.unwrap();
+        soon(GrpcControllerClient::new(channel.clone()).shutdown(Empty {}))
+            .await
+            .unwrap();
         assert_eq!(bench.counters.read().shutdowns_answered, n);
     }
-    for path in ["/plugin.GRPCController/Shutdown/", "//plugin.GRPCController/Shutdown"] {
-        let status = soon(unary(&channel, path, Request::new(Bytes::new()))).await.unwrap_err();
+    for path in [
+        "/plugin.GRPCController/Shutdown/",
+        "//plugin.GRPCController/Shutdown",
+    ] {
+        let status = soon(unary(&channel, path, Request::new(Bytes::new())))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
     }
     assert_eq!(soon(echo(&channel, "alive")).await.unwrap(), "alive");
@@ -447,10 +543,15 @@ async fn output_is_served_from_the_copy_and_ends_with_the_drain() {
         soon(client.stream_stdio(())).await.unwrap().into_inner()
     };
     let (mut first, mut second) = (open().await, open().await);
-    bench.stdio.publish(StdioChannel::Stderr, Bytes::from_static(b"boom"));
+    bench
+        .stdio
+        .publish(StdioChannel::Stderr, Bytes::from_static(b"boom"));
     for reader in [&mut first, &mut second] {
         let data = soon(reader.message()).await.unwrap().unwrap();
-        assert_eq!((data.channel(), data.data.as_slice()), (WireChannel::Stderr, &b"boom"[..]));
+        assert_eq!(
+            (data.channel(), data.data.as_slice()),
+            (WireChannel::Stderr, &b"boom"[..])
+        );
     }
     drop(second);
     soon(async {
@@ -464,7 +565,10 @@ async fn output_is_served_from_the_copy_and_ends_with_the_drain() {
     assert_eq!((counters.calls, counters.in_flight), (0, 0));
 
     let drained = tokio::spawn(bench.proxy.drain(LONG));
-    assert_eq!(soon(first.message()).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(
+        soon(first.message()).await.unwrap_err().code(),
+        Code::Unavailable
+    );
     assert_eq!(soon(drained).await.unwrap(), Drained::default());
 }
 
@@ -473,14 +577,29 @@ async fn the_broker_and_other_calls_of_the_package_are_unimplemented() {
     let bench = Bench::new();
     let channel = bench.client().await;
     let infos = futures::stream::pending::<ConnInfo>();
-    let status =
-        soon(GrpcBrokerClient::new(channel.clone()).start_stream(infos)).await.unwrap_err();
+    let status = soon(GrpcBrokerClient::new(channel.clone()).start_stream(infos))
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("broker"), "{status:?}");
-    let status = soon(unary(&channel, "/plugin.KV/Get", Request::new(Bytes::new()))).await;
+    let status = soon(unary(
+        &channel,
+        "/plugin.KV/Get",
+        Request::new(Bytes::new()),
+    ))
+    .await;
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
-    let status = soon(unary(&channel, "/test.Echo/Nothing", Request::new(Bytes::new()))).await;
-    assert_eq!(status.unwrap_err().message(), "unknown method", "this one is the plugin's answer");
+    let status = soon(unary(
+        &channel,
+        "/test.Echo/Nothing",
+        Request::new(Bytes::new()),
+    ))
+    .await;
+    assert_eq!(
+        status.unwrap_err().message(),
+        "unknown method",
+        "this one is the plugin's answer"
+    );
 }
 
 #[tokio::test]
@@ -493,7 +612,12 @@ async fn a_drain_loses_no_call_and_the_next_proxy_takes_over_the_queue() {
         for _ in 0..25 {
             let channel = channel.clone();
             calls.push(tokio::spawn(async move {
-                unary(&channel, "/test.Echo/Gate", Request::new(Bytes::from_static(b"x"))).await
+                unary(
+                    &channel,
+                    "/test.Echo/Gate",
+                    Request::new(Bytes::from_static(b"x")),
+                )
+                .await
             }));
         }
     }
@@ -505,7 +629,11 @@ async fn a_drain_loses_no_call_and_the_next_proxy_takes_over_the_queue() {
         let channel = client(address).await;
         echo(&channel, "late").await
     });
-    assert!(tokio::time::timeout(Duration::from_millis(100), &mut late).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), &mut late)
+            .await
+            .is_err()
+    );
     assert!(!drained.is_finished());
     stage.gate.send_replace(true);
     for call in calls {
@@ -534,7 +662,13 @@ async fn a_drain_ends_at_its_deadline_and_counts_what_it_cut() {
     });
     reached(&stage.entered, 1).await;
     let drained = soon(bench.proxy.drain(Duration::from_millis(50))).await;
-    assert_eq!(drained, Drained { calls_cut: 1, connections_cut: 1 });
+    assert_eq!(
+        drained,
+        Drained {
+            calls_cut: 1,
+            connections_cut: 1
+        }
+    );
     assert!(soon(call).await.unwrap().is_err());
     reached(&stage.dropped, 1).await;
 }
@@ -542,13 +676,16 @@ async fn a_drain_ends_at_its_deadline_and_counts_what_it_cut() {
 #[tokio::test]
 async fn too_many_connections_are_closed_at_once_and_counted() {
     let bench = Bench::new();
-    let mut taken: Vec<_> =
-        (0..settings::MAX_CONNECTIONS).map(|_| bench.counters.connection()).collect();
+    let mut taken: Vec<_> = (0..settings::MAX_CONNECTIONS)
+        .map(|_| bench.counters.connection())
+        .collect();
     let refused = origin(bench.proxy.address()).connect().await;
     if let Ok(channel) = refused {
         assert!(soon(echo(&channel, "x")).await.is_err());
     }
-    bench.numbers(|numbers| numbers.connections_refused > 0).await;
+    bench
+        .numbers(|numbers| numbers.connections_refused > 0)
+        .await;
     taken.pop();
     let channel = bench.client().await;
     assert_eq!(soon(echo(&channel, "x")).await.unwrap(), "x");
@@ -558,7 +695,9 @@ async fn too_many_connections_are_closed_at_once_and_counted() {
 async fn too_many_calls_are_told_so() {
     let bench = Bench::new();
     let channel = bench.client().await;
-    let taken: Vec<_> = (0..settings::MAX_CALLS).map(|_| bench.counters.call()).collect();
+    let taken: Vec<_> = (0..settings::MAX_CALLS)
+        .map(|_| bench.counters.call())
+        .collect();
     let status = soon(echo(&channel, "x")).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     drop(taken);
@@ -590,8 +729,14 @@ async fn a_plugin_that_speaks_something_else_is_unavailable() {
 async fn garbage_from_a_client_harms_nobody() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let bench = Bench::new();
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", &[0xff; 4096]] {
-        let mut stream = tokio::net::TcpStream::connect(bench.proxy.address()).await.unwrap();
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x16\x03\x01",
+        &[0xff; 4096],
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(bench.proxy.address())
+            .await
+            .unwrap();
         stream.write_all(garbage).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
@@ -616,7 +761,10 @@ async fn back_pressure_reaches_the_plugin_and_the_client() {
     }
     assert_eq!(read, 16 * 1024 * 1024);
     // The other way: Gate reads one message and then no more; the client is stopped.
-    let (sent, counted) = (Arc::new(std::sync::atomic::AtomicU64::new(0)), bench.stage());
+    let (sent, counted) = (
+        Arc::new(std::sync::atomic::AtomicU64::new(0)),
+        bench.stage(),
+    );
     let upload = futures::stream::iter(0..256u64).map({
         let sent = sent.clone();
         move |_| {
@@ -634,7 +782,10 @@ async fn back_pressure_reaches_the_plugin_and_the_client() {
         assert_eq!(soon(echo(&channel, "between")).await.unwrap(), "between");
     }
     let stuck = sent.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(stuck < 32, "{stuck} MiB were taken from the client though nobody reads them");
+    assert!(
+        stuck < 32,
+        "{stuck} MiB were taken from the client though nobody reads them"
+    );
     counted.gate.send_replace(true);
     assert!(soon(call).await.unwrap().is_ok());
 }

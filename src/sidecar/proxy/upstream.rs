@@ -48,7 +48,11 @@ pub(super) enum NoLink {
 
 impl Link {
     pub(super) fn new(upstream: watch::Receiver<Upstream>) -> Link {
-        Link { upstream, state: Mutex::default(), opening: tokio::sync::Mutex::default() }
+        Link {
+            upstream,
+            state: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        }
     }
 
     /// A handle for one request on a connection that was alive a moment ago.
@@ -75,7 +79,10 @@ impl Link {
         match opened {
             Ok(sender) => {
                 state.trouble = None;
-                state.open = Some(Open { endpoint, sender: sender.clone() });
+                state.open = Some(Open {
+                    endpoint,
+                    sender: sender.clone(),
+                });
                 Ok(sender)
             }
             Err(trouble) => {
