@@ -50,8 +50,13 @@ const DEFAULT_WAIT: Duration = Duration::from_millis(4000);
 /// # Errors
 /// A sentence that names the word at fault.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Verb, String> {
-    let mut words = words.into_iter().map(|word| word.into_string().map_err(|_| "read the command line: a word is not UTF-8".to_owned()));
-    let verb = words.next().ok_or("read the command line: a verb is missing")??;
+    let mut words = words.into_iter().map(|word| {
+        word.into_string()
+            .map_err(|_| "read the command line: a word is not UTF-8".to_owned())
+    });
+    let verb = words
+        .next()
+        .ok_or("read the command line: a verb is missing")??;
     let (mut root, mut session, mut wait) = (None, None, None);
     while let Some(word) = words.next() {
         let word = word?;
@@ -61,26 +66,47 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Verb, String> 
         };
         let value = match inline {
             Some(value) => value,
-            None => words.next().ok_or_else(|| format!("read the command line: {name} has no value"))??,
+            None => words
+                .next()
+                .ok_or_else(|| format!("read the command line: {name} has no value"))??,
         };
         match (verb.as_str(), name.as_str()) {
             (_, "--root") => root = Some(PathBuf::from(value)),
             ("run", "--session-address") => {
-                session = Some(value.parse().map_err(|error| format!("read --session-address {value}: {error}"))?);
+                session = Some(
+                    value
+                        .parse()
+                        .map_err(|error| format!("read --session-address {value}: {error}"))?,
+                );
             }
             ("ready", "--wait") => {
-                wait = Some(Duration::from_millis(value.parse().map_err(|error| format!("read --wait {value}: {error}"))?));
+                wait = Some(Duration::from_millis(
+                    value
+                        .parse()
+                        .map_err(|error| format!("read --wait {value}: {error}"))?,
+                ));
             }
-            _ => return Err(format!("read the command line: {verb} does not know {name}")),
+            _ => {
+                return Err(format!(
+                    "read the command line: {verb} does not know {name}"
+                ));
+            }
         }
     }
     let root = root.unwrap_or_else(|| PathBuf::from(layout::ROOT));
     match verb.as_str() {
         "run" => {
-            let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, layout::SESSION_PORT));
-            Ok(Verb::Run { root, session: session.unwrap_or(everywhere) })
+            let everywhere =
+                SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, layout::SESSION_PORT));
+            Ok(Verb::Run {
+                root,
+                session: session.unwrap_or(everywhere),
+            })
         }
-        "ready" => Ok(Verb::Ready { root, wait: wait.unwrap_or(DEFAULT_WAIT) }),
+        "ready" => Ok(Verb::Ready {
+            root,
+            wait: wait.unwrap_or(DEFAULT_WAIT),
+        }),
         "install" => Ok(Verb::Install { root }),
         "wait-installed" => Ok(Verb::WaitInstalled { root }),
         other => Err(format!("read the command line: {other} is not a verb")),
@@ -99,21 +125,42 @@ mod tests {
     fn flags_have_defaults_and_two_spellings() {
         assert_eq!(
             read(&["run"]),
-            Ok(Verb::Run { root: "/patchbay".into(), session: "[::]:7443".parse().unwrap() })
+            Ok(Verb::Run {
+                root: "/patchbay".into(),
+                session: "[::]:7443".parse().unwrap()
+            })
         );
         assert_eq!(
             read(&["run", "--root=/r", "--session-address", "127.0.0.1:0"]),
-            Ok(Verb::Run { root: "/r".into(), session: "127.0.0.1:0".parse().unwrap() })
+            Ok(Verb::Run {
+                root: "/r".into(),
+                session: "127.0.0.1:0".parse().unwrap()
+            })
         );
-        assert_eq!(read(&["ready", "--wait", "0"]), Ok(Verb::Ready { root: "/patchbay".into(), wait: Duration::ZERO }));
-        assert_eq!(read(&["install"]), Ok(Verb::Install { root: "/patchbay".into() }));
+        assert_eq!(
+            read(&["ready", "--wait", "0"]),
+            Ok(Verb::Ready {
+                root: "/patchbay".into(),
+                wait: Duration::ZERO
+            })
+        );
+        assert_eq!(
+            read(&["install"]),
+            Ok(Verb::Install {
+                root: "/patchbay".into()
+            })
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         assert!(read(&[]).is_err());
         assert!(read(&["fly"]).unwrap_err().contains("fly"));
-        assert!(read(&["ready", "--session-address", "x"]).unwrap_err().contains("--session-address"));
+        assert!(
+            read(&["ready", "--session-address", "x"])
+                .unwrap_err()
+                .contains("--session-address")
+        );
         assert!(read(&["ready", "--wait"]).unwrap_err().contains("no value"));
         assert!(read(&["run", "--session-address", "x"]).is_err());
     }

@@ -14,9 +14,12 @@ const MAX_DOCUMENT: u64 = 256 * 1024;
 /// What is wrong, for status.
 pub fn parse(json: &str) -> Result<PodConfig, String> {
     if json.len() as u64 > MAX_DOCUMENT {
-        return Err(format!("read the configuration: it is longer than {MAX_DOCUMENT} bytes"));
+        return Err(format!(
+            "read the configuration: it is longer than {MAX_DOCUMENT} bytes"
+        ));
     }
-    let config: PodConfig = serde_json::from_str(json).map_err(|error| format!("read the configuration: {error}"))?;
+    let config: PodConfig =
+        serde_json::from_str(json).map_err(|error| format!("read the configuration: {error}"))?;
     if config.contract == 0 || config.contract > CONTRACT {
         return Err(format!(
             "read the configuration: it follows contract {}, this sidecar knows 1 to {CONTRACT}",
@@ -27,15 +30,23 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
     if family.versions.is_empty() {
         return Err("read the configuration: versions is empty".to_owned());
     }
-    if family.cookie_key.is_empty() || family.cookie_key.contains(['=', '\0']) || family.cookie_value.contains('\0') {
-        return Err("read the configuration: the cookie cannot be an environment variable".to_owned());
+    if family.cookie_key.is_empty()
+        || family.cookie_key.contains(['=', '\0'])
+        || family.cookie_value.contains('\0')
+    {
+        return Err(
+            "read the configuration: the cookie cannot be an environment variable".to_owned(),
+        );
     }
     if family.min_port > family.max_port {
         return Err("read the configuration: ports.min is above ports.max".to_owned());
     }
     for checksum in &config.checksums {
         if digest(&checksum.sha256).is_none() {
-            return Err(format!("read the configuration: the checksum of {:?} is not 64 hexadecimal digits", checksum.path));
+            return Err(format!(
+                "read the configuration: the checksum of {:?} is not 64 hexadecimal digits",
+                checksum.path
+            ));
         }
     }
     Ok(config)
@@ -67,7 +78,11 @@ pub struct Configuration {
 impl Configuration {
     /// Nothing is in force yet.
     pub fn new(root: Root) -> Configuration {
-        Configuration { root, in_force: None, seen: None }
+        Configuration {
+            root,
+            in_force: None,
+            seen: None,
+        }
     }
 
     /// What an earlier process of this sidecar had in force.
@@ -83,8 +98,12 @@ impl Configuration {
     /// # Errors
     /// It cannot be read or understood; told once for each content.
     pub fn look(&mut self) -> Result<Option<PodConfig>, String> {
-        let path = self.root.config().join(patchbay_launcher::layout::CONFIG_FILE);
-        let text = read_bounded(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+        let path = self
+            .root
+            .config()
+            .join(patchbay_launcher::layout::CONFIG_FILE);
+        let text =
+            read_bounded(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
         let Some(text) = text else { return Ok(None) };
         if self.seen.as_ref() == Some(&text) {
             return Ok(None);
@@ -104,7 +123,10 @@ impl Configuration {
     }
 
     fn admit(&mut self, config: PodConfig) -> Result<Option<PodConfig>, String> {
-        if self.in_force.is_some_and(|revision| config.revision <= revision) {
+        if self
+            .in_force
+            .is_some_and(|revision| config.revision <= revision)
+        {
             return Ok(None);
         }
         self.in_force = Some(config.revision);
@@ -160,7 +182,11 @@ mod tests {
         assert_eq!(configuration.look(), Ok(None));
         assert_eq!(configuration.hear(&json(1)), Ok(None));
         assert_eq!(configuration.hear(&json(3)), Ok(Some(config(3))));
-        std::fs::write(root.config().join("config"), json(2).replace("\"ns\"", "\"n2\"")).unwrap();
+        std::fs::write(
+            root.config().join("config"),
+            json(2).replace("\"ns\"", "\"n2\""),
+        )
+        .unwrap();
         assert_eq!(configuration.look(), Ok(None));
 
         let mut next = Configuration::new(root);
@@ -173,7 +199,12 @@ mod tests {
         let (_folder, root) = fresh();
         let mut configuration = Configuration::new(root.clone());
         std::fs::write(root.config().join("config"), "{").unwrap();
-        assert!(configuration.look().unwrap_err().starts_with("read the configuration"));
+        assert!(
+            configuration
+                .look()
+                .unwrap_err()
+                .starts_with("read the configuration")
+        );
         assert_eq!(configuration.look(), Ok(None));
         std::fs::write(root.config().join("config"), json(1)).unwrap();
         assert_eq!(configuration.look(), Ok(Some(config(1))));
@@ -182,7 +213,11 @@ mod tests {
     #[test]
     fn documents_that_cannot_work_are_refused_and_unknown_fields_are_not() {
         let change = |from: &str, to: &str| parse(&json(1).replace(from, to));
-        assert!(change("\"contract\":1", "\"contract\":99").unwrap_err().contains("99"));
+        assert!(
+            change("\"contract\":1", "\"contract\":99")
+                .unwrap_err()
+                .contains("99")
+        );
         assert!(change("[3,5]", "[]").is_err());
         assert!(change("\"COOKIE\"", "\"A=B\"").is_err());
         assert!(change("10000", "60000").is_err());

@@ -48,7 +48,10 @@ pub fn watch(folders: Vec<PathBuf>) -> watch::Receiver<u64> {
 fn open(folders: &[PathBuf]) -> std::io::Result<AsyncFd<OwnedFd>> {
     let kernel = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     for folder in folders {
-        let what = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
+        let what = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::ONLYDIR;
         match rustix::fs::inotify::add_watch(&kernel, folder, what) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -61,9 +64,13 @@ fn open(folders: &[PathBuf]) -> std::io::Result<AsyncFd<OwnedFd>> {
 
 /// Waits for a report and throws it away: what changed is found by looking.
 async fn drain(kernel: &AsyncFd<OwnedFd>) {
-    let Ok(mut guard) = kernel.readable().await else { return std::future::pending().await };
+    let Ok(mut guard) = kernel.readable().await else {
+        return std::future::pending().await;
+    };
     let mut reports = [0_u8; 4096];
-    while let Ok(Ok(length)) = guard.try_io(|kernel| Ok(rustix::io::read(kernel.get_ref(), &mut reports)?)) {
+    while let Ok(Ok(length)) =
+        guard.try_io(|kernel| Ok(rustix::io::read(kernel.get_ref(), &mut reports)?))
+    {
         if length == 0 {
             break;
         }
@@ -82,10 +89,16 @@ mod tests {
         changes.borrow_and_update();
         tokio::task::yield_now().await;
         std::fs::write(path.join("a"), "x").unwrap();
-        tokio::time::timeout(Duration::from_secs(20), changes.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
         // As the kubelet does it.
         std::os::unix::fs::symlink("target", path.join("..data_tmp")).unwrap();
         std::fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
-        tokio::time::timeout(Duration::from_secs(20), changes.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -54,17 +54,34 @@ struct Announced {
 
 impl Record {
     /// Before the order.
-    pub fn new(start_id: StartId, launcher_id: u64, config: Box<PodConfig>, host: Option<&HostCertificate>) -> Record {
+    pub fn new(
+        start_id: StartId,
+        launcher_id: u64,
+        config: Box<PodConfig>,
+        host: Option<&HostCertificate>,
+    ) -> Record {
         let identity = host.map(|host| Identity {
             certificate: STANDARD.encode(host.certificate_der()),
             key: STANDARD.encode(host.key_der()),
         });
-        Record { version: VERSION, start_id: start_id.0, launcher_id, config, restarts: 0, backoff: 0, identity, announced: None }
+        Record {
+            version: VERSION,
+            start_id: start_id.0,
+            launcher_id,
+            config,
+            restarts: 0,
+            backoff: 0,
+            identity,
+            announced: None,
+        }
     }
 
     /// After the handshake.
     pub fn announce(&mut self, line: &[u8], millis: u64) {
-        self.announced = Some(Announced { line: STANDARD.encode(line), millis });
+        self.announced = Some(Announced {
+            line: STANDARD.encode(line),
+            millis,
+        });
     }
 
     /// The certificate that the plugin was started with.
@@ -78,7 +95,8 @@ impl Record {
     /// For the state machine of the next process.
     pub fn resumed(&self) -> Resumed {
         let announced = self.announced.as_ref();
-        let announced = announced.and_then(|announced| Some((STANDARD.decode(&announced.line).ok()?, announced.millis)));
+        let announced = announced
+            .and_then(|announced| Some((STANDARD.decode(&announced.line).ok()?, announced.millis)));
         Resumed {
             start_id: StartId(self.start_id),
             launcher_id: self.launcher_id,
@@ -94,7 +112,8 @@ impl Record {
     /// # Errors
     /// What was attempted.
     pub fn write(&self, root: &Root) -> Result<(), String> {
-        let json = serde_json::to_vec(self).map_err(|error| format!("write the hand-over record: {error}"))?;
+        let json = serde_json::to_vec(self)
+            .map_err(|error| format!("write the hand-over record: {error}"))?;
         replace(&path(root), &json, 0o600)
     }
 
@@ -102,7 +121,11 @@ impl Record {
     pub fn read(root: &Root) -> Option<Record> {
         use std::io::Read;
         let mut json = Vec::new();
-        std::fs::File::open(path(root)).ok()?.take(MAX_RECORD).read_to_end(&mut json).ok()?;
+        std::fs::File::open(path(root))
+            .ok()?
+            .take(MAX_RECORD)
+            .read_to_end(&mut json)
+            .ok()?;
         let record: Record = match serde_json::from_slice(&json) {
             Ok(record) => record,
             Err(error) => {
@@ -136,12 +159,17 @@ mod tests {
         let read = Record::read(&root).unwrap();
         assert_eq!(read, record);
         assert_eq!(read.host().unwrap().key_der(), host.key_der());
-        assert_eq!(read.resumed().announced, Some((b"1|5|unix|/x|grpc|\xff".to_vec(), 12)));
+        assert_eq!(
+            read.resumed().announced,
+            Some((b"1|5|unix|/x|grpc|\xff".to_vec(), 12))
+        );
 
         std::fs::write(path(&root), b"{").unwrap();
         assert_eq!(Record::read(&root), None);
         std::fs::write(path(&root), serde_json::to_vec(&record).unwrap().as_slice()).unwrap();
-        let other = std::fs::read_to_string(path(&root)).unwrap().replace("\"version\":1", "\"version\":9");
+        let other = std::fs::read_to_string(path(&root))
+            .unwrap()
+            .replace("\"version\":1", "\"version\":9");
         std::fs::write(path(&root), other).unwrap();
         assert_eq!(Record::read(&root), None);
     }

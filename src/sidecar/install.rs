@@ -20,13 +20,15 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// What was attempted and the system's answer.
 pub fn install(root: &Root) -> Result<bool, String> {
-    let program = std::env::current_exe().map_err(|error| format!("find the path of this program: {error}"))?;
+    let program = std::env::current_exe()
+        .map_err(|error| format!("find the path of this program: {error}"))?;
     let source = program.with_file_name(layout::LAUNCHER);
     install_from(&source, root)
 }
 
 fn install_from(source: &Path, root: &Root) -> Result<bool, String> {
-    let launcher = std::fs::read(source).map_err(|error| format!("read {}: {error}", source.display()))?;
+    let launcher =
+        std::fs::read(source).map_err(|error| format!("read {}: {error}", source.display()))?;
     let target = root.launcher();
     if std::fs::read(&target).is_ok_and(|there| there == launcher)
         && std::fs::metadata(&target).is_ok_and(|there| there.permissions().mode() & 0o777 == 0o555)
@@ -46,7 +48,10 @@ pub fn wait_installed(root: &Root) -> Result<(), String> {
     let mut pause = Duration::from_millis(5);
     loop {
         let missing = match (root.launcher().exists(), ready::ask(root, Duration::ZERO)) {
-            (false, _) => format!("wait for the launcher: {} is not there", root.launcher().display()),
+            (false, _) => format!(
+                "wait for the launcher: {} is not there",
+                root.launcher().display()
+            ),
             (true, Err(error)) => format!("wait for the sidecar: {error}"),
             (true, Ok(_)) => return Ok(()),
         };
@@ -71,7 +76,14 @@ mod tests {
         std::fs::write(&source, b"first").unwrap();
         assert_eq!(install_from(&source, &root), Ok(true));
         assert_eq!(install_from(&source, &root), Ok(false));
-        assert_eq!(std::fs::metadata(root.launcher()).unwrap().permissions().mode() & 0o777, 0o555);
+        assert_eq!(
+            std::fs::metadata(root.launcher())
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o555
+        );
 
         let running = std::fs::File::open(root.launcher()).unwrap();
         std::fs::write(&source, b"second").unwrap();

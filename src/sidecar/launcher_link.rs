@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use patchbay_launcher::control::{self, Command, Event, Hello, Splitter};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg,
+    sockopt,
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -58,7 +59,9 @@ impl Orders {
     /// It does not fit into a frame, or too many wait.
     pub fn send(&self, command: &Command) -> Result<(), String> {
         let frame = command.encode().map_err(|error| error.to_string())?;
-        self.0.try_send(Order::Send(frame)).map_err(|_| "send to the launcher: too many orders wait".to_owned())
+        self.0
+            .try_send(Order::Send(frame))
+            .map_err(|_| "send to the launcher: too many orders wait".to_owned())
     }
 
     /// Breaks the connection and makes a new one.
@@ -68,7 +71,10 @@ impl Orders {
 }
 
 /// Starts the task that keeps the connection.
-pub fn start(socket: PathBuf, changes: watch::Receiver<u64>) -> (Orders, mpsc::Receiver<FromLauncher>) {
+pub fn start(
+    socket: PathBuf,
+    changes: watch::Receiver<u64>,
+) -> (Orders, mpsc::Receiver<FromLauncher>) {
     let (orders, waiting) = mpsc::channel(WAITING_ORDERS);
     let (events, receiver) = mpsc::channel(WAITING_EVENTS);
     tokio::spawn(keep(socket, changes, waiting, events));
@@ -92,7 +98,11 @@ async fn keep(
                 let mut conversation = Conversation::new(stream);
                 let ended = match timeout(PATIENCE, conversation.greet()).await {
                     Ok(Ok((hello, listener))) => {
-                        if events.send(FromLauncher::Connected(hello, listener)).await.is_err() {
+                        if events
+                            .send(FromLauncher::Connected(hello, listener))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                         let ended = conversation.go_on(&mut orders, &events).await;
@@ -146,18 +156,31 @@ struct Conversation {
 impl Conversation {
     fn new(stream: UnixStream) -> Conversation {
         let (reader, writer) = stream.into_split();
-        Conversation { reader, writer, splitter: Splitter::new(), descriptors: Vec::new() }
+        Conversation {
+            reader,
+            writer,
+            splitter: Splitter::new(),
+            descriptors: Vec::new(),
+        }
     }
 
     /// Both first frames.
     async fn greet(&mut self) -> Result<(Hello, Option<TcpListener>), String> {
-        let hello = Command::Hello { oldest: control::OLDEST, newest: control::VERSION };
+        let hello = Command::Hello {
+            oldest: control::OLDEST,
+            newest: control::VERSION,
+        };
         let frame = hello.encode().map_err(|error| error.to_string())?;
-        self.writer.write_all(&frame).await.map_err(|error| format!("greet the launcher: {error}"))?;
+        self.writer
+            .write_all(&frame)
+            .await
+            .map_err(|error| format!("greet the launcher: {error}"))?;
         let hello = loop {
             match self.next_event().await? {
                 Some(Event::Hello(hello)) => break hello,
-                Some(_) => return Err("greet the launcher: its first frame is no greeting".to_owned()),
+                Some(_) => {
+                    return Err("greet the launcher: its first frame is no greeting".to_owned());
+                }
                 None => {}
             }
         };
@@ -178,7 +201,9 @@ impl Conversation {
             }
         });
         if listener.is_none() {
-            tracing::error!("the launcher sent no listening socket: clients cannot reach the plugin");
+            tracing::error!(
+                "the launcher sent no listening socket: clients cannot reach the plugin"
+            );
         }
         Ok((hello, listener))
     }
@@ -216,7 +241,11 @@ impl Conversation {
     /// again: bytes are taken from the socket only when they can be kept.
     async fn next_event(&mut self) -> Result<Option<Event>, String> {
         loop {
-            if let Some(frame) = self.splitter.next_frame().map_err(|error| error.to_string())? {
+            if let Some(frame) = self
+                .splitter
+                .next_frame()
+                .map_err(|error| error.to_string())?
+            {
                 return Event::decode(frame).map_err(|error| error.to_string());
             }
             // Descriptors mean something only beside the first frame.
@@ -225,7 +254,9 @@ impl Conversation {
             let descriptors = &mut self.descriptors;
             let stream: &UnixStream = self.reader.as_ref();
             let length = stream
-                .async_io(Interest::READABLE, || receive(stream, &mut chunk, descriptors))
+                .async_io(Interest::READABLE, || {
+                    receive(stream, &mut chunk, descriptors)
+                })
                 .await
                 .map_err(|error| format!("read from the launcher: {error}"))?;
             if length == 0 {
@@ -236,11 +267,19 @@ impl Conversation {
     }
 }
 
-fn receive(stream: &UnixStream, chunk: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+fn receive(
+    stream: &UnixStream,
+    chunk: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(stream.as_fd(), &mut [IoSliceMut::new(chunk)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let received = recvmsg(
+        stream.as_fd(),
+        &mut [IoSliceMut::new(chunk)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(sent) = message {
             // Those that are not kept are closed here.
@@ -260,7 +299,9 @@ fn listener(descriptor: OwnedFd) -> Result<TcpListener, String> {
         return Err("inspect the listening socket: it is not a listening TCP socket".to_owned());
     }
     let listener = TcpListener::from(descriptor);
-    listener.set_nonblocking(true).map_err(|error| format!("inspect the listening socket: {error}"))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| format!("inspect the listening socket: {error}"))?;
     Ok(listener)
 }
 
@@ -272,7 +313,14 @@ mod tests {
     use std::io::{IoSlice, Read, Write};
 
     fn hello(launcher_id: u64) -> Event {
-        Event::Hello(Hello { oldest: 1, newest: 1, launcher_id, state: State::Idle, head: vec![], terminating: false })
+        Event::Hello(Hello {
+            oldest: 1,
+            newest: 1,
+            launcher_id,
+            state: State::Idle,
+            head: vec![],
+            terminating: false,
+        })
     }
 
     /// A launcher on a thread: greets with a descriptor, then does what it is told.
@@ -283,7 +331,13 @@ mod tests {
         let descriptors = [descriptor.as_fd()];
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         // One byte alone, so that the frame arrives in pieces.
-        sendmsg(stream, &[IoSlice::new(&frame[..1])], &mut ancillary, SendFlags::empty()).unwrap();
+        sendmsg(
+            stream,
+            &[IoSlice::new(&frame[..1])],
+            &mut ancillary,
+            SendFlags::empty(),
+        )
+        .unwrap();
         let mut stream = stream;
         stream.write_all(&frame[1..]).unwrap();
     }
@@ -302,7 +356,11 @@ mod tests {
             let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
             let (first, _) = listener.accept().unwrap();
             greet(&first, &hello(1), &proxy);
-            let exit = Event::Exited { start_id: StartId(3), exit: Exit::Code(7), at_ms: 9 };
+            let exit = Event::Exited {
+                start_id: StartId(3),
+                exit: Exit::Code(7),
+                at_ms: 9,
+            };
             (&first).write_all(&exit.encode().unwrap()).unwrap();
             let mut read = [0_u8; 256];
             let mut splitter = Splitter::new();
@@ -317,7 +375,11 @@ mod tests {
             drop(first);
             let (second, _) = listener.accept().unwrap();
             // A descriptor that is not what it should be.
-            greet(&second, &hello(2), &std::fs::File::open("/dev/null").unwrap());
+            greet(
+                &second,
+                &hello(2),
+                &std::fs::File::open("/dev/null").unwrap(),
+            );
             (heard, second)
         });
 
@@ -328,18 +390,39 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(events.recv().await.unwrap(), FromLauncher::Event(Event::Exited { start_id: StartId(3), .. })));
-        orders.send(&Command::Announced { start_id: StartId(5) }).unwrap();
-        assert!(matches!(events.recv().await.unwrap(), FromLauncher::Disconnected));
+        assert!(matches!(
+            events.recv().await.unwrap(),
+            FromLauncher::Event(Event::Exited {
+                start_id: StartId(3),
+                ..
+            })
+        ));
+        orders
+            .send(&Command::Announced {
+                start_id: StartId(5),
+            })
+            .unwrap();
+        assert!(matches!(
+            events.recv().await.unwrap(),
+            FromLauncher::Disconnected
+        ));
         match events.recv().await.unwrap() {
             FromLauncher::Connected(hello, None) => assert_eq!(hello.launcher_id, 2),
             other => panic!("{other:?}"),
         }
         let (heard, _second) = server.join().unwrap();
-        assert_eq!(heard, [
-            Command::Hello { oldest: 1, newest: 1 },
-            Command::Announced { start_id: StartId(5) }
-        ]);
+        assert_eq!(
+            heard,
+            [
+                Command::Hello {
+                    oldest: 1,
+                    newest: 1
+                },
+                Command::Announced {
+                    start_id: StartId(5)
+                }
+            ]
+        );
     }
 
     #[tokio::test]
@@ -356,7 +439,9 @@ mod tests {
             // Ends when the sidecar hangs up.
             let _ = first.read_to_end(&mut rest);
         });
-        tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(|| server.join().unwrap())
+            .await
+            .unwrap();
         assert!(events.try_recv().is_err());
     }
 }

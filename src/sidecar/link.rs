@@ -36,17 +36,30 @@ pub struct Link {
 ///
 /// # Errors
 /// An address or a certificate that will not be used.
-pub fn endpoint(root: &Root, announced: &Announced, host: Option<&HostCertificate>) -> Result<Endpoint, Trouble> {
+pub fn endpoint(
+    root: &Root,
+    announced: &Announced,
+    host: Option<&HostCertificate>,
+) -> Result<Endpoint, Trouble> {
     let Protocol::GoPlugin(family) = &announced.config.protocol;
     let client = match (&family.tls, &announced.handshake.certificate, host) {
         (Tls::None, _, _) => None,
-        (Tls::Explicit { server_name }, _, _) => Some(tls::Client::explicit(&root.plugin_tls(), server_name)),
-        (Tls::AutoMTLS, Some(certificate), Some(host)) => Some(tls::Client::pinned(certificate, host)),
+        (Tls::Explicit { server_name }, _, _) => {
+            Some(tls::Client::explicit(&root.plugin_tls(), server_name))
+        }
+        (Tls::AutoMTLS, Some(certificate), Some(host)) => {
+            Some(tls::Client::pinned(certificate, host))
+        }
         (Tls::AutoMTLS, _, _) => {
-            return Err(Trouble::new(Reason::TlsFailed, "the key that this plugin was started with is not known any more"));
+            return Err(Trouble::new(
+                Reason::TlsFailed,
+                "the key that this plugin was started with is not known any more",
+            ));
         }
     };
-    let client = client.transpose().map_err(|error| Trouble::new(error.reason(), error.to_string()))?;
+    let client = client
+        .transpose()
+        .map_err(|error| Trouble::new(error.reason(), error.to_string()))?;
     Endpoint::new(&announced.handshake.address, &root.run(), client)
         .map_err(|rejected| Trouble::new(rejected.reason, rejected.message))
 }
@@ -94,7 +107,11 @@ async fn attempt(endpoint: &Endpoint, how: &'static str) -> Result<Link, DialErr
             Io::Plain(_) => how.to_owned(),
         }
     };
-    Ok(Link { endpoint: endpoint.clone(), channel: endpoint.channel().await?, tls })
+    Ok(Link {
+        endpoint: endpoint.clone(),
+        channel: endpoint.channel().await?,
+        tls,
+    })
 }
 
 impl Link {

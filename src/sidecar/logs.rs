@@ -50,13 +50,24 @@ pub fn start() -> Result<(), String> {
         .stack_size(64 * 1024)
         .spawn(move || write_all(&waiting, &COUNT))
         .map_err(|error| format!("start the log's writer: {error}"))?;
-    let pod = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
-    let logs = Logs { queue, waiting: &COUNT, pod, plugin: RwLock::new(None), dropped: AtomicU64::new(0) };
+    let pod = std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let logs = Logs {
+        queue,
+        waiting: &COUNT,
+        pod,
+        plugin: RwLock::new(None),
+        dropped: AtomicU64::new(0),
+    };
     let _ = LOGS.set(logs);
-    let wanted = std::env::var("PATCHBAY_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let wanted = std::env::var("PATCHBAY_LOG")
+        .ok()
+        .and_then(|text| text.parse::<Targets>().ok());
     let wanted = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let subscriber = tracing_subscriber::registry().with(OwnRecords.with_filter(wanted));
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| format!("start the logs: {error}"))
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|error| format!("start the logs: {error}"))
 }
 
 /// From now on every record names this plugin.
@@ -70,7 +81,8 @@ pub fn name_plugin(namespace: &str, name: &str) {
 
 /// Lines that found no room, since the start.
 pub fn dropped() -> u64 {
-    LOGS.get().map_or(0, |logs| logs.dropped.load(Ordering::Relaxed))
+    LOGS.get()
+        .map_or(0, |logs| logs.dropped.load(Ordering::Relaxed))
 }
 
 /// Waits until what was logged is written, a second at most.
@@ -100,9 +112,16 @@ pub struct Entry<'a> {
 pub fn log(entry: Entry<'_>) -> bool {
     let Some(logs) = LOGS.get() else { return true };
     let plugin = logs.plugin.read().ok().and_then(|plugin| plugin.clone());
-    let line = render(entry, SystemTime::now(), plugin.as_deref(), logs.pod.as_deref());
+    let line = render(
+        entry,
+        SystemTime::now(),
+        plugin.as_deref(),
+        logs.pod.as_deref(),
+    );
     let length = line.len();
-    if logs.waiting.fetch_add(length, Ordering::Relaxed) + length > WAITING || logs.queue.send(Message::Line(line)).is_err() {
+    if logs.waiting.fetch_add(length, Ordering::Relaxed) + length > WAITING
+        || logs.queue.send(Message::Line(line)).is_err()
+    {
         logs.waiting.fetch_sub(length, Ordering::Relaxed);
         logs.dropped.fetch_add(1, Ordering::Relaxed);
         return false;
@@ -188,7 +207,12 @@ impl<S: tracing::Subscriber> Layer<S> for OwnRecords {
             tracing::Level::DEBUG => "debug",
             tracing::Level::TRACE => "trace",
         };
-        log(Entry { level, stream: "sidecar", message: &seen.message, fields: seen.fields });
+        log(Entry {
+            level,
+            stream: "sidecar",
+            message: &seen.message,
+            fields: seen.fields,
+        });
     }
 }
 
@@ -238,7 +262,12 @@ mod tests {
     fn a_record_is_one_line_of_json_and_foreign_words_stay_inside() {
         let mut fields = Map::new();
         fields.insert("pod".to_owned(), "forged".into());
-        let entry = Entry { level: "warn", stream: "stderr", message: "a\n\"b\"", fields };
+        let entry = Entry {
+            level: "warn",
+            stream: "stderr",
+            message: "a\n\"b\"",
+            fields,
+        };
         let line = render(entry, UNIX_EPOCH, Some("ns/kv"), Some("kv-0-abc"));
         assert_eq!(line.matches('\n').count(), 1);
         let parsed: Value = serde_json::from_str(&line).unwrap();
@@ -249,7 +278,9 @@ mod tests {
 
     #[test]
     fn times_are_told_in_utc() {
-        let at = |seconds: u64, millis: u64| rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis));
+        let at = |seconds: u64, millis: u64| {
+            rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis))
+        };
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(951_782_400, 5), "2000-02-29T00:00:00.005Z");
         assert_eq!(at(1_709_251_199, 999), "2024-02-29T23:59:59.999Z");

@@ -7,15 +7,26 @@ use crate::configuration::digest;
 use crate::paths::Root;
 
 /// Makes up the order. `host_certificate` is the PEM of the host's certificate, with AutoMTLS.
-pub fn order(root: &Root, start_id: StartId, config: &PodConfig, host_certificate: Option<String>) -> Start {
+pub fn order(
+    root: &Root,
+    start_id: StartId,
+    config: &PodConfig,
+    host_certificate: Option<String>,
+) -> Start {
     let Protocol::GoPlugin(family) = &config.protocol;
-    let directory = root.start_directory(start_id).into_os_string().into_encoded_bytes();
+    let directory = root
+        .start_directory(start_id)
+        .into_os_string()
+        .into_encoded_bytes();
     let mut versions = family.versions.clone();
     versions.sort_unstable();
     versions.dedup();
     let versions: Vec<String> = versions.iter().map(u32::to_string).collect();
-    let mut env: Vec<(Vec<u8>, Vec<u8>)> =
-        family.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
+    let mut env: Vec<(Vec<u8>, Vec<u8>)> = family
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
+        .collect();
     let mut set = |name: &str, value: Vec<u8>| env.push((name.as_bytes().to_vec(), value));
     // Plugins before go-plugin 1.5 and those in other languages know only TMPDIR.
     set("TMPDIR", directory.clone());
@@ -35,7 +46,12 @@ pub fn order(root: &Root, start_id: StartId, config: &PodConfig, host_certificat
         checksums: config
             .checksums
             .iter()
-            .filter_map(|checksum| Some((checksum.path.clone().into_bytes(), digest(&checksum.sha256)?)))
+            .filter_map(|checksum| {
+                Some((
+                    checksum.path.clone().into_bytes(),
+                    digest(&checksum.sha256)?,
+                ))
+            })
             .collect(),
         head_lines: family.skip_lines.saturating_add(1),
         term_millis: config.shutdown.term_seconds.saturating_mul(1000),
@@ -49,7 +65,11 @@ mod tests {
     use patchbay_protocol::pod_config::Checksum;
 
     fn value<'a>(start: &'a Start, name: &str) -> Option<&'a str> {
-        start.env.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| std::str::from_utf8(value).unwrap())
+        start
+            .env
+            .iter()
+            .find(|(known, _)| known == name.as_bytes())
+            .map(|(_, value)| std::str::from_utf8(value).unwrap())
     }
 
     #[test]
@@ -58,15 +78,24 @@ mod tests {
         let Protocol::GoPlugin(family) = &mut config.protocol;
         family.versions = vec![5, 3, 5];
         family.skip_lines = 2;
-        config.checksums = vec![Checksum { path: "/kv".into(), sha256: "ab".repeat(32) }];
+        config.checksums = vec![Checksum {
+            path: "/kv".into(),
+            sha256: "ab".repeat(32),
+        }];
         let root = Root::new("/patchbay".into());
         let start = order(&root, StartId(0xab), &config, None);
         assert_eq!(value(&start, "PLUGIN_PROTOCOL_VERSIONS"), Some("3,5"));
         assert_eq!(value(&start, "COOKIE"), Some("v"));
         assert_eq!(value(&start, "PLUGIN_MIN_PORT"), Some("10000"));
         assert_eq!(value(&start, "PLUGIN_MAX_PORT"), Some("25000"));
-        assert_eq!(value(&start, "TMPDIR"), Some("/patchbay/run/00000000000000ab"));
-        assert_eq!(value(&start, "TMPDIR"), value(&start, "PLUGIN_UNIX_SOCKET_DIR"));
+        assert_eq!(
+            value(&start, "TMPDIR"),
+            Some("/patchbay/run/00000000000000ab")
+        );
+        assert_eq!(
+            value(&start, "TMPDIR"),
+            value(&start, "PLUGIN_UNIX_SOCKET_DIR")
+        );
         assert_eq!(value(&start, "PLUGIN_CLIENT_CERT"), None);
         assert_eq!(value(&start, "PLUGIN_MULTIPLEX_GRPC"), None);
         assert_eq!((start.head_lines, start.term_millis), (3, 5000));

@@ -67,7 +67,11 @@ impl Output {
     /// Output that was lost before it came here.
     pub fn lost(&mut self, lines: u64, bytes: u64) {
         self.counters.log_lines_dropped.fetch_add(lines, Relaxed);
-        tracing::warn!(lines, bytes, "output of the plugin was lost while no sidecar read it");
+        tracing::warn!(
+            lines,
+            bytes,
+            "output of the plugin was lost while no sidecar read it"
+        );
     }
 
     fn plain(&mut self, stream: &str, bytes: &[u8], cut: bool) {
@@ -79,7 +83,11 @@ impl Output {
     }
 
     fn record(&mut self, stream: &str, record: log_line::Record, cut: bool) {
-        let mut fields: Map<String, Value> = record.fields.into_iter().map(|(key, value)| (key, value.into())).collect();
+        let mut fields: Map<String, Value> = record
+            .fields
+            .into_iter()
+            .map(|(key, value)| (key, value.into()))
+            .collect();
         if let Some(module) = record.module {
             fields.insert("@module".to_owned(), module.into());
         }
@@ -89,7 +97,14 @@ impl Output {
         self.log(stream, record.level, &record.message, fields, cut);
     }
 
-    fn log(&mut self, stream: &str, level: log_line::Level, message: &str, mut fields: Map<String, Value>, cut: bool) {
+    fn log(
+        &mut self,
+        stream: &str,
+        level: log_line::Level,
+        message: &str,
+        mut fields: Map<String, Value>,
+        cut: bool,
+    ) {
         if !self.bucket.take(Instant::now()) {
             self.left_out += 1;
             self.counters.log_lines_dropped.fetch_add(1, Relaxed);
@@ -97,12 +112,20 @@ impl Output {
         }
         let left_out = std::mem::take(&mut self.left_out);
         if left_out > 0 {
-            tracing::warn!(lines = left_out, "the plugin writes more than is logged; lines were left out");
+            tracing::warn!(
+                lines = left_out,
+                "the plugin writes more than is logged; lines were left out"
+            );
         }
         if cut {
             fields.insert("@cut".to_owned(), true.into());
         }
-        if logs::log(Entry { level: level.as_str(), stream, message, fields }) {
+        if logs::log(Entry {
+            level: level.as_str(),
+            stream,
+            message,
+            fields,
+        }) {
             self.counters.log_lines.fetch_add(1, Relaxed);
         } else {
             self.counters.log_lines_dropped.fetch_add(1, Relaxed);
@@ -119,7 +142,10 @@ struct Bucket {
 
 impl Bucket {
     fn new(now: Instant) -> Bucket {
-        Bucket { tokens: BURST, at: now }
+        Bucket {
+            tokens: BURST,
+            at: now,
+        }
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -154,9 +180,16 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let mut output = Output::new(counters.clone());
         for _ in 0..3_000 {
-            output.stdio(&stdio::Line { channel: stdio::StdioChannel::Stdout, bytes: b"x".to_vec(), end: stdio::LineEnd::Newline });
+            output.stdio(&stdio::Line {
+                channel: stdio::StdioChannel::Stdout,
+                bytes: b"x".to_vec(),
+                end: stdio::LineEnd::Newline,
+            });
         }
-        let (logged, dropped) = (counters.log_lines.load(Relaxed), counters.log_lines_dropped.load(Relaxed));
+        let (logged, dropped) = (
+            counters.log_lines.load(Relaxed),
+            counters.log_lines_dropped.load(Relaxed),
+        );
         assert_eq!(logged + dropped, 3_000);
         assert!(logged >= 2_000 && dropped > 0);
     }

@@ -16,7 +16,10 @@ impl Root {
     }
 
     fn below(&self, fixed: &str) -> PathBuf {
-        let rest = fixed.strip_prefix(layout::ROOT).unwrap_or(fixed).trim_start_matches('/');
+        let rest = fixed
+            .strip_prefix(layout::ROOT)
+            .unwrap_or(fixed)
+            .trim_start_matches('/');
         self.0.join(rest)
     }
 
@@ -80,13 +83,24 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     use std::os::unix::fs::OpenOptionsExt;
 
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(format!("write {}: the path has no file name", path.display()));
+        return Err(format!(
+            "write {}: the path has no file name",
+            path.display()
+        ));
     };
-    let fresh = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let fresh = folder.join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
     let attempt = || -> std::io::Result<()> {
         // A file of a process that died half-way, in a container where every process has the same id.
         let _ = std::fs::remove_file(&fresh);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&fresh)?;
         file.write_all(bytes)?;
         // The mode given at creation passes through the umask.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
@@ -107,7 +121,10 @@ mod tests {
     fn everything_moves_with_the_root() {
         let root = Root::new("/r".into());
         assert_eq!(root.launcher(), Path::new("/r/bin/patchbay-launcher"));
-        assert_eq!(root.start_directory(StartId(1)), Path::new("/r/run/0000000000000001"));
+        assert_eq!(
+            root.start_directory(StartId(1)),
+            Path::new("/r/run/0000000000000001")
+        );
     }
 
     #[test]
@@ -124,6 +141,10 @@ mod tests {
         replace(&path, b"two", 0o555).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(replace(Path::new("/proc/nowhere/a"), b"", 0o600).unwrap_err().starts_with("write /proc/nowhere/a"));
+        assert!(
+            replace(Path::new("/proc/nowhere/a"), b"", 0o600)
+                .unwrap_err()
+                .starts_with("write /proc/nowhere/a")
+        );
     }
 }

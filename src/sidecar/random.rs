@@ -8,6 +8,8 @@ pub fn number() -> u64 {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |now| u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0)),
+            .map_or(0, |now| {
+                u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0)
+            }),
     }
 }

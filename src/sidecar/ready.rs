@@ -40,13 +40,23 @@ pub fn ask(root: &Root, wait: Duration) -> Result<Readiness, String> {
     let path = root.ready_socket();
     let failed = |error: std::io::Error| format!("ask the sidecar on {}: {error}", path.display());
     let mut stream = std::os::unix::net::UnixStream::connect(&path).map_err(failed)?;
-    stream.set_read_timeout(Some(wait + Duration::from_secs(2))).map_err(failed)?;
-    stream.write_all(format!("{}\n", wait.as_millis()).as_bytes()).map_err(failed)?;
+    stream
+        .set_read_timeout(Some(wait + Duration::from_secs(2)))
+        .map_err(failed)?;
+    stream
+        .write_all(format!("{}\n", wait.as_millis()).as_bytes())
+        .map_err(failed)?;
     let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer).map_err(failed)?;
+    stream
+        .take(MAX_ANSWER)
+        .read_to_string(&mut answer)
+        .map_err(failed)?;
     match answer.trim_end() {
         "ready" => Ok(Readiness::Ready),
-        "" => Err(format!("ask the sidecar on {}: it ended without an answer", path.display())),
+        "" => Err(format!(
+            "ask the sidecar on {}: it ended without an answer",
+            path.display()
+        )),
         other => Ok(Readiness::NotReady(other.to_owned())),
     }
 }
@@ -77,13 +87,18 @@ pub fn probe(root: &Root, wait: Duration) -> Result<(), String> {
 pub fn serve(root: &Root, state: watch::Receiver<Readiness>) -> Result<(), String> {
     let path = root.ready_socket();
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).map_err(|error| format!("listen on {}: {error}", path.display()))?;
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| format!("listen on {}: {error}", path.display()))?;
     let (first, _) = watch::channel(false);
     let first = std::sync::Arc::new(first);
     tokio::spawn({
         let (mut state, first) = (state.clone(), first.clone());
         async move {
-            if state.wait_for(|state| *state == Readiness::Ready).await.is_ok() {
+            if state
+                .wait_for(|state| *state == Readiness::Ready)
+                .await
+                .is_ok()
+            {
                 first.send_replace(true);
             }
         }
@@ -92,7 +107,9 @@ pub fn serve(root: &Root, state: watch::Receiver<Readiness>) -> Result<(), Strin
         // Only our own container sees this socket; a handful at a time is plenty.
         let room = std::sync::Arc::new(tokio::sync::Semaphore::new(16));
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let Ok(permit) = room.clone().acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (state, first) = (state.clone(), first.subscribe());
@@ -125,7 +142,10 @@ async fn answer(
         }
         length += read;
     }
-    let wait = std::str::from_utf8(&word[..length]).ok().and_then(|word| word.trim_end().parse().ok()).unwrap_or(0);
+    let wait = std::str::from_utf8(&word[..length])
+        .ok()
+        .and_then(|word| word.trim_end().parse().ok())
+        .unwrap_or(0);
     let wait = Duration::from_millis(wait).min(MAX_WAIT);
     if !*first.borrow_and_update() && !wait.is_zero() {
         let mut nothing = [0_u8; 1];
@@ -150,7 +170,9 @@ mod tests {
 
     async fn ask_elsewhere(root: &Root, wait: u64) -> Result<Readiness, String> {
         let root = root.clone();
-        tokio::task::spawn_blocking(move || ask(&root, Duration::from_millis(wait))).await.unwrap()
+        tokio::task::spawn_blocking(move || ask(&root, Duration::from_millis(wait)))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -161,8 +183,14 @@ mod tests {
         let (sender, receiver) = watch::channel(Readiness::NotReady("Starting: it starts".into()));
         serve(&root, receiver).unwrap();
 
-        assert_eq!(ask_elsewhere(&root, 0).await, Ok(Readiness::NotReady("Starting: it starts".into())));
-        assert_eq!(ask_elsewhere(&root, 20).await, Ok(Readiness::NotReady("Starting: it starts".into())));
+        assert_eq!(
+            ask_elsewhere(&root, 0).await,
+            Ok(Readiness::NotReady("Starting: it starts".into()))
+        );
+        assert_eq!(
+            ask_elsewhere(&root, 20).await,
+            Ok(Readiness::NotReady("Starting: it starts".into()))
+        );
         let waiting = tokio::spawn({
             let root = root.clone();
             async move { ask_elsewhere(&root, 30_000).await }
@@ -173,7 +201,10 @@ mod tests {
 
         sender.send_replace(Readiness::NotReady("Unhealthy: no".into()));
         let began = Instant::now();
-        assert_eq!(ask_elsewhere(&root, 30_000).await, Ok(Readiness::NotReady("Unhealthy: no".into())));
+        assert_eq!(
+            ask_elsewhere(&root, 30_000).await,
+            Ok(Readiness::NotReady("Unhealthy: no".into()))
+        );
         assert!(began.elapsed() < Duration::from_secs(20));
     }
 
@@ -181,6 +212,10 @@ mod tests {
     async fn a_sidecar_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path().into());
-        assert!(ask(&root, Duration::ZERO).unwrap_err().contains("ready.sock"));
+        assert!(
+            ask(&root, Duration::ZERO)
+                .unwrap_err()
+                .contains("ready.sock")
+        );
     }
 }

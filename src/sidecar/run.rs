@@ -46,7 +46,11 @@ pub fn run(root: PathBuf, session_address: SocketAddr) -> Result<(), String> {
     logs::start()?;
     // First of all: the plugin container's image is only waited for by the launcher in it.
     let written = install::install(&root)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), launcher_written = written, "the sidecar starts");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        launcher_written = written,
+        "the sidecar starts"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,10 +69,20 @@ enum Told {
 }
 
 async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("watch for SIGINT: {error}"))?;
-    let mut changes = directory_watch::watch(vec![root.run(), root.config(), root.identity(), root.plugin_tls()]);
-    let (readiness, state) = watch::channel(Readiness::NotReady(format!("{}: the sidecar starts", Reason::WaitingForLauncher)));
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| format!("watch for SIGINT: {error}"))?;
+    let mut changes = directory_watch::watch(vec![
+        root.run(),
+        root.config(),
+        root.identity(),
+        root.plugin_tls(),
+    ]);
+    let (readiness, state) = watch::channel(Readiness::NotReady(format!(
+        "{}: the sidecar starts",
+        Reason::WaitingForLauncher
+    )));
     ready::serve(&root, state)?;
     let (orders, mut launcher) = launcher_link::start(root.control_socket(), changes.clone());
     let (telling, mut told) = mpsc::channel(WAITING);
@@ -151,7 +165,12 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(root: Root, orders: Orders, readiness: watch::Sender<Readiness>, telling: mpsc::Sender<Told>) -> Driver {
+    fn new(
+        root: Root,
+        orders: Orders,
+        readiness: watch::Sender<Readiness>,
+        telling: mpsc::Sender<Told>,
+    ) -> Driver {
         let record = Record::read(&root);
         let released = sandbox::was_released(&root);
         let machine = Machine::new(released, record.as_ref().map(Record::resumed));
@@ -184,14 +203,18 @@ impl Driver {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Now {
             mono: millis(self.began.elapsed()),
-            wall: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, millis),
             fresh: StartId(random::number()),
         }
     }
 
     fn wake_at(&self) -> Option<Instant> {
         // The clock counts whole milliseconds: a timer must not fire within the one before.
-        self.machine.wake_at().map(|at| self.began + Duration::from_millis(at + 1))
+        self.machine
+            .wake_at()
+            .map(|at| self.began + Duration::from_millis(at + 1))
     }
 
     fn step(&mut self, event: Event) {
@@ -218,19 +241,24 @@ impl Driver {
             Action::Start(start_id, config) => self.start(start_id, config),
             Action::Dial(start_id, announced) => self.dial(start_id, announced),
             Action::CheckHealth(start_id, millis) => {
-                let Some(link) = self.link.clone() else { return };
+                let Some(link) = self.link.clone() else {
+                    return;
+                };
                 self.tell_later(async move {
                     Told::Event(link.check(start_id, Duration::from_millis(millis)).await)
                 });
             }
             Action::ListServices(start_id) => {
-                let Some(link) = self.link.clone() else { return };
+                let Some(link) = self.link.clone() else {
+                    return;
+                };
                 self.tell_later(async move { Told::Event(link.list(start_id, LIST_LIMIT).await) });
             }
             Action::Admit(start_id) => {
                 let Some(link) = &self.link else { return };
                 tracing::info!(%start_id, "the plugin is ready");
-                self.upstream.send_replace(Upstream::Present(link.endpoint.clone()));
+                self.upstream
+                    .send_replace(Upstream::Present(link.endpoint.clone()));
             }
             Action::Drain(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
@@ -282,7 +310,12 @@ impl Driver {
             },
             Tls::None | Tls::Explicit { .. } => None,
         };
-        let start = order::order(&self.root, start_id, &config, host.as_ref().map(HostCertificate::pem));
+        let start = order::order(
+            &self.root,
+            start_id,
+            &config,
+            host.as_ref().map(HostCertificate::pem),
+        );
         let mut record = Record::new(start_id, self.machine.launcher_id(), config, host.as_ref());
         record.restarts = self.machine.restarts();
         record.backoff = self.machine.backoff();
@@ -290,7 +323,10 @@ impl Driver {
         self.output = Arc::new(Mutex::new(Output::new(self.counters.clone())));
         tracing::info!(%start_id, "the plugin is ordered to start");
         if let Err(error) = self.orders.send(&Command::Start(start)) {
-            let trouble = Trouble::new(Reason::ExecFailed, format!("order the plugin's start: {error}"));
+            let trouble = Trouble::new(
+                Reason::ExecFailed,
+                format!("order the plugin's start: {error}"),
+            );
             self.step(Event::NotOrdered(start_id, trouble));
         }
     }
@@ -313,7 +349,9 @@ impl Driver {
         match link::endpoint(&self.root, &announced, host.as_ref()) {
             Ok(endpoint) => {
                 let how = link::tls_word(&announced.config);
-                self.tell_later(async move { Told::Linked(start_id, link::dial(endpoint, how).await) });
+                self.tell_later(
+                    async move { Told::Linked(start_id, link::dial(endpoint, how).await) },
+                );
             }
             Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
         }
@@ -325,7 +363,10 @@ impl Driver {
                 let tls = link.tls.clone();
                 self.follow_stdio(start_id, &link);
                 self.link = Some(link);
-                self.step(Event::Dialled(start_id, Ok(crate::instance::Dialled { tls })));
+                self.step(Event::Dialled(
+                    start_id,
+                    Ok(crate::instance::Dialled { tls }),
+                ));
             }
             Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
         }
@@ -333,7 +374,11 @@ impl Driver {
 
     /// A plugin whose stdio nobody reads stands still after a while, so this is never waited with.
     fn follow_stdio(&mut self, start_id: StartId, link: &Link) {
-        let (channel, fanout, output) = (link.channel.clone(), self.stdio.clone(), self.output.clone());
+        let (channel, fanout, output) = (
+            link.channel.clone(),
+            self.stdio.clone(),
+            self.output.clone(),
+        );
         self.tell_later(async move {
             stdio::follow(channel, fanout, move |line| {
                 output.lock().unwrap_or_else(PoisonError::into_inner).stdio(&line);
@@ -349,7 +394,8 @@ impl Driver {
         self.tasks.abort_all();
         while self.tasks.try_join_next().is_some() {}
         self.link = None;
-        self.upstream.send_replace(Upstream::Absent(Reason::Starting));
+        self.upstream
+            .send_replace(Upstream::Absent(Reason::Starting));
     }
 
     fn hear_launcher(&mut self, event: FromLauncher) {
@@ -360,7 +406,9 @@ impl Driver {
                     self.change_listener(listener);
                 }
                 self.step(Event::Connected(hello));
-                self.counters.reattachments.store(self.machine.reattachments(), Ordering::Relaxed);
+                self.counters
+                    .reattachments
+                    .store(self.machine.reattachments(), Ordering::Relaxed);
             }
             FromLauncher::Disconnected => {
                 // As long as we hold the socket, no next launcher gets the port.
@@ -370,12 +418,18 @@ impl Driver {
             FromLauncher::Event(control::Event::Line(line)) => {
                 // The handshake is shown in status; its certificate would only fill the log.
                 if line.stream == Stream::Stderr || !looks_like_handshake(&line.bytes) {
-                    self.output.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
+                    self.output
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .line(&line);
                 }
                 self.step(Event::Launcher(control::Event::Line(line)));
             }
             FromLauncher::Event(control::Event::Dropped { lines, bytes }) => {
-                self.output.lock().unwrap_or_else(PoisonError::into_inner).lost(lines, bytes);
+                self.output
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .lost(lines, bytes);
             }
             FromLauncher::Event(event) => {
                 tracing::info!(?event, "the launcher tells");
@@ -406,9 +460,16 @@ impl Driver {
         if self.proxy.is_some() || self.leaving || self.machine.stops() || waits {
             return;
         }
-        let Some(listener) = &self.listener else { return };
+        let Some(listener) = &self.listener else {
+            return;
+        };
         let started = listener.try_clone().and_then(|listener| {
-            Proxy::start(listener, self.upstream.subscribe(), self.stdio.clone(), self.counters.proxy.clone())
+            Proxy::start(
+                listener,
+                self.upstream.subscribe(),
+                self.stdio.clone(),
+                self.counters.proxy.clone(),
+            )
         });
         match started {
             Ok(proxy) => self.proxy = Some(proxy),
@@ -447,7 +508,10 @@ impl Driver {
         self.take_configuration(seen);
     }
 
-    fn take_configuration(&mut self, found: Result<Option<patchbay_protocol::pod_config::PodConfig>, String>) {
+    fn take_configuration(
+        &mut self,
+        found: Result<Option<patchbay_protocol::pod_config::PodConfig>, String>,
+    ) {
         match found {
             Ok(Some(config)) => {
                 logs::name_plugin(&config.plugin.namespace, &config.plugin.name);
@@ -463,7 +527,11 @@ impl Driver {
     }
 
     fn drain_limit(&self) -> Duration {
-        Duration::from_secs(self.machine.config().map_or(5, |config| config.shutdown.drain_seconds.into()))
+        Duration::from_secs(
+            self.machine
+                .config()
+                .map_or(5, |config| config.shutdown.drain_seconds.into()),
+        )
     }
 
     /// SIGTERM: the sidecar is swapped, or the pod ends. The plugin is the launcher's to end.
@@ -497,15 +565,24 @@ impl Driver {
             known.clone_from(told);
             changed
         });
+        let readiness = match picture.readiness {
+            Readiness::Ready if self.proxy.is_none() => Readiness::NotReady(format!(
+                "{}: the proxy port is not served",
+                Reason::WaitingForLauncher
+            )),
+            told => told,
+        };
         self.readiness.send_if_modified(|known| {
-            let changed = *known != picture.readiness;
-            known.clone_from(&picture.readiness);
+            let changed = *known != readiness;
+            *known = readiness;
             changed
         });
     }
 
     fn tell_absence(&self, reason: &str) {
-        let Some(reason) = Reason::parse(reason) else { return };
+        let Some(reason) = Reason::parse(reason) else {
+            return;
+        };
         self.upstream.send_if_modified(|upstream| match upstream {
             Upstream::Absent(shown) if *shown != reason => {
                 *shown = reason;
@@ -520,6 +597,10 @@ async fn drain(proxy: Option<ProxyHandle>, limit: Duration) {
     let Some(proxy) = proxy else { return };
     let drained = proxy.drain(limit).await;
     if drained.calls_cut > 0 {
-        tracing::warn!(calls = drained.calls_cut, connections = drained.connections_cut, "calls did not end in time and were cut");
+        tracing::warn!(
+            calls = drained.calls_cut,
+            connections = drained.connections_cut,
+            "calls did not end in time and were cut"
+        );
     }
 }

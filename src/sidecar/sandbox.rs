@@ -13,7 +13,10 @@ fn name() -> std::io::Result<String> {
 
 /// Whether the plugin was released in this sandbox before.
 pub fn was_released(root: &Root) -> bool {
-    match (name(), std::fs::read_to_string(root.private().join("released"))) {
+    match (
+        name(),
+        std::fs::read_to_string(root.private().join("released")),
+    ) {
         (Ok(here), Ok(there)) => here == there,
         _ => false,
     }
@@ -30,7 +33,10 @@ pub fn remember_release(root: &Root) -> Result<(), String> {
 
 /// The highest epoch of an operator that was accepted in this pod; 0 before the first.
 pub fn epoch(root: &Root) -> u64 {
-    std::fs::read_to_string(root.private().join("epoch")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    std::fs::read_to_string(root.private().join("epoch"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Remembers an epoch.
@@ -38,7 +44,11 @@ pub fn epoch(root: &Root) -> u64 {
 /// # Errors
 /// What was attempted.
 pub fn remember_epoch(root: &Root, epoch: u64) -> Result<(), String> {
-    replace(&root.private().join("epoch"), epoch.to_string().as_bytes(), 0o600)
+    replace(
+        &root.private().join("epoch"),
+        epoch.to_string().as_bytes(),
+        0o600,
+    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use patchbay_protocol::pod_config::Restart;
 /// A run that lasted so long, in milliseconds, is quiet whatever the pause was.
 const QUIET: u64 = 10_000;
 /// Used until a configuration is read.
-const DEFAULT: Restart = Restart { initial_seconds: 1, max_seconds: 300 };
+const DEFAULT: Restart = Restart {
+    initial_seconds: 1,
+    max_seconds: 300,
+};
 
 /// The pause before the next start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,11 @@ impl Default for Backoff {
 impl Backoff {
     /// With the pause that was used last, in milliseconds, as an earlier sidecar remembered it.
     pub fn new(limits: &Restart, current: u64) -> Backoff {
-        let mut made = Backoff { initial: 0, max: 0, current };
+        let mut made = Backoff {
+            initial: 0,
+            max: 0,
+            current,
+        };
         made.limit(limits);
         made
     }
@@ -72,7 +79,10 @@ mod tests {
     use super::*;
 
     fn limits(initial_seconds: u32, max_seconds: u32) -> Restart {
-        Restart { initial_seconds, max_seconds }
+        Restart {
+            initial_seconds,
+            max_seconds,
+        }
     }
 
     #[test]

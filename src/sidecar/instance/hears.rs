@@ -11,8 +11,9 @@ use crate::go_plugin::health::Health;
 use super::stop::{Step, Why};
 use super::trouble::{self, Trouble};
 use super::{
-    Action, Announced, Dialled, EndedBy, Event, FIRST_HEALTH, FIRST_HEALTH_PAUSE, HELD_LINE, Held, LastExit, Launcher,
-    Machine, Now, Process, Resumed, Running, STDERR_LINE, STDERR_LINES, Stage, State, UNSERVED_PAUSE, Verdict,
+    Action, Announced, Dialled, EndedBy, Event, FIRST_HEALTH, FIRST_HEALTH_PAUSE, HELD_LINE, Held,
+    LastExit, Launcher, Machine, Now, Process, Resumed, Running, STDERR_LINE, STDERR_LINES, Stage,
+    State, UNSERVED_PAUSE, Verdict,
 };
 
 impl Machine {
@@ -30,9 +31,15 @@ impl Machine {
                     self.back_off(now, 0, trouble);
                 }
             }
-            Event::Dialled(start_id, outcome) if self.is_current(start_id) => self.hear_dialled(now, outcome, actions),
-            Event::LinkBroken(start_id, trouble) if self.is_current(start_id) => self.hear_broken(now, trouble, actions),
-            Event::Health(start_id, health) if self.is_current(start_id) => self.hear_health(now, health, actions),
+            Event::Dialled(start_id, outcome) if self.is_current(start_id) => {
+                self.hear_dialled(now, outcome, actions)
+            }
+            Event::LinkBroken(start_id, trouble) if self.is_current(start_id) => {
+                self.hear_broken(now, trouble, actions)
+            }
+            Event::Health(start_id, health) if self.is_current(start_id) => {
+                self.hear_health(now, health, actions)
+            }
             Event::Services(start_id, services) if self.is_current(start_id) => {
                 if let State::Alive(process) = &mut self.state {
                     process.services = Some(services);
@@ -43,7 +50,9 @@ impl Machine {
                     process.warn(text);
                 }
             }
-            Event::Drained(start_id) if self.is_current(start_id) => self.hear_drained(now, actions),
+            Event::Drained(start_id) if self.is_current(start_id) => {
+                self.hear_drained(now, actions)
+            }
             Event::ShutdownAnswered(start_id, answer) if self.is_current(start_id) => {
                 self.hear_shutdown(now, &answer, actions);
             }
@@ -74,7 +83,10 @@ impl Machine {
     fn hear_config(&mut self, now: Now, config: Box<PodConfig>, actions: &mut Vec<Action>) {
         self.config_trouble = None;
         self.backoff.limit(&config.restart);
-        let changed = self.config.as_ref().is_some_and(|before| before.needs_plugin_restart(&config));
+        let changed = self
+            .config
+            .as_ref()
+            .is_some_and(|before| before.needs_plugin_restart(&config));
         if changed && matches!(self.state, State::BackingOff { .. }) {
             // What failed may be repaired by the change.
             self.backoff.reset();
@@ -98,9 +110,13 @@ impl Machine {
     }
 
     fn hear_hello(&mut self, now: Now, hello: Hello, actions: &mut Vec<Action>) {
-        let another = self.launcher_id.is_some_and(|known| known != hello.launcher_id);
+        let another = self
+            .launcher_id
+            .is_some_and(|known| known != hello.launcher_id);
         self.launcher_id = Some(hello.launcher_id);
-        self.launcher = Launcher::Up { terminating: hello.terminating };
+        self.launcher = Launcher::Up {
+            terminating: hello.terminating,
+        };
         if another {
             // A new container: whatever ran ended with the old one, and the kubelet has its own pauses.
             self.lose_process(now, actions);
@@ -119,13 +135,23 @@ impl Machine {
                     self.state = State::Idle;
                 }
             }
-            control::State::Running { start_id, started_at_ms, .. } => {
+            control::State::Running {
+                start_id,
+                started_at_ms,
+                ..
+            } => {
                 self.hear_runs(now, start_id, started_at_ms, hello.head, actions);
             }
-            control::State::Exited { start_id, exit, at_ms } => {
+            control::State::Exited {
+                start_id,
+                exit,
+                at_ms,
+            } => {
                 if self.is_current(start_id) {
                     self.hear_exit(now, exit, at_ms, actions);
-                } else if let Some(resumed) = self.resumed.take_if(|resumed| resumed.start_id == start_id) {
+                } else if let Some(resumed) =
+                    self.resumed.take_if(|resumed| resumed.start_id == start_id)
+                {
                     self.hear_ended_unseen(now, &resumed, exit, at_ms);
                 } else if let State::Alive(process) = &self.state {
                     actions.push(Action::Forget(process.start_id));
@@ -156,7 +182,14 @@ impl Machine {
         }
     }
 
-    fn hear_runs(&mut self, now: Now, start_id: StartId, started_at_ms: u64, head: Vec<Line>, actions: &mut Vec<Action>) {
+    fn hear_runs(
+        &mut self,
+        now: Now,
+        start_id: StartId,
+        started_at_ms: u64,
+        head: Vec<Line>,
+        actions: &mut Vec<Action>,
+    ) {
         if let State::Alive(process) = &mut self.state
             && process.start_id == start_id
         {
@@ -185,7 +218,14 @@ impl Machine {
     }
 
     /// Takes over a running process from an earlier sidecar.
-    fn resume(&mut self, now: Now, resumed: Resumed, started_at_ms: u64, head: Vec<Line>, actions: &mut Vec<Action>) {
+    fn resume(
+        &mut self,
+        now: Now,
+        resumed: Resumed,
+        started_at_ms: u64,
+        head: Vec<Line>,
+        actions: &mut Vec<Action>,
+    ) {
         self.reattachments += 1;
         self.restarts = resumed.restarts;
         self.started_in_container = true;
@@ -193,7 +233,8 @@ impl Machine {
         let mut process = Process::new(resumed.start_id, now.mono);
         process.started_at_ms = started_at_ms;
         process.stage = Stage::Starting {
-            deadline: now.mono + (u64::from(super::handshake_seconds(&resumed.config)) * 1000).saturating_sub(age),
+            deadline: now.mono
+                + (u64::from(super::handshake_seconds(&resumed.config)) * 1000).saturating_sub(age),
             skipped: 0,
             held: None,
         };
@@ -212,7 +253,11 @@ impl Machine {
     }
 
     fn hear_ended_unseen(&mut self, now: Now, resumed: &Resumed, exit: Exit, at_ms: u64) {
-        self.last_exit = Some(LastExit { exit, ended_by: EndedBy::Itself, at_ms });
+        self.last_exit = Some(LastExit {
+            exit,
+            ended_by: EndedBy::Itself,
+            at_ms,
+        });
         let trouble = match resumed.announced {
             Some(_) => trouble::crashed(exit, 0, &["it ended while no sidecar ran".to_owned()]),
             None => trouble::exited_early(&resumed.config, exit, None, false, &[]),
@@ -222,7 +267,11 @@ impl Machine {
 
     fn hear_launcher(&mut self, now: Now, event: control::Event, actions: &mut Vec<Action>) {
         match event {
-            control::Event::Started { start_id, started_at_ms, .. } => {
+            control::Event::Started {
+                start_id,
+                started_at_ms,
+                ..
+            } => {
                 if let State::Alive(process) = &mut self.state
                     && process.start_id == start_id
                 {
@@ -233,8 +282,14 @@ impl Machine {
             control::Event::Refused { start_id, refusal } if self.is_current(start_id) => {
                 self.hear_refusal(now, start_id, &refusal, actions);
             }
-            control::Event::Line(line) if self.is_current(line.start_id) => self.hear_line(now, line, actions),
-            control::Event::Exited { start_id, exit, at_ms } if self.is_current(start_id) => {
+            control::Event::Line(line) if self.is_current(line.start_id) => {
+                self.hear_line(now, line, actions)
+            }
+            control::Event::Exited {
+                start_id,
+                exit,
+                at_ms,
+            } if self.is_current(start_id) => {
                 self.hear_exit(now, exit, at_ms, actions);
             }
             control::Event::Terminating => self.hear_terminating(now, actions),
@@ -255,7 +310,13 @@ impl Machine {
         }
     }
 
-    fn hear_refusal(&mut self, now: Now, start_id: StartId, refusal: &Refusal, actions: &mut Vec<Action>) {
+    fn hear_refusal(
+        &mut self,
+        now: Now,
+        start_id: StartId,
+        refusal: &Refusal,
+        actions: &mut Vec<Action>,
+    ) {
         actions.push(Action::Forget(start_id));
         let config = match std::mem::replace(&mut self.state, State::Idle) {
             State::Alive(process) => process.config,
@@ -266,10 +327,13 @@ impl Machine {
             Refusal::Busy => {
                 // Another process runs that we were not told of: its state comes with a new connection.
                 actions.push(Action::Reconnect);
-                self.state = State::BackingOff { until: now.mono + 1000 };
+                self.state = State::BackingOff {
+                    until: now.mono + 1000,
+                };
             }
             _ => {
-                if let Some(trouble) = config.and_then(|config| trouble::refused(&config, refusal)) {
+                if let Some(trouble) = config.and_then(|config| trouble::refused(&config, refusal))
+                {
                     self.back_off(now, 0, trouble);
                 }
             }
@@ -277,21 +341,32 @@ impl Machine {
     }
 
     fn hear_line(&mut self, now: Now, line: Line, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         if line.stream == Stream::Stderr {
             if process.stderr.len() == STDERR_LINES {
                 process.stderr.pop_front();
             }
-            process.stderr.push_back(printable(&line.bytes, STDERR_LINE));
+            process
+                .stderr
+                .push_back(printable(&line.bytes, STDERR_LINE));
             return;
         }
         let empty_end = line.end == LineEnd::Eof && line.bytes.is_empty();
         process.wrote_to_stdout |= !empty_end;
-        let Stage::Starting { held, .. } = &mut process.stage else { return };
+        let Stage::Starting { held, .. } = &mut process.stage else {
+            return;
+        };
         match line.end {
             LineEnd::Newline => self.judge(now, line.bytes, actions),
             LineEnd::Eof if empty_end => {}
-            LineEnd::Eof => *held = Some(Held { line: line.bytes, until: now.mono + HELD_LINE }),
+            LineEnd::Eof => {
+                *held = Some(Held {
+                    line: line.bytes,
+                    until: now.mono + HELD_LINE,
+                })
+            }
             LineEnd::Cut => {
                 let message = format!(
                     "the first line on stdout is too long to be a handshake (over {} bytes): {}. Something prints before the plugin serves; send it to stderr",
@@ -305,16 +380,25 @@ impl Machine {
 
     /// A complete line of stdout before the handshake.
     pub(super) fn judge(&mut self, now: Now, line: Vec<u8>, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         if handshake::looks_like_handshake(&line) {
             let millis = match now.wall.checked_sub(process.started_at_ms) {
                 // A process that was found running: only the wall clock knows its age.
-                Some(age) if process.started_at_ms > 0 && age > now.mono.saturating_sub(process.since) + 1000 => age,
+                Some(age)
+                    if process.started_at_ms > 0
+                        && age > now.mono.saturating_sub(process.since) + 1000 =>
+                {
+                    age
+                }
                 _ => now.mono.saturating_sub(process.since),
             };
             self.accept_or_fail(now, line, millis, actions);
         } else {
-            let Some(config) = process.config.as_deref() else { return };
+            let Some(config) = process.config.as_deref() else {
+                return;
+            };
             let trouble = match handshake::parse(&line, &expectation(config)) {
                 Err(rejected) => Trouble::new(rejected.reason, rejected.message),
                 Ok(_) => return,
@@ -325,8 +409,12 @@ impl Machine {
 
     /// A line that is no handshake: passed over while `skipLines` allows it.
     fn reject(&mut self, now: Now, trouble: Trouble, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
-        let Some(config) = process.config.as_deref() else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
+        let Some(config) = process.config.as_deref() else {
+            return;
+        };
         let Protocol::GoPlugin(family) = &config.protocol;
         if let Stage::Starting { skipped, .. } = &mut process.stage
             && *skipped < family.skip_lines
@@ -338,24 +426,39 @@ impl Machine {
     }
 
     fn accept_or_fail(&mut self, now: Now, line: Vec<u8>, millis: u64, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
-        let Some(config) = process.config.clone() else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
+        let Some(config) = process.config.clone() else {
+            return;
+        };
         match handshake::parse(&line, &expectation(&config)) {
             Ok(handshake) => {
                 for warning in &handshake.warnings {
                     process.warn(warning.clone());
                 }
-                let announced = Announced { line, handshake, config, millis };
+                let announced = Announced {
+                    line,
+                    handshake,
+                    config,
+                    millis,
+                };
                 process.announced = Some(announced.clone());
                 process.stage = Stage::Dialling;
                 actions.push(Action::Dial(process.start_id, announced));
             }
-            Err(rejected) => self.fail(now, Trouble::new(rejected.reason, rejected.message), actions),
+            Err(rejected) => self.fail(
+                now,
+                Trouble::new(rejected.reason, rejected.message),
+                actions,
+            ),
         }
     }
 
     fn hear_exit(&mut self, now: Now, exit: Exit, at_ms: u64, actions: &mut Vec<Action>) {
-        let State::Alive(mut process) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        let State::Alive(mut process) = std::mem::replace(&mut self.state, State::Idle) else {
+            return;
+        };
         actions.push(Action::Forget(process.start_id));
         let ready_for = process.ready_for(now.mono);
         let ran_for = at_ms.saturating_sub(process.started_at_ms);
@@ -364,7 +467,8 @@ impl Machine {
         let trouble = match process.stage {
             Stage::Starting { held, .. } => {
                 let config = process.config.as_deref();
-                config.map(|config| early_trouble(config, exit, held, process.wrote_to_stdout, lines))
+                config
+                    .map(|config| early_trouble(config, exit, held, process.wrote_to_stdout, lines))
             }
             Stage::Dialling | Stage::Running(_) => Some(trouble::crashed(exit, ran_for, lines)),
             Stage::Stopping(stopping) => {
@@ -379,9 +483,15 @@ impl Machine {
                 }
             }
         };
-        self.last_exit = Some(LastExit { exit, ended_by, at_ms });
+        self.last_exit = Some(LastExit {
+            exit,
+            ended_by,
+            at_ms,
+        });
         match trouble {
-            Some(trouble) if self.launcher_serves() || !matches!(self.launcher, Launcher::Up { .. }) => {
+            Some(trouble)
+                if self.launcher_serves() || !matches!(self.launcher, Launcher::Up { .. }) =>
+            {
                 self.back_off(now, ready_for, trouble);
             }
             Some(trouble) => self.trouble = Some(trouble),
@@ -389,8 +499,15 @@ impl Machine {
         }
     }
 
-    fn hear_dialled(&mut self, now: Now, outcome: Result<Dialled, Trouble>, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
+    fn hear_dialled(
+        &mut self,
+        now: Now,
+        outcome: Result<Dialled, Trouble>,
+        actions: &mut Vec<Action>,
+    ) {
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         if !matches!(process.stage, Stage::Dialling) {
             return;
         }
@@ -413,7 +530,9 @@ impl Machine {
 
     /// With TLS 1.3 a plugin that refuses our certificate says so only after the handshake.
     fn hear_broken(&mut self, now: Now, trouble: Trouble, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &self.state else { return };
+        let State::Alive(process) = &self.state else {
+            return;
+        };
         if process.ready_since.is_none() && matches!(process.stage, Stage::Running(_)) {
             self.fail(now, trouble, actions);
         } else {
@@ -422,16 +541,28 @@ impl Machine {
     }
 
     fn hear_health(&mut self, now: Now, health: Health, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
-        let Some(config) = process.config.as_deref() else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
+        let Some(config) = process.config.as_deref() else {
+            return;
+        };
         // The newest word counts for how often and how much.
         let wanted = self.config.as_deref().unwrap_or(config).health.clone();
         let period = u64::from(wanted.period_seconds.max(1)) * 1000;
         if health == Health::Unsupported {
-            process.warn("the plugin has no health service: only its connection is watched".to_owned());
+            process.warn(
+                "the plugin has no health service: only its connection is watched".to_owned(),
+            );
         }
-        let failure = if health.passes() { None } else { Some(health.to_string()) };
-        let Stage::Running(running) = &mut process.stage else { return };
+        let failure = if health.passes() {
+            None
+        } else {
+            Some(health.to_string())
+        };
+        let Stage::Running(running) = &mut process.stage else {
+            return;
+        };
         running.asked = false;
         running.due = now.mono + period;
         let Some(failure) = failure else {
@@ -465,15 +596,29 @@ impl Machine {
             running.verdict = Verdict::Failing(failure.clone());
         }
         if beyond && wanted.on_failure == OnFailure::Restart && !self.leaving {
-            let message = format!("{failure} ({} times in a row); the plugin is started again", running.failures);
-            self.stop(now, Why::Failed(Trouble::new(Reason::Unhealthy, message)), Step::Call, actions);
+            let message = format!(
+                "{failure} ({} times in a row); the plugin is started again",
+                running.failures
+            );
+            self.stop(
+                now,
+                Why::Failed(Trouble::new(Reason::Unhealthy, message)),
+                Step::Call,
+                actions,
+            );
         }
     }
 }
 
 /// The process ended before a line was accepted. A first line without line end is judged first:
 /// one that is wrong anyway keeps its own reason.
-fn early_trouble(config: &PodConfig, exit: Exit, held: Option<Held>, wrote: bool, stderr: &[String]) -> Trouble {
+fn early_trouble(
+    config: &PodConfig,
+    exit: Exit,
+    held: Option<Held>,
+    wrote: bool,
+    stderr: &[String],
+) -> Trouble {
     let Some(held) = held else {
         return trouble::exited_early(config, exit, None, wrote, stderr);
     };
@@ -491,5 +636,8 @@ pub(super) fn expectation(config: &PodConfig) -> Expect<'_> {
         Tls::AutoMTLS => Asked::AutoMTLS,
         Tls::Explicit { .. } => Asked::Explicit,
     };
-    Expect { versions: &family.versions, tls }
+    Expect {
+        versions: &family.versions,
+        tls,
+    }
 }

@@ -217,7 +217,11 @@ struct Process {
 #[derive(Debug)]
 enum Stage {
     /// No handshake line yet.
-    Starting { deadline: u64, skipped: u16, held: Option<Held> },
+    Starting {
+        deadline: u64,
+        skipped: u16,
+        held: Option<Held>,
+    },
     /// The line was accepted.
     Dialling,
     /// A connection stands.
@@ -398,7 +402,10 @@ impl Machine {
         match self.launcher {
             Launcher::Up { terminating: false } => {}
             Launcher::Up { terminating: true } => {
-                return Some(Trouble::new(Reason::Stopping, "the plugin container is being stopped"));
+                return Some(Trouble::new(
+                    Reason::Stopping,
+                    "the plugin container is being stopped",
+                ));
             }
             Launcher::Unseen | Launcher::Lost { .. } => {
                 let message = "the launcher in the plugin container does not answer yet";
@@ -410,7 +417,10 @@ impl Machine {
             return Some(Trouble::new(Reason::WaitingForRelease, message));
         }
         if self.leaving {
-            return Some(Trouble::new(Reason::Stopping, "the sidecar is being stopped"));
+            return Some(Trouble::new(
+                Reason::Stopping,
+                "the sidecar is being stopped",
+            ));
         }
         None
     }
@@ -436,8 +446,12 @@ impl Machine {
     }
 
     fn settle_process(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let port_taken = self.port_taken.filter(|(_, since)| now.mono >= since + PORT_GRACE && !self.leaving);
-        let State::Alive(process) = &mut self.state else { return };
+        let port_taken = self
+            .port_taken
+            .filter(|(_, since)| now.mono >= since + PORT_GRACE && !self.leaving);
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         match &mut process.stage {
             Stage::Starting { deadline, held, .. } => {
                 if let Some(ripe) = held.take_if(|held| now.mono >= held.until) {
@@ -452,11 +466,20 @@ impl Machine {
             Stage::Running(running) => {
                 if let Some((port, _)) = port_taken {
                     self.port_taken = None;
-                    let message = format!("another program of the pod listens on port {port}, which is ours; the plugin is started again");
-                    self.stop(now, stop::Why::Failed(Trouble::new(Reason::PortTaken, message)), Step::Drain, actions);
+                    let message = format!(
+                        "another program of the pod listens on port {port}, which is ours; the plugin is started again"
+                    );
+                    self.stop(
+                        now,
+                        stop::Why::Failed(Trouble::new(Reason::PortTaken, message)),
+                        Step::Drain,
+                        actions,
+                    );
                 } else if !running.asked && now.mono >= running.due {
                     running.asked = true;
-                    let millis = process.config.as_deref().map_or(2000, |config| u64::from(config.health.timeout_seconds.max(1)) * 1000);
+                    let millis = process.config.as_deref().map_or(2000, |config| {
+                        u64::from(config.health.timeout_seconds.max(1)) * 1000
+                    });
                     actions.push(Action::CheckHealth(process.start_id, millis));
                 }
             }
@@ -470,7 +493,9 @@ impl Machine {
     }
 
     fn start(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Some(config) = self.config.clone() else { return };
+        let Some(config) = self.config.clone() else {
+            return;
+        };
         if self.started_in_container {
             self.restarts = self.restarts.saturating_add(1);
         }
@@ -498,19 +523,25 @@ impl Machine {
         let pause = self.backoff.after(ready_for);
         self.trouble = Some(trouble);
         self.next_start_ms = now.wall + pause;
-        self.state = State::BackingOff { until: now.mono + pause };
+        self.state = State::BackingOff {
+            until: now.mono + pause,
+        };
     }
 
     /// The launcher is out of reach. A plugin that lives on behind it is found again by its record.
     fn detach(&mut self, actions: &mut Vec<Action>) {
-        let State::Alive(process) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        let State::Alive(process) = std::mem::replace(&mut self.state, State::Idle) else {
+            return;
+        };
         actions.push(Action::Forget(process.start_id));
         if let Some(config) = process.config {
             self.resumed = Some(Resumed {
                 start_id: process.start_id,
                 launcher_id: self.launcher_id(),
                 config,
-                announced: process.announced.map(|announced| (announced.line, announced.millis)),
+                announced: process
+                    .announced
+                    .map(|announced| (announced.line, announced.millis)),
                 restarts: self.restarts,
                 backoff: self.backoff.current(),
             });
@@ -520,9 +551,15 @@ impl Machine {
     fn shutdown(&self, process: &Process) -> Shutdown {
         // The newest word counts for how long a stop may take.
         let config = self.config.as_deref().or(process.config.as_deref());
-        config.map_or(Shutdown { drain_seconds: 5, rpc_seconds: 5, exit_seconds: 2, term_seconds: 5 }, |config| {
-            config.shutdown.clone()
-        })
+        config.map_or(
+            Shutdown {
+                drain_seconds: 5,
+                rpc_seconds: 5,
+                exit_seconds: 2,
+                term_seconds: 5,
+            },
+            |config| config.shutdown.clone(),
+        )
     }
 }
 
@@ -553,7 +590,8 @@ impl Process {
 
     /// How long it was ready, in milliseconds.
     fn ready_for(&self, now: u64) -> u64 {
-        self.ready_since.map_or(0, |since| now.saturating_sub(since))
+        self.ready_since
+            .map_or(0, |since| now.saturating_sub(since))
     }
 }
 

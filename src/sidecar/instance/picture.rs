@@ -11,7 +11,7 @@ use crate::ready::Readiness;
 
 use super::stop::{Step, Why};
 use super::trouble::{MAX_MESSAGE, Trouble, clip};
-use super::{Announced, EndedBy, MAX_WARNINGS, LastExit, Machine, Process, Stage, State, Verdict};
+use super::{Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict};
 
 /// Longest string of the plugin in bytes.
 const MAX_WORD: usize = 256;
@@ -33,12 +33,22 @@ impl Machine {
         let (phase, trouble) = self.phase();
         let mut instance = session::Instance {
             phase: phase.into(),
-            reason: trouble.as_ref().map(|trouble| trouble.reason.to_string()).unwrap_or_default(),
-            message: trouble.as_ref().map(|trouble| trouble.message.clone()).unwrap_or_default(),
+            reason: trouble
+                .as_ref()
+                .map(|trouble| trouble.reason.to_string())
+                .unwrap_or_default(),
+            message: trouble
+                .as_ref()
+                .map(|trouble| trouble.message.clone())
+                .unwrap_or_default(),
             restarts: self.restarts,
             last_exit: self.last_exit.map(|last| exit(&last)),
             revision: self.config.as_ref().map_or(0, |config| config.revision),
-            next_start_ms: if phase == Phase::BackingOff { self.next_start_ms } else { 0 },
+            next_start_ms: if phase == Phase::BackingOff {
+                self.next_start_ms
+            } else {
+                0
+            },
             ..Default::default()
         };
         if let State::Alive(process) = &self.state {
@@ -47,18 +57,31 @@ impl Machine {
         if let Some(why) = &self.config_trouble
             && self.config.is_some()
         {
-            instance.warnings.insert(0, clip(format!("the new configuration is not in force: {why}"), MAX_WORD));
+            instance.warnings.insert(
+                0,
+                clip(
+                    format!("the new configuration is not in force: {why}"),
+                    MAX_WORD,
+                ),
+            );
             instance.warnings.truncate(MAX_WARNINGS);
         }
         let readiness = match (phase, &self.port_taken) {
-            (Phase::Ready, Some((port, _))) => {
-                Readiness::NotReady(format!("{}: another program of the pod listens on port {port}", Reason::PortTaken))
-            }
+            (Phase::Ready, Some((port, _))) => Readiness::NotReady(format!(
+                "{}: another program of the pod listens on port {port}",
+                Reason::PortTaken
+            )),
             (Phase::Ready, None) if !self.leaving => Readiness::Ready,
-            (Phase::Ready, None) => Readiness::NotReady(format!("{}: the sidecar is being stopped", Reason::Stopping)),
+            (Phase::Ready, None) => Readiness::NotReady(format!(
+                "{}: the sidecar is being stopped",
+                Reason::Stopping
+            )),
             _ => Readiness::NotReady(format!("{}: {}", instance.reason, instance.message)),
         };
-        Picture { instance, readiness }
+        Picture {
+            instance,
+            readiness,
+        }
     }
 
     fn phase(&self) -> (Phase, Option<Trouble>) {
@@ -70,11 +93,16 @@ impl Machine {
                 _ => (Phase::BackingOff, self.trouble.clone()),
             },
             State::Alive(process) => match &process.stage {
-                Stage::Starting { .. } | Stage::Dialling => (Phase::Starting, Some(self.starting(process))),
+                Stage::Starting { .. } | Stage::Dialling => {
+                    (Phase::Starting, Some(self.starting(process)))
+                }
                 Stage::Running(running) => match &running.verdict {
                     Verdict::Pending => (Phase::Starting, Some(self.starting(process))),
                     Verdict::Serving => (Phase::Ready, None),
-                    Verdict::Failing(why) => (Phase::Unhealthy, Some(Trouble::new(Reason::Unhealthy, why.clone()))),
+                    Verdict::Failing(why) => (
+                        Phase::Unhealthy,
+                        Some(Trouble::new(Reason::Unhealthy, why.clone())),
+                    ),
                 },
                 Stage::Stopping(stopping) => {
                     let doing = match stopping.step {
@@ -86,11 +114,20 @@ impl Machine {
                     };
                     let trouble = match &stopping.why {
                         Why::Failed(trouble) => trouble.clone(),
-                        Why::Terminating => Trouble::new(Reason::Stopping, format!("the plugin container is being stopped: {doing}")),
-                        Why::Reconfigured => {
-                            Trouble::new(Reason::Stopping, format!("the plugin is started anew for a changed configuration: {doing}"))
-                        }
-                        Why::Unknown => Trouble::new(Reason::Stopping, format!("an unknown plugin process is being stopped: {doing}")),
+                        Why::Terminating => Trouble::new(
+                            Reason::Stopping,
+                            format!("the plugin container is being stopped: {doing}"),
+                        ),
+                        Why::Reconfigured => Trouble::new(
+                            Reason::Stopping,
+                            format!(
+                                "the plugin is started anew for a changed configuration: {doing}"
+                            ),
+                        ),
+                        Why::Unknown => Trouble::new(
+                            Reason::Stopping,
+                            format!("an unknown plugin process is being stopped: {doing}"),
+                        ),
                     };
                     (Phase::Stopping, Some(trouble))
                 }
@@ -100,7 +137,13 @@ impl Machine {
 
     fn idle_phase(&self) -> (Phase, Option<Trouble>) {
         let Some(missing) = self.missing() else {
-            return (Phase::Starting, Some(Trouble::new(Reason::Starting, "the plugin is being started")));
+            return (
+                Phase::Starting,
+                Some(Trouble::new(
+                    Reason::Starting,
+                    "the plugin is being started",
+                )),
+            );
         };
         let phase = match missing.reason {
             Reason::WaitingForLauncher => Phase::WaitingForLauncher,
@@ -109,9 +152,13 @@ impl Machine {
         };
         match (&self.trouble, phase) {
             // What happened before is more than what is waited for.
-            (Some(before), Phase::WaitingForLauncher) => {
-                (phase, Some(Trouble::new(before.reason, format!("{}. Now {}", before.message, missing.message))))
-            }
+            (Some(before), Phase::WaitingForLauncher) => (
+                phase,
+                Some(Trouble::new(
+                    before.reason,
+                    format!("{}. Now {}", before.message, missing.message),
+                )),
+            ),
             _ => (phase, Some(missing)),
         }
     }
@@ -125,7 +172,13 @@ impl Machine {
             _ => "its first health check is awaited",
         };
         match &self.trouble {
-            Some(before) => Trouble::new(before.reason, format!("{} (started again; {doing})", clip(before.message.clone(), MAX_MESSAGE - 64))),
+            Some(before) => Trouble::new(
+                before.reason,
+                format!(
+                    "{} (started again; {doing})",
+                    clip(before.message.clone(), MAX_MESSAGE - 64)
+                ),
+            ),
             None => Trouble::new(Reason::Starting, format!("the plugin was started; {doing}")),
         }
     }
@@ -135,16 +188,24 @@ fn tell_process(process: &Process, instance: &mut session::Instance) {
     instance.start_id = process.start_id.to_string();
     instance.started_at_ms = process.started_at_ms;
     instance.warnings.clone_from(&process.warnings);
-    instance.handshake = process.announced.as_ref().map(|announced| handshake(announced, &process.tls));
+    instance.handshake = process
+        .announced
+        .as_ref()
+        .map(|announced| handshake(announced, &process.tls));
     match &process.services {
         None => {}
         Some(Ok(found)) => {
-            let mut names: Vec<String> = found.names.iter().map(|name| printable(name.as_bytes(), MAX_WORD)).collect();
+            let mut names: Vec<String> = found
+                .names
+                .iter()
+                .map(|name| printable(name.as_bytes(), MAX_WORD))
+                .collect();
             names.sort_unstable();
             let beyond = names.len().saturating_sub(MAX_SERVICES);
             names.truncate(MAX_SERVICES);
             instance.services = names;
-            instance.services_omitted = u32::try_from(beyond + found.omitted as usize).unwrap_or(u32::MAX);
+            instance.services_omitted =
+                u32::try_from(beyond + found.omitted as usize).unwrap_or(u32::MAX);
         }
         Some(Err(why)) => instance.services_note = clip(why.clone(), MAX_WORD),
     }

@@ -62,7 +62,9 @@ impl Machine {
     /// Begins a stop at `first`, or at a later rung when the earlier ones make no sense. A stop that
     /// is under way keeps its rung; the end of the container is the stronger reason.
     pub(super) fn stop(&mut self, now: Now, why: Why, first: Step, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &mut self.state else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         let first = match &mut process.stage {
             Stage::Stopping(under_way) => {
                 if why == Why::Terminating {
@@ -74,14 +76,22 @@ impl Machine {
             Stage::Starting { .. } | Stage::Dialling => first.max(Step::Term),
             Stage::Running(_) => first,
         };
-        process.stage = Stage::Stopping(Stopping { why, step: first, until: now.mono });
+        process.stage = Stage::Stopping(Stopping {
+            why,
+            step: first,
+            until: now.mono,
+        });
         self.enter(now, first, actions);
     }
 
     /// The time of a rung is up.
     pub(super) fn next_step(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &self.state else { return };
-        let Stage::Stopping(stopping) = &process.stage else { return };
+        let State::Alive(process) = &self.state else {
+            return;
+        };
+        let Stage::Stopping(stopping) = &process.stage else {
+            return;
+        };
         let next = match stopping.step {
             Step::Drain => Step::Call,
             Step::Call => Step::Wait,
@@ -97,10 +107,19 @@ impl Machine {
         }
     }
 
-    pub(super) fn hear_shutdown(&mut self, now: Now, answer: &ShutdownAnswer, actions: &mut Vec<Action>) {
+    pub(super) fn hear_shutdown(
+        &mut self,
+        now: Now,
+        answer: &ShutdownAnswer,
+        actions: &mut Vec<Action>,
+    ) {
         if self.on_rung(Step::Call) {
             // Without a controller only signals are left.
-            let next = if answer.asked() { Step::Wait } else { Step::Term };
+            let next = if answer.asked() {
+                Step::Wait
+            } else {
+                Step::Term
+            };
             self.enter(now, next, actions);
         }
     }
@@ -110,7 +129,9 @@ impl Machine {
     }
 
     fn enter(&mut self, now: Now, mut step: Step, actions: &mut Vec<Action>) {
-        let State::Alive(process) = &self.state else { return };
+        let State::Alive(process) = &self.state else {
+            return;
+        };
         let limits = self.shutdown(process);
         let start_id = process.start_id;
         // A phase of no length is left out.
@@ -140,7 +161,9 @@ impl Machine {
                 now.mono + KILL_AGAIN
             }
         };
-        let State::Alive(process) = &mut self.state else { return };
+        let State::Alive(process) = &mut self.state else {
+            return;
+        };
         if let Stage::Stopping(stopping) = &mut process.stage {
             stopping.step = step;
             stopping.until = until;

@@ -11,7 +11,11 @@ pub(crate) fn config(revision: u64) -> PodConfig {
         contract: 1,
         revision,
         installation: "inst".into(),
-        plugin: PluginName { namespace: "ns".into(), name: "kv".into(), uid: "uid".into() },
+        plugin: PluginName {
+            namespace: "ns".into(),
+            name: "kv".into(),
+            uid: "uid".into(),
+        },
         protocol: Protocol::GoPlugin(GoPlugin {
             cookie_key: "COOKIE".into(),
             cookie_value: "v".into(),
@@ -30,8 +34,16 @@ pub(crate) fn config(revision: u64) -> PodConfig {
             failure_threshold: 3,
             on_failure: OnFailure::Restart,
         },
-        restart: Restart { initial_seconds: 1, max_seconds: 300 },
-        shutdown: Shutdown { drain_seconds: 5, rpc_seconds: 5, exit_seconds: 2, term_seconds: 5 },
+        restart: Restart {
+            initial_seconds: 1,
+            max_seconds: 300,
+        },
+        shutdown: Shutdown {
+            drain_seconds: 5,
+            rpc_seconds: 5,
+            exit_seconds: 2,
+            term_seconds: 5,
+        },
     }
 }
 
@@ -46,13 +58,21 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { machine: Machine::new(false, None), mono: 1_000_000, ids: 0 }
+        Bench {
+            machine: Machine::new(false, None),
+            mono: 1_000_000,
+            ids: 0,
+        }
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
         self.mono += 1;
         self.ids += 1;
-        let now = Now { mono: self.mono, wall: self.mono, fresh: StartId(self.ids) };
+        let now = Now {
+            mono: self.mono,
+            wall: self.mono,
+            fresh: StartId(self.ids),
+        };
         self.machine.step(now, event)
     }
 
@@ -92,7 +112,11 @@ impl Bench {
 
     fn started(&mut self, start_id: StartId) {
         let started_at_ms = self.mono;
-        self.tell(Event::Launcher(control::Event::Started { start_id, pid: 9, started_at_ms }));
+        self.tell(Event::Launcher(control::Event::Started {
+            start_id,
+            pid: 9,
+            started_at_ms,
+        }));
     }
 
     fn ready(config: PodConfig) -> (Bench, StartId) {
@@ -103,37 +127,71 @@ impl Bench {
 
     fn serve(&mut self, start_id: StartId) {
         let actions = self.line(start_id, GOOD, LineEnd::Newline);
-        assert!(matches!(actions[..], [Action::Dial(id, _)] if id == start_id), "{actions:?}");
+        assert!(
+            matches!(actions[..], [Action::Dial(id, _)] if id == start_id),
+            "{actions:?}"
+        );
         let actions = self.tell(Event::Dialled(start_id, Ok(Dialled { tls: "None".into() })));
         assert_eq!(actions, [Action::CheckHealth(start_id, 2000)]);
         let actions = self.tell(Event::Health(start_id, Health::Serving));
-        assert_eq!(actions, [Action::Admit(start_id), Action::ListServices(start_id)]);
+        assert_eq!(
+            actions,
+            [Action::Admit(start_id), Action::ListServices(start_id)]
+        );
         assert_eq!(self.phase().0, Phase::Ready);
     }
 
     fn line(&mut self, start_id: StartId, bytes: &[u8], end: LineEnd) -> Vec<Action> {
-        let line = Line { start_id, stream: Stream::Stdout, bytes: bytes.to_vec(), end };
+        let line = Line {
+            start_id,
+            stream: Stream::Stdout,
+            bytes: bytes.to_vec(),
+            end,
+        };
         self.tell(Event::Launcher(control::Event::Line(line)))
     }
 
     fn says(&mut self, start_id: StartId, bytes: &[u8]) {
-        let line = Line { start_id, stream: Stream::Stderr, bytes: bytes.to_vec(), end: LineEnd::Newline };
+        let line = Line {
+            start_id,
+            stream: Stream::Stderr,
+            bytes: bytes.to_vec(),
+            end: LineEnd::Newline,
+        };
         self.tell(Event::Launcher(control::Event::Line(line)));
     }
 
     fn exits(&mut self, start_id: StartId, exit: Exit) -> Vec<Action> {
         let at_ms = self.mono;
-        self.tell(Event::Launcher(control::Event::Exited { start_id, exit, at_ms }))
+        self.tell(Event::Launcher(control::Event::Exited {
+            start_id,
+            exit,
+            at_ms,
+        }))
     }
 }
 
 fn idle(launcher_id: u64) -> Hello {
-    Hello { oldest: 1, newest: 1, launcher_id, state: control::State::Idle, head: vec![], terminating: false }
+    Hello {
+        oldest: 1,
+        newest: 1,
+        launcher_id,
+        state: control::State::Idle,
+        head: vec![],
+        terminating: false,
+    }
 }
 
 fn running(launcher_id: u64, start_id: StartId) -> Hello {
-    let state = control::State::Running { start_id, pid: 9, started_at_ms: 1 };
-    Hello { state, ..idle(launcher_id) }
+    let state = control::State::Running {
+        start_id,
+        pid: 9,
+        started_at_ms: 1,
+    };
+    Hello {
+        state,
+        ..idle(launcher_id)
+    }
 }
 
 fn started(actions: &[Action]) -> StartId {
@@ -149,7 +207,10 @@ fn nothing_starts_before_configuration_launcher_and_release() {
     assert_eq!(bench.phase(), (Phase::Held, "BadConfig".into()));
     assert_eq!(bench.tell(Event::Released), []);
     assert_eq!(bench.tell(Event::Configured(Box::new(config(1)))), []);
-    assert_eq!(bench.phase(), (Phase::WaitingForLauncher, "WaitingForLauncher".into()));
+    assert_eq!(
+        bench.phase(),
+        (Phase::WaitingForLauncher, "WaitingForLauncher".into())
+    );
     started(&bench.tell(Event::Connected(idle(7))));
 
     let mut bench = Bench::new();
@@ -162,7 +223,10 @@ fn nothing_starts_before_configuration_launcher_and_release() {
 
 #[test]
 fn a_sandbox_that_was_released_needs_no_operator() {
-    let mut bench = Bench { machine: Machine::new(true, None), ..Bench::new() };
+    let mut bench = Bench {
+        machine: Machine::new(true, None),
+        ..Bench::new()
+    };
     bench.tell(Event::Configured(Box::new(config(1))));
     started(&bench.tell(Event::Connected(idle(7))));
 }
@@ -173,9 +237,19 @@ fn a_good_plugin_becomes_ready_and_tells_its_handshake() {
     let picture = bench.machine.picture();
     assert_eq!(picture.readiness, Readiness::Ready);
     let instance = picture.instance;
-    assert_eq!((instance.revision, instance.start_id, instance.restarts), (4, start_id.to_string(), 0));
+    assert_eq!(
+        (instance.revision, instance.start_id, instance.restarts),
+        (4, start_id.to_string(), 0)
+    );
     let handshake = instance.handshake.unwrap();
-    assert_eq!((handshake.app_version, handshake.offered, handshake.transport), (5, vec![3, 5], "unix".to_owned()));
+    assert_eq!(
+        (
+            handshake.app_version,
+            handshake.offered,
+            handshake.transport
+        ),
+        (5, vec![3, 5], "unix".to_owned())
+    );
 }
 
 #[test]
@@ -188,10 +262,20 @@ fn early_ends_have_one_name_whatever_the_order_of_their_signs() {
         assert_eq!(bench.phase(), (Phase::BackingOff, "CookieRejected".into()));
     }
     let (mut bench, start_id) = Bench::ordered(config(1));
-    bench.says(start_id, br#"{"@level":"error","@message":"plugin init error"}"#);
+    bench.says(
+        start_id,
+        br#"{"@level":"error","@message":"plugin init error"}"#,
+    );
     bench.exits(start_id, Exit::Code(0));
     assert_eq!(bench.phase(), (Phase::BackingOff, "ExitedEarly".into()));
-    assert!(bench.machine.picture().instance.message.contains("plugin init error"));
+    assert!(
+        bench
+            .machine
+            .picture()
+            .instance
+            .message
+            .contains("plugin init error")
+    );
 }
 
 #[test]
@@ -201,7 +285,11 @@ fn a_valid_line_without_its_end_waits_for_the_exit_and_counts_when_the_process_s
     bench.exits(start_id, Exit::Code(0));
     let instance = bench.machine.picture().instance;
     assert_eq!(instance.reason, "ExitedEarly");
-    assert!(instance.message.contains("no line end"), "{}", instance.message);
+    assert!(
+        instance.message.contains("no line end"),
+        "{}",
+        instance.message
+    );
 
     let (mut bench, start_id) = Bench::ordered(config(1));
     bench.line(start_id, GOOD, LineEnd::Eof);
@@ -223,8 +311,14 @@ fn a_wrong_line_kills_at_once_and_its_reason_survives_the_kill() {
         (b"1|5|unix|/patchbay/run/x|netrpc", "ProtocolUnsupported"),
     ] {
         let (mut bench, start_id) = Bench::ordered(config(1));
-        assert_eq!(bench.line(start_id, line, LineEnd::Newline), [Action::Signal(start_id, 9)]);
-        assert_eq!(bench.exits(start_id, Exit::Signal(9)), [Action::Forget(start_id)]);
+        assert_eq!(
+            bench.line(start_id, line, LineEnd::Newline),
+            [Action::Signal(start_id, 9)]
+        );
+        assert_eq!(
+            bench.exits(start_id, Exit::Signal(9)),
+            [Action::Forget(start_id)]
+        );
         assert_eq!(bench.phase(), (Phase::BackingOff, reason.into()));
     }
 }
@@ -250,7 +344,10 @@ fn as_many_foreign_lines_are_skipped_as_allowed_and_no_more() {
 
     let (mut bench, start_id) = Bench::ordered(noisy);
     bench.line(start_id, b"banner", LineEnd::Newline);
-    assert_eq!(bench.line(start_id, b"banner", LineEnd::Newline), [Action::Signal(start_id, 9)]);
+    assert_eq!(
+        bench.line(start_id, b"banner", LineEnd::Newline),
+        [Action::Signal(start_id, 9)]
+    );
 }
 
 #[test]
@@ -276,7 +373,10 @@ fn crashes_are_counted_and_pauses_double_until_a_quiet_run() {
         bench.serve(start_id);
     }
     let picture = bench.machine.picture().instance;
-    assert_eq!((picture.restarts, picture.last_exit.unwrap().ended_by), (3, "Itself".to_owned()));
+    assert_eq!(
+        (picture.restarts, picture.last_exit.unwrap().ended_by),
+        (3, "Itself".to_owned())
+    );
     bench.mono += 20_000;
     bench.exits(start_id, Exit::Code(2));
     let since = bench.mono;
@@ -298,14 +398,24 @@ fn a_failing_plugin_keeps_its_reason_while_it_is_started_again() {
 #[test]
 fn refusals_of_the_launcher_have_their_reason_and_their_pause() {
     let (mut bench, start_id) = Bench::ordered(config(1));
-    let refusal = control::Refusal::Exec { path: b"/kv".to_vec(), errno: 2, missing_interpreter: None };
-    bench.tell(Event::Launcher(control::Event::Refused { start_id, refusal }));
+    let refusal = control::Refusal::Exec {
+        path: b"/kv".to_vec(),
+        errno: 2,
+        missing_interpreter: None,
+    };
+    bench.tell(Event::Launcher(control::Event::Refused {
+        start_id,
+        refusal,
+    }));
     assert_eq!(bench.phase(), (Phase::BackingOff, "ExecFailed".into()));
     started(&bench.until_action());
 
     let (mut bench, start_id) = Bench::ordered(config(1));
     let refusal = control::Refusal::Busy;
-    let actions = bench.tell(Event::Launcher(control::Event::Refused { start_id, refusal }));
+    let actions = bench.tell(Event::Launcher(control::Event::Refused {
+        start_id,
+        refusal,
+    }));
     assert!(actions.contains(&Action::Reconnect));
 }
 
@@ -314,14 +424,29 @@ fn a_stop_climbs_every_rung_and_tells_which_one_ended_it() {
     let (mut bench, start_id) = Bench::ready(config(1));
     let terminating = || Event::Launcher(control::Event::Terminating);
     assert_eq!(bench.tell(terminating()), [Action::Drain(start_id, 5000)]);
-    assert!(matches!(bench.machine.picture().readiness, Readiness::NotReady(_)));
-    assert_eq!(bench.tell(Event::Drained(start_id)), [Action::CallShutdown(start_id, 5000)]);
-    assert_eq!(bench.tell(Event::ShutdownAnswered(start_id, ShutdownAnswer::Cut)), []);
+    assert!(matches!(
+        bench.machine.picture().readiness,
+        Readiness::NotReady(_)
+    ));
+    assert_eq!(
+        bench.tell(Event::Drained(start_id)),
+        [Action::CallShutdown(start_id, 5000)]
+    );
+    assert_eq!(
+        bench.tell(Event::ShutdownAnswered(start_id, ShutdownAnswer::Cut)),
+        []
+    );
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 15)]);
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 9)]);
-    assert_eq!(bench.exits(start_id, Exit::Signal(9)), [Action::Forget(start_id)]);
+    assert_eq!(
+        bench.exits(start_id, Exit::Signal(9)),
+        [Action::Forget(start_id)]
+    );
     assert_eq!(bench.phase().0, Phase::Stopping);
-    assert_eq!(bench.machine.picture().instance.last_exit.unwrap().ended_by, "Kill");
+    assert_eq!(
+        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        "Kill"
+    );
     assert_eq!(bench.machine.wake_at(), None);
 
     // A new container of the same pod: the plugin was swapped.
@@ -336,19 +461,33 @@ fn a_plugin_without_controller_is_sent_sigterm_at_once() {
     let (mut bench, start_id) = Bench::ready(config(1));
     bench.tell(Event::Launcher(control::Event::Terminating));
     bench.tell(Event::Drained(start_id));
-    let actions = bench.tell(Event::ShutdownAnswered(start_id, ShutdownAnswer::Unsupported));
+    let actions = bench.tell(Event::ShutdownAnswered(
+        start_id,
+        ShutdownAnswer::Unsupported,
+    ));
     assert_eq!(actions, [Action::Signal(start_id, 15)]);
     bench.exits(start_id, Exit::Signal(15));
-    assert_eq!(bench.machine.picture().instance.last_exit.unwrap().ended_by, "Term");
+    assert_eq!(
+        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        "Term"
+    );
 }
 
 #[test]
 fn phases_of_no_length_are_left_out() {
     let mut quick = config(1);
-    quick.shutdown = Shutdown { drain_seconds: 0, rpc_seconds: 0, exit_seconds: 0, term_seconds: 0 };
+    quick.shutdown = Shutdown {
+        drain_seconds: 0,
+        rpc_seconds: 0,
+        exit_seconds: 0,
+        term_seconds: 0,
+    };
     let (mut bench, start_id) = Bench::ready(quick);
     let actions = bench.tell(Event::Launcher(control::Event::Terminating));
-    assert_eq!(actions, [Action::Signal(start_id, 15), Action::Signal(start_id, 9)]);
+    assert_eq!(
+        actions,
+        [Action::Signal(start_id, 15), Action::Signal(start_id, 9)]
+    );
 }
 
 #[test]
@@ -361,9 +500,14 @@ fn a_changed_protocol_restarts_the_plugin_without_a_pause_and_other_changes_do_n
     let mut other = config(3);
     let Protocol::GoPlugin(family) = &mut other.protocol;
     family.versions = vec![5];
-    assert_eq!(bench.tell(Event::Configured(Box::new(other))), [Action::Drain(start_id, 5000)]);
+    assert_eq!(
+        bench.tell(Event::Configured(Box::new(other))),
+        [Action::Drain(start_id, 5000)]
+    );
     let actions = bench.exits(start_id, Exit::Code(0));
-    assert!(matches!(&actions[..], [Action::Forget(_), Action::Start(_, config)] if config.revision == 3));
+    assert!(
+        matches!(&actions[..], [Action::Forget(_), Action::Start(_, config)] if config.revision == 3)
+    );
 }
 
 #[test]
@@ -383,16 +527,28 @@ fn health_failures_in_a_row_restart_once_per_pause() {
     let (mut bench, start_id) = Bench::ready(config(1));
     for _ in 0..2 {
         assert_eq!(bench.until_action(), [Action::CheckHealth(start_id, 2000)]);
-        assert_eq!(bench.tell(Event::Health(start_id, Health::NotServing("NOT_SERVING".into()))), []);
+        assert_eq!(
+            bench.tell(Event::Health(
+                start_id,
+                Health::NotServing("NOT_SERVING".into())
+            )),
+            []
+        );
         assert_eq!(bench.phase().0, Phase::Ready);
     }
     bench.until_action();
-    let actions = bench.tell(Event::Health(start_id, Health::Failed("no answer within 2 s".into())));
+    let actions = bench.tell(Event::Health(
+        start_id,
+        Health::Failed("no answer within 2 s".into()),
+    ));
     assert_eq!(actions, [Action::CallShutdown(start_id, 5000)]);
     assert_eq!(bench.phase(), (Phase::Stopping, "Unhealthy".into()));
     bench.exits(start_id, Exit::Code(0));
     assert_eq!(bench.phase(), (Phase::BackingOff, "Unhealthy".into()));
-    assert_eq!(bench.machine.picture().instance.last_exit.unwrap().ended_by, "Shutdown");
+    assert_eq!(
+        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        "Shutdown"
+    );
     started(&bench.until_action());
 }
 
@@ -403,7 +559,10 @@ fn with_report_an_unhealthy_plugin_is_left_alone_and_may_recover() {
     report.health.failure_threshold = 1;
     let (mut bench, start_id) = Bench::ready(report);
     bench.until_action();
-    assert_eq!(bench.tell(Event::Health(start_id, Health::Failed("broken".into()))), []);
+    assert_eq!(
+        bench.tell(Event::Health(start_id, Health::Failed("broken".into()))),
+        []
+    );
     assert_eq!(bench.phase(), (Phase::Unhealthy, "Unhealthy".into()));
     bench.until_action();
     bench.tell(Event::Health(start_id, Health::Serving));
@@ -417,14 +576,20 @@ fn a_plugin_that_announces_too_early_gets_a_few_seconds() {
     bench.tell(Event::Dialled(start_id, Ok(Dialled { tls: "None".into() })));
     let mut checks = 1;
     while bench.phase().0 == Phase::Starting {
-        bench.tell(Event::Health(start_id, Health::NotServing("NOT_SERVING".into())));
+        bench.tell(Event::Health(
+            start_id,
+            Health::NotServing("NOT_SERVING".into()),
+        ));
         bench.until_action();
         checks += 1;
     }
     assert!(checks > 10, "{checks} checks");
     assert_eq!(bench.phase(), (Phase::Unhealthy, "Unhealthy".into()));
     let actions = bench.tell(Event::Health(start_id, Health::Unsupported));
-    assert_eq!(actions, [Action::Admit(start_id), Action::ListServices(start_id)]);
+    assert_eq!(
+        actions,
+        [Action::Admit(start_id), Action::ListServices(start_id)]
+    );
     assert_eq!(bench.machine.picture().instance.warnings.len(), 1);
 }
 
@@ -442,10 +607,15 @@ fn resumed(start_id: StartId, line: Option<&[u8]>) -> Resumed {
 #[test]
 fn a_new_sidecar_takes_over_the_running_process() {
     let start_id = StartId(99);
-    let mut bench = Bench { machine: Machine::new(true, Some(resumed(start_id, Some(GOOD)))), ..Bench::new() };
+    let mut bench = Bench {
+        machine: Machine::new(true, Some(resumed(start_id, Some(GOOD)))),
+        ..Bench::new()
+    };
     bench.tell(Event::Configured(Box::new(config(1))));
     let actions = bench.tell(Event::Connected(running(7, start_id)));
-    assert!(matches!(&actions[..], [Action::Dial(id, announced)] if *id == start_id && announced.millis == 42));
+    assert!(
+        matches!(&actions[..], [Action::Dial(id, announced)] if *id == start_id && announced.millis == 42)
+    );
     assert_eq!(bench.machine.reattachments(), 1);
     assert_eq!(bench.machine.picture().instance.started_at_ms, 1);
 }
@@ -453,10 +623,21 @@ fn a_new_sidecar_takes_over_the_running_process() {
 #[test]
 fn a_new_sidecar_reads_the_handshake_that_nobody_read() {
     let start_id = StartId(99);
-    let mut bench = Bench { machine: Machine::new(true, Some(resumed(start_id, None))), ..Bench::new() };
+    let mut bench = Bench {
+        machine: Machine::new(true, Some(resumed(start_id, None))),
+        ..Bench::new()
+    };
     bench.tell(Event::Configured(Box::new(config(1))));
-    let line = Line { start_id, stream: Stream::Stdout, bytes: GOOD.to_vec(), end: LineEnd::Newline };
-    let hello = Hello { head: vec![line], ..running(7, start_id) };
+    let line = Line {
+        start_id,
+        stream: Stream::Stdout,
+        bytes: GOOD.to_vec(),
+        end: LineEnd::Newline,
+    };
+    let hello = Hello {
+        head: vec![line],
+        ..running(7, start_id)
+    };
     let actions = bench.tell(Event::Connected(hello));
     assert!(matches!(&actions[..], [Action::Dial(id, _)] if *id == start_id));
 }
@@ -464,9 +645,15 @@ fn a_new_sidecar_reads_the_handshake_that_nobody_read() {
 #[test]
 fn a_new_sidecar_without_a_matching_record_restarts_what_runs() {
     for record in [None, Some(resumed(StartId(98), Some(GOOD)))] {
-        let mut bench = Bench { machine: Machine::new(true, record), ..Bench::new() };
+        let mut bench = Bench {
+            machine: Machine::new(true, record),
+            ..Bench::new()
+        };
         bench.tell(Event::Configured(Box::new(config(1))));
-        assert_eq!(bench.tell(Event::Connected(running(7, StartId(99)))), [Action::Signal(StartId(99), 15)]);
+        assert_eq!(
+            bench.tell(Event::Connected(running(7, StartId(99)))),
+            [Action::Signal(StartId(99), 15)]
+        );
         let actions = bench.exits(StartId(99), Exit::Signal(15));
         started(&actions);
     }
@@ -475,9 +662,16 @@ fn a_new_sidecar_without_a_matching_record_restarts_what_runs() {
 #[test]
 fn a_process_that_ended_between_two_sidecars_counts_as_crashed() {
     let start_id = StartId(99);
-    let mut bench = Bench { machine: Machine::new(true, Some(resumed(start_id, Some(GOOD)))), ..Bench::new() };
+    let mut bench = Bench {
+        machine: Machine::new(true, Some(resumed(start_id, Some(GOOD)))),
+        ..Bench::new()
+    };
     bench.tell(Event::Configured(Box::new(config(1))));
-    let state = control::State::Exited { start_id, exit: Exit::Signal(11), at_ms: 5 };
+    let state = control::State::Exited {
+        start_id,
+        exit: Exit::Signal(11),
+        at_ms: 5,
+    };
     assert_eq!(bench.tell(Event::Connected(Hello { state, ..idle(7) })), []);
     assert_eq!(bench.phase(), (Phase::BackingOff, "Crashed".into()));
     started(&bench.until_action());
@@ -524,11 +718,20 @@ fn an_order_that_was_lost_is_given_again() {
 fn a_leaving_sidecar_starts_and_stops_nothing() {
     let (mut bench, start_id) = Bench::ready(config(1));
     assert_eq!(bench.tell(Event::Leaving), []);
-    assert!(matches!(bench.machine.picture().readiness, Readiness::NotReady(_)));
+    assert!(matches!(
+        bench.machine.picture().readiness,
+        Readiness::NotReady(_)
+    ));
     let mut other = config(2);
-    other.checksums = vec![patchbay_protocol::pod_config::Checksum { path: "/kv".into(), sha256: "00".repeat(32) }];
+    other.checksums = vec![patchbay_protocol::pod_config::Checksum {
+        path: "/kv".into(),
+        sha256: "00".repeat(32),
+    }];
     assert_eq!(bench.tell(Event::Configured(Box::new(other))), []);
-    assert_eq!(bench.exits(start_id, Exit::Code(0)), [Action::Forget(start_id)]);
+    assert_eq!(
+        bench.exits(start_id, Exit::Code(0)),
+        [Action::Forget(start_id)]
+    );
     assert_eq!(bench.later(600_000), []);
 }
 
@@ -536,9 +739,14 @@ fn a_leaving_sidecar_starts_and_stops_nothing() {
 fn a_plugin_that_took_our_port_is_started_again() {
     let (mut bench, start_id) = Bench::ready(config(1));
     bench.tell(Event::PortTaken(Some(7443)));
-    assert!(matches!(bench.machine.picture().readiness, Readiness::NotReady(why) if why.starts_with("PortTaken")));
+    assert!(
+        matches!(bench.machine.picture().readiness, Readiness::NotReady(why) if why.starts_with("PortTaken"))
+    );
     let actions = bench.later(PORT_GRACE);
-    assert!(actions.contains(&Action::Drain(start_id, 5000)), "{actions:?}");
+    assert!(
+        actions.contains(&Action::Drain(start_id, 5000)),
+        "{actions:?}"
+    );
     bench.exits(start_id, Exit::Code(0));
     assert_eq!(bench.phase(), (Phase::BackingOff, "PortTaken".into()));
 }
@@ -546,7 +754,9 @@ fn a_plugin_that_took_our_port_is_started_again() {
 #[test]
 fn an_unreadable_configuration_leaves_the_one_in_force() {
     let (mut bench, _) = Bench::ready(config(1));
-    bench.tell(Event::ConfigurationUnreadable("parse the annotation: no".into()));
+    bench.tell(Event::ConfigurationUnreadable(
+        "parse the annotation: no".into(),
+    ));
     assert_eq!(bench.phase().0, Phase::Ready);
     assert!(bench.machine.picture().instance.warnings[0].contains("not in force"));
 }
@@ -557,9 +767,15 @@ fn events_of_an_earlier_start_are_ignored() {
     let old = StartId(4242);
     assert_eq!(bench.exits(old, Exit::Code(0)), []);
     assert_eq!(bench.tell(Event::Drained(old)), []);
-    assert_eq!(bench.tell(Event::Health(old, Health::Failed("x".into()))), []);
+    assert_eq!(
+        bench.tell(Event::Health(old, Health::Failed("x".into()))),
+        []
+    );
     bench.later(1);
-    assert_eq!(bench.machine.picture().instance.start_id, start_id.to_string());
+    assert_eq!(
+        bench.machine.picture().instance.start_id,
+        start_id.to_string()
+    );
     assert_eq!(bench.phase().0, Phase::Ready);
 }
 

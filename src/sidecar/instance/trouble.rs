@@ -25,7 +25,10 @@ pub struct Trouble {
 impl Trouble {
     /// Cuts the message to its limit.
     pub fn new(reason: Reason, message: impl Into<String>) -> Trouble {
-        Trouble { reason, message: clip(message.into(), MAX_MESSAGE) }
+        Trouble {
+            reason,
+            message: clip(message.into(), MAX_MESSAGE),
+        }
     }
 }
 
@@ -79,9 +82,13 @@ fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
         Exit::Code(0) if !wrote_to_stdout => {
             "A plugin whose listener or TLS could not be set up ends this way and says why on stderr"
         }
-        Exit::Code(0) => "It may have finished its work as an ordinary program: check command and args",
+        Exit::Code(0) => {
+            "It may have finished its work as an ordinary program: check command and args"
+        }
         Exit::Code(1) => "Its configuration or its environment may be wrong",
-        Exit::Code(2) => "A Go program that panics, or one that does not know an argument, ends this way",
+        Exit::Code(2) => {
+            "A Go program that panics, or one that does not know an argument, ends this way"
+        }
         Exit::Code(126) => "A shell found the program but could not execute it",
         Exit::Code(127) => "A shell did not find the program",
         Exit::Code(134) | Exit::Signal(6) => "The program aborted itself",
@@ -117,7 +124,13 @@ fn with_lines(text: String, stderr: &[String]) -> String {
 }
 
 /// The process ended before its handshake line.
-pub fn exited_early(config: &PodConfig, exit: Exit, partial: Option<&[u8]>, wrote_to_stdout: bool, stderr: &[String]) -> Trouble {
+pub fn exited_early(
+    config: &PodConfig,
+    exit: Exit,
+    partial: Option<&[u8]>,
+    wrote_to_stdout: bool,
+    stderr: &[String],
+) -> Trouble {
     let Protocol::GoPlugin(family) = &config.protocol;
     let tells_of_cookie = || {
         let said = stderr.join("\n").to_lowercase();
@@ -149,7 +162,11 @@ pub fn exited_early(config: &PodConfig, exit: Exit, partial: Option<&[u8]>, wrot
 
 /// No handshake line in time.
 pub fn start_timeout(seconds: u32, wrote_to_stdout: bool, stderr: &[String]) -> Trouble {
-    let shape = if wrote_to_stdout { "" } else { " and wrote no whole line to stdout" };
+    let shape = if wrote_to_stdout {
+        ""
+    } else {
+        " and wrote no whole line to stdout"
+    };
     let text = format!(
         "the plugin was started but announced no address within {seconds} s{shape}. It may be slow, wait on stdin, \
          or print its handshake without flushing or without a line end"
@@ -174,7 +191,11 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
     let quote = |path: &[u8]| printable(path, MAX_QUOTE);
     Some(match refusal {
         Refusal::Busy | Refusal::Terminating => return None,
-        Refusal::Exec { path, errno, missing_interpreter } => Trouble::new(
+        Refusal::Exec {
+            path,
+            errno,
+            missing_interpreter,
+        } => Trouble::new(
             Reason::ExecFailed,
             format!(
                 "could not start {}: {}. {}",
@@ -192,11 +213,19 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
             ),
         ),
         Refusal::ChecksumMismatch { path, got } => {
-            let wanted = config.checksums.iter().find(|one: &&Checksum| one.path.as_bytes() == path.as_slice());
+            let wanted = config
+                .checksums
+                .iter()
+                .find(|one: &&Checksum| one.path.as_bytes() == path.as_slice());
             let wanted = wanted.map_or("another one", |one| one.sha256.as_str());
             Trouble::new(
                 Reason::ChecksumMismatch,
-                format!("refusing to run {}: its SHA-256 is {}, the Plugin expects {}", quote(path), hex(got), printable(wanted.as_bytes(), 64)),
+                format!(
+                    "refusing to run {}: its SHA-256 is {}, the Plugin expects {}",
+                    quote(path),
+                    hex(got),
+                    printable(wanted.as_bytes(), 64)
+                ),
             )
         }
         Refusal::ChecksumError { path, errno } => Trouble::new(
@@ -224,8 +253,13 @@ fn exec_hint(errno: i32, missing_interpreter: Option<&[u8]>) -> String {
         );
     }
     match Errno::from_raw_os_error(errno) {
-        Errno::NOENT => "No such file in the plugin's image: check spec.command and the image's tag".to_owned(),
-        Errno::ACCESS => "The file has no execute bit for this user, or lies on a volume that forbids execution".to_owned(),
+        Errno::NOENT => {
+            "No such file in the plugin's image: check spec.command and the image's tag".to_owned()
+        }
+        Errno::ACCESS => {
+            "The file has no execute bit for this user, or lies on a volume that forbids execution"
+                .to_owned()
+        }
         Errno::NOEXEC => format!(
             "The kernel does not know the file's format: it may be built for another processor than {}, or be a script \
              without an interpreter line",
@@ -240,10 +274,12 @@ fn exec_hint(errno: i32, missing_interpreter: Option<&[u8]>) -> String {
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -253,17 +289,23 @@ mod tests {
 
     #[test]
     fn a_cookie_notice_counts_only_with_exit_code_one_and_an_empty_stdout() {
-        let said = ["This binary is a plugin. These are not meant to be executed directly.".to_owned()];
+        let said =
+            ["This binary is a plugin. These are not meant to be executed directly.".to_owned()];
         let reason = |exit, wrote| exited_early(&config(1), exit, None, wrote, &said).reason;
         assert_eq!(reason(Exit::Code(1), false), Reason::CookieRejected);
         assert_eq!(reason(Exit::Code(1), true), Reason::ExitedEarly);
         assert_eq!(reason(Exit::Code(2), false), Reason::ExitedEarly);
-        assert_eq!(exited_early(&config(1), Exit::Code(1), None, false, &[]).reason, Reason::ExitedEarly);
+        assert_eq!(
+            exited_early(&config(1), Exit::Code(1), None, false, &[]).reason,
+            Reason::ExitedEarly
+        );
     }
 
     #[test]
     fn messages_name_signal_and_keep_the_newest_lines_within_the_limit() {
-        let lines: Vec<String> = (0..20).map(|n| format!("{n}-{}", "x".repeat(200))).collect();
+        let lines: Vec<String> = (0..20)
+            .map(|n| format!("{n}-{}", "x".repeat(200)))
+            .collect();
         let trouble = exited_early(&config(1), Exit::Signal(11), None, false, &lines);
         assert!(trouble.message.contains("signal 11 (SIGSEGV)"));
         assert!(trouble.message.contains("19-xxx") && !trouble.message.contains("10-xxx"));
@@ -277,20 +319,51 @@ mod tests {
         let told = |errno, missing_interpreter: Option<&[u8]>| {
             let path = b"/kv".to_vec();
             let missing_interpreter = missing_interpreter.map(<[u8]>::to_vec);
-            refused(&config(1), &Refusal::Exec { path, errno, missing_interpreter }).unwrap().message
+            refused(
+                &config(1),
+                &Refusal::Exec {
+                    path,
+                    errno,
+                    missing_interpreter,
+                },
+            )
+            .unwrap()
+            .message
         };
-        let all = [told(2, None), told(13, None), told(8, None), told(2, Some(b"/bin/nosh"))];
-        assert!(all[0].contains("No such file") && all[1].contains("execute bit") && all[2].contains("processor"));
+        let all = [
+            told(2, None),
+            told(13, None),
+            told(8, None),
+            told(2, Some(b"/bin/nosh")),
+        ];
+        assert!(
+            all[0].contains("No such file")
+                && all[1].contains("execute bit")
+                && all[2].contains("processor")
+        );
         assert!(all[3].contains("/bin/nosh"));
     }
 
     #[test]
     fn a_mismatch_shows_both_digests() {
         let mut config = config(1);
-        config.checksums = vec![Checksum { path: "/kv".into(), sha256: "ab".repeat(32) }];
-        let trouble = refused(&config, &Refusal::ChecksumMismatch { path: b"/kv".to_vec(), got: [0x12; 32] }).unwrap();
+        config.checksums = vec![Checksum {
+            path: "/kv".into(),
+            sha256: "ab".repeat(32),
+        }];
+        let trouble = refused(
+            &config,
+            &Refusal::ChecksumMismatch {
+                path: b"/kv".to_vec(),
+                got: [0x12; 32],
+            },
+        )
+        .unwrap();
         assert_eq!(trouble.reason, Reason::ChecksumMismatch);
-        assert!(trouble.message.contains(&"ab".repeat(32)) && trouble.message.contains(&"12".repeat(32)));
+        assert!(
+            trouble.message.contains(&"ab".repeat(32))
+                && trouble.message.contains(&"12".repeat(32))
+        );
     }
 
     #[test]

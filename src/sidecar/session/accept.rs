@@ -46,12 +46,21 @@ pub enum Port {
 
 /// Serves sessions until the process ends. The port's state shows in `port`; the address is
 /// written into the private volume.
-pub async fn serve(address: SocketAddr, hub: Hub, changes: watch::Receiver<u64>, port: watch::Sender<Port>) {
+pub async fn serve(
+    address: SocketAddr,
+    hub: Hub,
+    changes: watch::Receiver<u64>,
+    port: watch::Sender<Port>,
+) {
     let identity = Arc::new(RwLock::new(None));
     tokio::spawn(keep_identity(hub.clone(), changes, identity.clone()));
     let listener = bind(address, &port).await;
     if let Ok(address) = listener.local_addr() {
-        if let Err(error) = replace(&hub.root.private().join("session-address"), address.to_string().as_bytes(), 0o600) {
+        if let Err(error) = replace(
+            &hub.root.private().join("session-address"),
+            address.to_string().as_bytes(),
+            0o600,
+        ) {
             tracing::warn!(%error, "the session's address could not be written");
         }
         tracing::info!(%address, "the session port listens");
@@ -60,10 +69,15 @@ pub async fn serve(address: SocketAddr, hub: Hub, changes: watch::Receiver<u64>,
     let sessions = SessionServer::new(Sessions::new(hub)).max_decoding_message_size(MAX_MESSAGE);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let config = identity.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let config = identity
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let Some(config) = config else {
                     tracing::warn!(%peer, "a session was refused: there is no usable identity yet");
                     continue;
@@ -93,12 +107,18 @@ async fn bind(address: SocketAddr, port: &watch::Sender<Port>) -> TcpListener {
             && v6.ip().is_unspecified()
         {
             // A node without IPv6.
-            bound = TcpListener::bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, v6.port()))).await;
+            bound = TcpListener::bind(SocketAddr::from((
+                std::net::Ipv4Addr::UNSPECIFIED,
+                v6.port(),
+            )))
+            .await;
         }
         match bound {
             Ok(listener) => return listener,
             Err(error) => {
-                if error.kind() == std::io::ErrorKind::AddrInUse && *port.borrow() != Port::Taken(address.port()) {
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && *port.borrow() != Port::Taken(address.port())
+                {
                     port.send_replace(Port::Taken(address.port()));
                 }
                 tracing::warn!(%address, %error, "the session port could not be taken");
@@ -110,12 +130,18 @@ async fn bind(address: SocketAddr, port: &watch::Sender<Port>) -> TcpListener {
 
 /// Loads the certificates, and again when the files change. A new set that cannot be used leaves
 /// the old one in place.
-async fn keep_identity(hub: Hub, mut changes: watch::Receiver<u64>, identity: Arc<RwLock<Option<Arc<ServerConfig>>>>) {
+async fn keep_identity(
+    hub: Hub,
+    mut changes: watch::Receiver<u64>,
+    identity: Arc<RwLock<Option<Arc<ServerConfig>>>>,
+) {
     let folder = hub.root.identity();
     let mut seen = None;
     loop {
-        let files: Vec<Option<Vec<u8>>> =
-            ["tls.crt", "tls.key", "ca.crt"].iter().map(|name| std::fs::read(folder.join(name)).ok()).collect();
+        let files: Vec<Option<Vec<u8>>> = ["tls.crt", "tls.key", "ca.crt"]
+            .iter()
+            .map(|name| std::fs::read(folder.join(name)).ok())
+            .collect();
         let fingerprint = rapid_fingerprint(&files);
         let mut again = None;
         if seen != Some(fingerprint) {
@@ -133,7 +159,9 @@ async fn keep_identity(hub: Hub, mut changes: watch::Receiver<u64>, identity: Ar
             }
         }
         let changed = match again {
-            Some(pause) => tokio::time::timeout(pause, changes.changed()).await.unwrap_or(Ok(())),
+            Some(pause) => tokio::time::timeout(pause, changes.changed())
+                .await
+                .unwrap_or(Ok(())),
             None => changes.changed().await,
         };
         if changed.is_err() {
@@ -155,10 +183,16 @@ async fn converse(
     sessions: SessionServer<Sessions>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = stream.set_nodelay(true);
-    let stream = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await??;
+    let stream =
+        tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await??;
     let service = hyper::service::service_fn(move |request| {
         let mut sessions = sessions.clone();
-        async move { Ok::<_, Infallible>(match sessions.call(request).await { Ok(response) => response, Err(never) => match never {} }) }
+        async move {
+            Ok::<_, Infallible>(match sessions.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            })
+        }
     });
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

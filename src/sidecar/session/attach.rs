@@ -42,7 +42,12 @@ impl Sessions {
     pub(super) fn new(hub: Hub) -> Sessions {
         let epoch = Mutex::new(sandbox::epoch(&hub.root));
         let process_id = format!("{:016x}", crate::random::number());
-        Sessions { hub, process_id, epoch, newest: watch::Sender::new(0) }
+        Sessions {
+            hub,
+            process_id,
+            epoch,
+            newest: watch::Sender::new(0),
+        }
     }
 
     /// Judges a greeting; the answer is the version of this session and its number.
@@ -83,17 +88,37 @@ impl Sessions {
 impl Session for Sessions {
     type AttachStream = Pin<Box<dyn Stream<Item = Result<FromSidecar, Status>> + Send>>;
 
-    async fn attach(&self, request: Request<Streaming<FromOperator>>) -> Result<Response<Self::AttachStream>, Status> {
+    async fn attach(
+        &self,
+        request: Request<Streaming<FromOperator>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
         let mut down = request.into_inner();
-        let first = timeout(HELLO, down.message()).await.map_err(|_| Status::deadline_exceeded("no greeting came"))??;
-        let Some(FromOperator { message: Some(Down::Hello(hello)) }) = first else {
-            return Err(Status::failed_precondition("the first message must be the greeting"));
+        let first = timeout(HELLO, down.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no greeting came"))??;
+        let Some(FromOperator {
+            message: Some(Down::Hello(hello)),
+        }) = first
+        else {
+            return Err(Status::failed_precondition(
+                "the first message must be the greeting",
+            ));
         };
         let (version, number) = self.greet(&hello)?;
         let operator = patchbay_protocol::escape::printable(hello.operator_version.as_bytes(), 64);
-        tracing::info!(operator, epoch = hello.epoch, version, "the operator attached");
+        tracing::info!(
+            operator,
+            epoch = hello.epoch,
+            version,
+            "the operator attached"
+        );
         let (up, answers) = mpsc::channel(WAITING);
-        let talk = Talk { hub: self.hub.clone(), up, newest: self.newest.subscribe(), number };
+        let talk = Talk {
+            hub: self.hub.clone(),
+            up,
+            newest: self.newest.subscribe(),
+            number,
+        };
         let greeting = SidecarHello {
             version,
             sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,11 +151,20 @@ struct Talk {
 
 impl Talk {
     async fn send(&self, message: Up) -> Result<(), Status> {
-        let message = FromSidecar { message: Some(message) };
-        self.up.send(Ok(message)).await.map_err(|_| Status::cancelled("the operator went away"))
+        let message = FromSidecar {
+            message: Some(message),
+        };
+        self.up
+            .send(Ok(message))
+            .await
+            .map_err(|_| Status::cancelled("the operator went away"))
     }
 
-    async fn talk(self, greeting: SidecarHello, mut down: Streaming<FromOperator>) -> Result<(), Status> {
+    async fn talk(
+        self,
+        greeting: SidecarHello,
+        mut down: Streaming<FromOperator>,
+    ) -> Result<(), Status> {
         self.send(Up::Hello(greeting)).await?;
         let mut instance = self.hub.instance.clone();
         instance.mark_changed();
@@ -173,12 +207,20 @@ impl Talk {
 
     async fn hear(&self, message: Down) -> Result<(), Status> {
         let wish = match message {
-            Down::Ping(ping) => return self.send(Up::Pong(session::Pong { nonce: ping.nonce })).await,
+            Down::Ping(ping) => {
+                return self
+                    .send(Up::Pong(session::Pong { nonce: ping.nonce }))
+                    .await;
+            }
             Down::Configure(configure) => Wish::Configure(configure.json),
             Down::Release(_) => Wish::Release,
             // Said once.
             Down::Hello(_) => return Ok(()),
         };
-        self.hub.wishes.send(wish).await.map_err(|_| Status::unavailable("the sidecar is being stopped"))
+        self.hub
+            .wishes
+            .send(wish)
+            .await
+            .map_err(|_| Status::unavailable("the sidecar is being stopped"))
     }
 }

@@ -10,7 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -31,7 +33,9 @@ pub enum IdentityError {
         why: String,
     },
     /// The certificate is not a plugin's.
-    #[error("read the identity: its certificate carries no name patchbay://<installation>/plugin/<namespace>/<uid>")]
+    #[error(
+        "read the identity: its certificate carries no name patchbay://<installation>/plugin/<namespace>/<uid>"
+    )]
     Name,
     /// Certificate, key and authority do not fit together.
     #[error("use the identity: {0}")]
@@ -46,11 +50,14 @@ pub enum IdentityError {
 pub fn load(folder: &Path) -> Result<Arc<ServerConfig>, IdentityError> {
     let chain = certificates(&folder.join("tls.crt"))?;
     let key_file = folder.join("tls.key");
-    let key = PrivateKeyDer::from_pem_slice(&read(&key_file)?).map_err(|error| file(&key_file, error))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&read(&key_file)?).map_err(|error| file(&key_file, error))?;
     let mut roots = RootCertStore::empty();
     let ca_file = folder.join("ca.crt");
     for certificate in certificates(&ca_file)? {
-        roots.add(certificate).map_err(|error| file(&ca_file, error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| file(&ca_file, error))?;
     }
     let operator = match chain.first().and_then(only_uri) {
         Some(own) => operator_of(&own).ok_or(IdentityError::Name)?,
@@ -75,7 +82,8 @@ pub fn load(folder: &Path) -> Result<Arc<ServerConfig>, IdentityError> {
 /// `patchbay://<installation>/plugin/…` to `patchbay://<installation>/operator`.
 fn operator_of(own: &str) -> Option<String> {
     let (installation, rest) = own.strip_prefix(SCHEME)?.split_once('/')?;
-    (!installation.is_empty() && rest.starts_with("plugin/")).then(|| format!("{SCHEME}{installation}/operator"))
+    (!installation.is_empty() && rest.starts_with("plugin/"))
+        .then(|| format!("{SCHEME}{installation}/operator"))
 }
 
 /// The URI of a certificate that carries exactly one.
@@ -85,10 +93,14 @@ fn only_uri(certificate: &CertificateDer<'_>) -> Option<String> {
         return None;
     }
     let names = parsed.subject_alternative_name().ok()??;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    });
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        });
     match (uris.next(), uris.next()) {
         (Some(uri), None) => Some(uri),
         _ => None,
@@ -96,7 +108,10 @@ fn only_uri(certificate: &CertificateDer<'_>) -> Option<String> {
 }
 
 fn file(path: &Path, why: impl std::fmt::Display) -> IdentityError {
-    IdentityError::File { path: path.to_owned(), why: why.to_string() }
+    IdentityError::File {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
@@ -107,7 +122,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     let all: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| file(path, error))?;
-    if all.is_empty() { Err(file(path, "it holds no certificate")) } else { Ok(all) }
+    if all.is_empty() {
+        Err(file(path, "it holds no certificate"))
+    } else {
+        Ok(all)
+    }
 }
 
 /// Lets in who has a chain and the operator's name.
@@ -128,7 +147,9 @@ impl ClientCertVerifier for OnlyOperator {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chains.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self
+            .chains
+            .verify_client_cert(end_entity, intermediates, now)?;
         if only_uri(end_entity).as_deref() == Some(self.operator.as_str()) {
             Ok(verified)
         } else {
@@ -165,8 +186,16 @@ mod tests {
 
     #[test]
     fn the_operators_name_follows_from_ours() {
-        assert_eq!(operator_of("patchbay://i/plugin/ns/uid").as_deref(), Some("patchbay://i/operator"));
-        for bad in ["patchbay://i/operator", "patchbay:///plugin/a/b", "https://i/plugin/a/b", "patchbay://i"] {
+        assert_eq!(
+            operator_of("patchbay://i/plugin/ns/uid").as_deref(),
+            Some("patchbay://i/operator")
+        );
+        for bad in [
+            "patchbay://i/operator",
+            "patchbay:///plugin/a/b",
+            "https://i/plugin/a/b",
+            "patchbay://i",
+        ] {
             assert_eq!(operator_of(bad), None, "{bad}");
         }
     }

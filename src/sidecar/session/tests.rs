@@ -4,7 +4,9 @@ use hyper_util::rt::TokioIo;
 use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::session_client::SessionClient;
-use patchbay_protocol::session::{FromOperator as DownMessage, FromSidecar, OperatorHello, Phase, Ping};
+use patchbay_protocol::session::{
+    FromOperator as DownMessage, FromSidecar, OperatorHello, Phase, Ping,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::net::SocketAddr;
@@ -28,7 +30,9 @@ impl Authority {
     fn leaf(&self, uri: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["pod.test".to_owned()]).unwrap();
-        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 
@@ -40,18 +44,23 @@ impl Authority {
         std::fs::write(folder.join("ca.crt"), self.0.pem()).unwrap();
     }
 
-    async fn dial(&self, address: SocketAddr, uri: &str) -> Result<SessionClient<tonic::transport::Channel>, String> {
+    async fn dial(
+        &self,
+        address: SocketAddr,
+        uri: &str,
+    ) -> Result<SessionClient<tonic::transport::Channel>, String> {
         let (certificate, key) = self.leaf(uri);
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut config = rustls::ClientConfig::builder_with_provider(crate::go_plugin::tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(crate::go_plugin::tls::provider())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(chain, key)
+                .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let service = tower_service_fn(move |_| {
@@ -63,7 +72,10 @@ impl Authority {
             }
         });
         let origin = tonic::transport::Endpoint::from_static("http://pod.test");
-        let channel = origin.connect_with_connector(service).await.map_err(|error| error.to_string())?;
+        let channel = origin
+            .connect_with_connector(service)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(SessionClient::new(channel))
     }
 }
@@ -114,7 +126,10 @@ async fn bench() -> Bench {
     std::fs::create_dir(root.identity()).unwrap();
     let authority = Authority::new();
     authority.write(&root.identity(), SELF);
-    let (instance, seen) = watch::channel(session::Instance { revision: 4, ..Default::default() });
+    let (instance, seen) = watch::channel(session::Instance {
+        revision: 4,
+        ..Default::default()
+    });
     let (wishing, wishes) = mpsc::channel(8);
     let (changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
@@ -126,14 +141,34 @@ async fn bench() -> Bench {
         wishes: wishing,
     };
     tokio::spawn(serve("127.0.0.1:0".parse().unwrap(), hub, changed, port));
-    let port = *ports.wait_for(|port| matches!(port, Port::Ours(_))).await.unwrap();
-    let Port::Ours(address) = port else { unreachable!() };
-    Bench { _folder: folder, root, authority, address, instance, changes, wishes }
+    let port = *ports
+        .wait_for(|port| matches!(port, Port::Ours(_)))
+        .await
+        .unwrap();
+    let Port::Ours(address) = port else {
+        unreachable!()
+    };
+    Bench {
+        _folder: folder,
+        root,
+        authority,
+        address,
+        instance,
+        changes,
+        wishes,
+    }
 }
 
 fn hello(epoch: u64) -> DownMessage {
-    let hello = OperatorHello { oldest: 1, newest: 9, epoch, operator_version: "test".into() };
-    DownMessage { message: Some(Down::Hello(hello)) }
+    let hello = OperatorHello {
+        oldest: 1,
+        newest: 9,
+        epoch,
+        operator_version: "test".into(),
+    };
+    DownMessage {
+        message: Some(Down::Hello(hello)),
+    }
 }
 
 struct Attached {
@@ -144,7 +179,9 @@ struct Attached {
 impl Attached {
     async fn next(&mut self) -> Result<Up, Status> {
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(20), self.up.message()).await.unwrap()?;
+            let next = tokio::time::timeout(Duration::from_secs(20), self.up.message())
+                .await
+                .unwrap()?;
             match next.expect("the stream goes on").message.unwrap() {
                 Up::Counters(_) => {}
                 other => return Ok(other),
@@ -157,7 +194,10 @@ async fn attach(bench: &Bench, first: DownMessage) -> Result<Attached, Status> {
     let mut client = bench.authority.dial(bench.address, OPERATOR).await.unwrap();
     let (down, messages) = mpsc::channel(8);
     down.send(first).await.unwrap();
-    let up = client.attach(tokio_stream::wrappers::ReceiverStream::new(messages)).await?.into_inner();
+    let up = client
+        .attach(tokio_stream::wrappers::ReceiverStream::new(messages))
+        .await?
+        .into_inner();
     Ok(Attached { down, up })
 }
 
@@ -166,23 +206,63 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
     let mut bench = bench().await;
     let mut attached = attach(&bench, hello(3)).await.unwrap();
     match attached.next().await.unwrap() {
-        Up::Hello(hello) => assert_eq!((hello.version, hello.revision, hello.released), (1, 4, true)),
+        Up::Hello(hello) => assert_eq!(
+            (hello.version, hello.revision, hello.released),
+            (1, 4, true)
+        ),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(attached.next().await.unwrap(), Up::Instance(instance) if instance.revision == 4));
-    bench.instance.send_modify(|instance| instance.phase = Phase::Ready.into());
-    assert!(matches!(attached.next().await.unwrap(), Up::Instance(instance) if instance.phase() == Phase::Ready));
+    assert!(
+        matches!(attached.next().await.unwrap(), Up::Instance(instance) if instance.revision == 4)
+    );
+    bench
+        .instance
+        .send_modify(|instance| instance.phase = Phase::Ready.into());
+    assert!(
+        matches!(attached.next().await.unwrap(), Up::Instance(instance) if instance.phase() == Phase::Ready)
+    );
 
     // A kind from the future is passed over.
-    attached.down.send(DownMessage { message: None }).await.unwrap();
-    attached.down.send(DownMessage { message: Some(Down::Ping(Ping { nonce: 77 })) }).await.unwrap();
+    attached
+        .down
+        .send(DownMessage { message: None })
+        .await
+        .unwrap();
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::Ping(Ping { nonce: 77 })),
+        })
+        .await
+        .unwrap();
     assert!(matches!(attached.next().await.unwrap(), Up::Pong(pong) if pong.nonce == 77));
-    attached.down.send(DownMessage { message: Some(Down::Release(session::Release {})) }).await.unwrap();
-    let configure = session::Configure { revision: 5, json: "{}".into() };
-    attached.down.send(DownMessage { message: Some(Down::Configure(configure)) }).await.unwrap();
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::Release(session::Release {})),
+        })
+        .await
+        .unwrap();
+    let configure = session::Configure {
+        revision: 5,
+        json: "{}".into(),
+    };
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::Configure(configure)),
+        })
+        .await
+        .unwrap();
     assert_eq!(bench.wishes.recv().await, Some(FromOperator::Release));
-    assert_eq!(bench.wishes.recv().await, Some(FromOperator::Configure("{}".into())));
-    assert_eq!(std::fs::read_to_string(bench.root.private().join("session-address")).unwrap(), bench.address.to_string());
+    assert_eq!(
+        bench.wishes.recv().await,
+        Some(FromOperator::Configure("{}".into()))
+    );
+    assert_eq!(
+        std::fs::read_to_string(bench.root.private().join("session-address")).unwrap(),
+        bench.address.to_string()
+    );
 }
 
 #[tokio::test]
@@ -192,11 +272,23 @@ async fn only_the_operators_own_name_opens_the_session() {
         let mut client = authority.dial(bench.address, uri).await?;
         // TLS 1.3 tells a refused certificate only with the first answer.
         let first = tokio_stream::once(hello(1));
-        client.attach(first).await.map(|_| ()).map_err(|status| status.to_string())
+        client
+            .attach(first)
+            .await
+            .map(|_| ())
+            .map_err(|status| status.to_string())
     };
     assert_eq!(try_as(&bench.authority, OPERATOR).await, Ok(()));
-    for uri in ["patchbay://inst/plugin/ns/uid-1", "patchbay://inst/operator2", "patchbay://other/operator", "patchbay://inst/operator/x"] {
-        assert!(try_as(&bench.authority, uri).await.is_err(), "{uri} came in");
+    for uri in [
+        "patchbay://inst/plugin/ns/uid-1",
+        "patchbay://inst/operator2",
+        "patchbay://other/operator",
+        "patchbay://inst/operator/x",
+    ] {
+        assert!(
+            try_as(&bench.authority, uri).await.is_err(),
+            "{uri} came in"
+        );
     }
     // Another authority, ours as root for the client's side: the chain fails.
     let stranger = Authority::new();
@@ -207,11 +299,17 @@ async fn only_the_operators_own_name_opens_the_session() {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .with_client_auth_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
         .unwrap();
     let stream = TcpStream::connect(bench.address).await.unwrap();
     let name = ServerName::try_from("pod.test").unwrap();
-    let refused = match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+    let refused = match TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+    {
         Err(_) => true,
         Ok(mut stream) => {
             use tokio::io::AsyncReadExt;
@@ -245,11 +343,32 @@ async fn an_epoch_that_is_over_is_refused_even_by_the_next_process() {
 #[tokio::test]
 async fn no_common_version_and_no_greeting_are_refused() {
     let bench = bench().await;
-    let future = OperatorHello { oldest: 90, newest: 99, epoch: 1, operator_version: String::new() };
-    let refused = attach(&bench, DownMessage { message: Some(Down::Hello(future)) }).await.err().unwrap();
+    let future = OperatorHello {
+        oldest: 90,
+        newest: 99,
+        epoch: 1,
+        operator_version: String::new(),
+    };
+    let refused = attach(
+        &bench,
+        DownMessage {
+            message: Some(Down::Hello(future)),
+        },
+    )
+    .await
+    .err()
+    .unwrap();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("90 to 99"));
-    let refused = attach(&bench, DownMessage { message: Some(Down::Release(session::Release {})) }).await.err().unwrap();
+    let refused = attach(
+        &bench,
+        DownMessage {
+            message: Some(Down::Release(session::Release {})),
+        },
+    )
+    .await
+    .err()
+    .unwrap();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
 }
 
@@ -263,7 +382,10 @@ async fn certificates_are_taken_over_without_a_restart() {
     let began = std::time::Instant::now();
     // The reload has no sign of its own but that it works.
     while renewed.dial(bench.address, OPERATOR).await.is_err() {
-        assert!(began.elapsed() < Duration::from_secs(20), "the new certificates are not used");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "the new certificates are not used"
+        );
         tokio::task::yield_now().await;
     }
     bench.authority = renewed;
@@ -287,9 +409,21 @@ async fn a_port_that_is_taken_is_told_and_taken_later() {
     let (wishes, _wishes) = mpsc::channel(8);
     let (_changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
-    let hub = Hub { root, instance: seen, counters: Arc::default(), released: Arc::default(), wishes };
+    let hub = Hub {
+        root,
+        instance: seen,
+        counters: Arc::default(),
+        released: Arc::default(),
+        wishes,
+    };
     tokio::spawn(serve(address, hub, changed, port));
-    ports.wait_for(|port| *port == Port::Taken(address.port())).await.unwrap();
+    ports
+        .wait_for(|port| *port == Port::Taken(address.port()))
+        .await
+        .unwrap();
     drop(other);
-    ports.wait_for(|port| *port == Port::Ours(address)).await.unwrap();
+    ports
+        .wait_for(|port| *port == Port::Ours(address))
+        .await
+        .unwrap();
 }
