@@ -116,7 +116,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let eyes = self.eyes.clone();
-        if let Some(labels) = write(request.method(), request.uri().path()) {
+        let dry_run = request.uri().query().is_some_and(|q| q.contains("dryRun="));
+        if !dry_run && let Some(labels) = write(request.method(), request.uri().path()) {
             eyes.metrics.api_writes.get_or_create(&labels).inc();
         }
         let sent = Timestamp::now();

@@ -1,111 +1,54 @@
 //! Events for people (events.k8s.io), through one recorder that joins repetitions.
 //!
-//! An event is never worth a failed pass: what cannot be recorded is logged. The same words about
-//! the same Plugin are said at most once in a while, so a crash loop is a series and no flood.
+//! An event is never worth a failed or a slower pass: it is handed to a task of its own, and what
+//! cannot be recorded is logged. The same words about the same Plugin are one event whose count
+//! grows, told at most once in a while, so that a crash loop is a series and no flood.
 
 use crate::key::PluginKey;
+use crate::session::bounds::bounded_text;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::events::v1::{Event, EventSeries};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::convert::Infallible;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
-/// The same words are not said again within this time.
+/// Who reports.
+const CONTROLLER: &str = "patchbay.dev/operator";
+/// The same words are not told again within this time; a repetition counts then.
 const QUIET: Duration = Duration::from_secs(60);
+/// After this time without repetition the same words are a new event.
+const SERIES: Duration = Duration::from_secs(360);
 /// Words that are remembered; beyond it the old ones go.
 const REMEMBERED: usize = 4096;
+/// Words that wait to be told; beyond it they are dropped, and logged.
+const WAITING: usize = 256;
 /// Limit of the API for a note.
 const NOTE: usize = 1000;
 
-/// Says things about Plugins.
-pub struct Events {
-    recorder: Recorder,
-    said: Mutex<HashMap<(PluginKey, String, String), Instant>>,
-}
-
-impl Events {
-    /// `instance` is the name of this process.
-    pub fn new(client: Client, instance: &str) -> Self {
-        Self {
-            recorder: Recorder::new(
-                client,
-                Reporter {
-                    controller: "patchbay.dev/operator".into(),
-                    instance: Some(instance.chars().take(128).collect()),
-                },
-            ),
-            said: Mutex::default(),
-        }
-    }
-
-    /// Says something about a Plugin.
-    pub async fn say(&self, about: &Subject, words: Words<'_>) {
-        if !self.is_new(about, words.reason, words.note, Instant::now()) {
-            return;
-        }
-        let event = Event {
-            type_: words.type_,
-            reason: words.reason.to_owned(),
-            note: Some(crate::session::bounds::bounded_text(words.note, NOTE)),
-            action: words.action.to_owned(),
-            secondary: words.related,
-        };
-        let published = tokio::time::timeout(
-            Duration::from_secs(5),
-            self.recorder.publish(&event, &about.reference),
-        )
-        .await;
-        let error = match published {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
-        };
-        let reason = words.reason;
-        tracing::warn!(plugin = %about.key, reason, error, "an event was not recorded");
-    }
-
-    /// The Plugin is gone.
-    pub fn forget(&self, key: &PluginKey) {
-        self.lock().retain(|(known, _, _), _| known != key);
-    }
-
-    fn is_new(&self, about: &Subject, reason: &str, note: &str, now: Instant) -> bool {
-        let mut said = self.lock();
-        let words = (about.key.clone(), reason.to_owned(), note.to_owned());
-        if said
-            .get(&words)
-            .is_some_and(|when| now.duration_since(*when) < QUIET)
-        {
-            return false;
-        }
-        if said.len() >= REMEMBERED {
-            said.retain(|_, when| now.duration_since(*when) < QUIET);
-        }
-        if said.len() < REMEMBERED {
-            said.insert(words, now);
-        }
-        true
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(PluginKey, String, String), Instant>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Takes words from everywhere.
+#[derive(Clone)]
+pub struct Events(mpsc::Sender<Said>);
 
 /// What an event says.
-pub struct Words<'a> {
-    /// Normal or Warning.
-    pub type_: EventType,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Words {
+    /// Whether somebody has to do something.
+    pub warning: bool,
     /// What was being done.
-    pub action: &'a str,
+    pub action: String,
     /// A word of the catalogue.
-    pub reason: &'a str,
+    pub reason: String,
     /// For people.
-    pub note: &'a str,
-    /// The pod that it is about, if one.
-    pub related: Option<ObjectReference>,
+    pub note: String,
+    /// The pod that it is about, if one: name and uid.
+    pub pod: Option<(String, String)>,
 }
 
 /// Whom an event is about.
@@ -115,4 +58,200 @@ pub struct Subject {
     pub key: PluginKey,
     /// As the API wants it.
     pub reference: ObjectReference,
+}
+
+struct Said {
+    about: Subject,
+    words: Words,
+}
+
+/// Tells what was said.
+pub struct Recorder {
+    client: Client,
+    instance: String,
+    waiting: mpsc::Receiver<Said>,
+    told: HashMap<(PluginKey, Words), Told>,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    name: String,
+    count: i32,
+    last: Instant,
+}
+
+/// Makes the one recorder. `instance` is the name of this process.
+pub fn recorder(client: Client, instance: &str) -> (Events, Recorder) {
+    let (sender, waiting) = mpsc::channel(WAITING);
+    let recorder = Recorder {
+        client,
+        instance: instance.chars().take(128).collect(),
+        waiting,
+        told: HashMap::new(),
+    };
+    (Events(sender), recorder)
+}
+
+impl Events {
+    /// Says something about a Plugin. Never waits.
+    pub fn say(&self, about: &Subject, words: Words) {
+        let said = Said {
+            about: about.clone(),
+            words,
+        };
+        if let Err(error) = self.0.try_send(said) {
+            tracing::warn!(plugin = %about.key, %error, "an event was dropped");
+        }
+    }
+}
+
+/// What to do with words.
+#[derive(Debug, PartialEq, Eq)]
+enum Telling {
+    New,
+    Again { name: String, count: i32 },
+    Hush,
+}
+
+impl Recorder {
+    /// Tells for ever.
+    pub async fn run(mut self) -> Infallible {
+        while let Some(said) = self.waiting.recv().await {
+            self.tell(said).await;
+        }
+        // Whoever could say something is gone; the task that holds us decides when to end.
+        std::future::pending().await
+    }
+
+    async fn tell(&mut self, Said { about, words }: Said) {
+        let now = Instant::now();
+        let key = (about.key.clone(), words);
+        let (name, count) = match telling(self.told.get(&key), now) {
+            Telling::Hush => return,
+            Telling::New => (name(&about.key), 1),
+            Telling::Again { name, count } => (name, count),
+        };
+        let words = &key.1;
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
+        let wrote = async {
+            if count == 1 {
+                let event = event(&about, words, &name, &self.instance);
+                api.create(&PostParams::default(), &event).await.map(drop)
+            } else {
+                let series = EventSeries {
+                    count,
+                    last_observed_time: MicroTime(Timestamp::now()),
+                };
+                let patch = Patch::Merge(json!({ "series": series }));
+                api.patch(&name, &PatchParams::default(), &patch)
+                    .await
+                    .map(drop)
+            }
+        };
+        let error = match timeout(Duration::from_secs(5), wrote).await {
+            Ok(Ok(())) => {
+                self.remember(key, name, count, now);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        // The event may have expired, and a Plugin may go with its namespace.
+        self.told.remove(&key);
+        let reason = key.1.reason;
+        tracing::warn!(plugin = %about.key, reason, error, "an event was not recorded");
+    }
+
+    fn remember(&mut self, key: (PluginKey, Words), name: String, count: i32, last: Instant) {
+        if self.told.len() >= REMEMBERED {
+            self.told
+                .retain(|_, told| last.duration_since(told.last) < SERIES);
+        }
+        if self.told.len() < REMEMBERED {
+            self.told.insert(key, Told { name, count, last });
+        }
+    }
+}
+
+fn telling(told: Option<&Told>, now: Instant) -> Telling {
+    match told {
+        Some(told) if now.duration_since(told.last) < QUIET => Telling::Hush,
+        Some(told) if now.duration_since(told.last) < SERIES => Telling::Again {
+            name: told.name.clone(),
+            count: told.count.saturating_add(1),
+        },
+        _ => Telling::New,
+    }
+}
+
+fn name(key: &PluginKey) -> String {
+    format!("{}.{:x}", key.name, Timestamp::now().as_nanosecond())
+}
+
+fn event(about: &Subject, words: &Words, name: &str, instance: &str) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(about.key.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(Timestamp::now())),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        type_: Some(if words.warning { "Warning" } else { "Normal" }.to_owned()),
+        action: Some(words.action.clone()),
+        reason: Some(words.reason.clone()),
+        note: Some(bounded_text(&words.note, NOTE)),
+        regarding: Some(about.reference.clone()),
+        related: words.pod.as_ref().map(|(name, uid)| ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(about.key.namespace.clone()),
+            name: Some(name.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}
+
+impl Subject {
+    /// From the object.
+    pub fn new(key: &PluginKey, plugin: &patchbay_api::Plugin) -> Self {
+        use kube::Resource;
+        let mut reference = plugin.object_ref(&());
+        // One event for all versions of the object.
+        reference.resource_version = None;
+        reference.uid = plugin.uid();
+        Self {
+            key: key.clone(),
+            reference,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_are_hushed_then_counted_then_new() {
+        let start = Instant::now();
+        let told = Told {
+            name: "kv.1".into(),
+            count: 4,
+            last: start,
+        };
+        let at = |seconds| telling(Some(&told), start + Duration::from_secs(seconds));
+        assert_eq!(telling(None, start), Telling::New);
+        assert_eq!(at(59), Telling::Hush);
+        assert_eq!(
+            at(61),
+            Telling::Again {
+                name: "kv.1".into(),
+                count: 5
+            }
+        );
+        assert_eq!(at(361), Telling::New);
+    }
 }

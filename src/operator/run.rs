@@ -7,7 +7,7 @@ use crate::certificates::secrets::{Identities, authority};
 use crate::client::{ClientError, ServerClock, connect};
 use crate::controller::Runner;
 use crate::controller::plugin::Plugins;
-use crate::events::Events;
+use crate::events::recorder;
 use crate::health::{Health, Need};
 use crate::http::{HttpError, Pages, listen, serve};
 use crate::key::PluginKey;
@@ -161,10 +161,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         Arc::clone(&process.metrics),
         Arc::clone(&process.totals),
     ));
-    let events = Arc::new(Events::new(
-        process.client.clone(),
-        &process.arguments.pod_name,
-    ));
+    let (events, recorder) = recorder(process.client.clone(), &process.arguments.pod_name);
     let plugins = Plugins {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
@@ -176,7 +173,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         )),
         kubelet: KubeletWarnings::new(process.client.clone()),
         status: StatusWriter::new(process.client.clone()),
-        events: Arc::clone(&events),
+        events: events.clone(),
         settings: process.settings(&authority),
     };
     let runner = Runner {
@@ -206,6 +203,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
     tokio::select! {
         never = watching.run() => match never {},
         never = working => match never {},
+        never = recorder.run() => match never {},
         error = renew_own_leaf(&shared, &authority) => Err(error),
     }
 }

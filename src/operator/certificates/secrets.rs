@@ -2,8 +2,8 @@
 //! beside it.
 //!
 //! The operator has no right to get, list or watch Secrets, but for the one of its authority: such
-//! a right could not be limited to its own type. It reads a leaf back by an empty merge patch,
-//! which the admission policy allows for Secrets of our type only, and only once per Plugin and
+//! a right could not be limited to its own type. It reads a leaf back by the dry run of an empty
+//! patch, which the admission policy allows for Secrets of our type only, and only once per Plugin and
 //! process; what it learnt, it remembers.
 
 use super::authority::{Authority, AuthorityError, Stored};
@@ -260,10 +260,15 @@ impl Identities {
         let secrets: Api<Secret> =
             Api::namespaced(self.client.clone(), &holder.key.namespace);
         let name = holder.secret.as_str();
+        let look = PatchParams {
+            // Nothing is written even if something should have changed on the way.
+            dry_run: true,
+            ..PatchParams::default()
+        };
         let taken = || IdentityError::NameTaken { name: name.into() };
         let read = || async {
             match secrets
-                .patch(name, &PatchParams::default(), &Patch::Merge(json!({})))
+                .patch(name, &look, &Patch::Merge(json!({})))
                 .await
             {
                 Ok(secret) => Ok(Some(secret)),

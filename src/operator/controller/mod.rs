@@ -9,7 +9,6 @@ use crate::key::PluginKey;
 use crate::metrics::{Metrics, PassLabels, StepLabels};
 use crate::queue::Queue;
 use crate::retry::{Policy, Retries};
-use kube::runtime::events::EventType;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -135,7 +134,7 @@ pub struct Runner<K> {
     /// Hears signs of life.
     pub health: Arc<Health>,
     /// For failures.
-    pub events: Arc<Events>,
+    pub events: Events,
     /// Passes at a time.
     pub concurrency: usize,
 }
@@ -212,17 +211,14 @@ impl<K: Kind> Runner<K> {
 
     fn tell(&self, key: &PluginKey, failure: Failure) {
         if let Some(subject) = self.kind.subject(key) {
-            let events = Arc::clone(&self.events);
-            tokio::spawn(async move {
-                let words = Words {
-                    type_: EventType::Warning,
-                    action: "Reconcile",
-                    reason: "ReconcileFailed",
-                    note: &failure.message,
-                    related: None,
-                };
-                events.say(&subject, words).await;
-            });
+            let words = Words {
+                warning: true,
+                action: "Reconcile".to_owned(),
+                reason: "ReconcileFailed".to_owned(),
+                note: failure.message,
+                pod: None,
+            };
+            self.events.say(&subject, words);
         }
     }
 }

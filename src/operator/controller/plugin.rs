@@ -9,10 +9,9 @@ use crate::session::{Sessions, Target, Wanted};
 use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
 use crate::watch::Stores;
 use crate::watch::kubelet::KubeletWarnings;
+use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::runtime::events::EventType;
 use kube::{Client, Resource, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{
@@ -43,7 +42,7 @@ pub struct Plugins {
     /// Status.
     pub status: StatusWriter,
     /// Events.
-    pub events: Arc<Events>,
+    pub events: Events,
     /// The installation.
     pub settings: Settings,
 }
@@ -108,7 +107,7 @@ impl Kind for Plugins {
 
     fn subject(&self, key: &PluginKey) -> Option<Subject> {
         let plugin = self.stores.plugins.get(key, &key.name)?;
-        Some(subject(key, &plugin))
+        Some(Subject::new(key, &plugin))
     }
 }
 
@@ -122,6 +121,51 @@ struct Tried {
     stale: bool,
     /// Somebody has to change something.
     refused: bool,
+}
+
+impl Tried {
+    fn add(&mut self, result: Result<(), ActionError>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                let message = error.to_string();
+                match error {
+                    ActionError::Apply(ApplyError::Taken { .. })
+                    | ActionError::Identity(IdentityError::NameTaken { .. }) => {
+                        self.refused = true;
+                        Outcome::Taken
+                    }
+                    ActionError::Apply(ApplyError::Refused { message, .. }) => {
+                        self.refused = true;
+                        Outcome::Refused { message }
+                    }
+                    ActionError::Apply(ApplyError::Stale { .. }) => {
+                        self.stale = true;
+                        Outcome::Failed { message }
+                    }
+                    ActionError::Apply(ApplyError::Api { .. }) | ActionError::Identity(_) => {
+                        self.failure = Some(message.clone());
+                        Outcome::Failed { message }
+                    }
+                }
+            }
+        };
+        self.applied.outcomes.push(outcome);
+    }
+}
+
+/// Whether an action neither needs its neighbours nor is needed by them. Pods need all that
+/// stands before them.
+fn independent(action: &Action) -> bool {
+    match action {
+        Action::Create(Child::Service(_) | Child::NetworkPolicy(_))
+        | Action::EnsureIdentity { .. } => true,
+        Action::Create(Child::Pod(_))
+        | Action::Patch(_)
+        | Action::DeletePod(_)
+        | Action::AddFinalizer
+        | Action::RemoveFinalizer => false,
+    }
 }
 
 impl Plugins {
@@ -188,39 +232,18 @@ impl Plugins {
         self.sessions.follow(key, targets);
     }
 
-    /// Executes the plan in order, up to the first action that is not done.
+    /// Executes the plan in order, up to the first action that is not done. Neighbours that do
+    /// not build on each other go together: every round trip is time to Ready.
     async fn apply(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Tried {
         let mut tried = Tried::default();
-        for action in &plan.actions {
-            let outcome = match self.one(key, plugin, action).await {
-                Ok(()) => Outcome::Done,
-                Err(error) => {
-                    let message = error.to_string();
-                    match error {
-                        ActionError::Apply(ApplyError::Taken { .. })
-                        | ActionError::Identity(IdentityError::NameTaken { .. }) => {
-                            tried.refused = true;
-                            Outcome::Taken
-                        }
-                        ActionError::Apply(ApplyError::Refused { message, .. }) => {
-                            tried.refused = true;
-                            Outcome::Refused { message }
-                        }
-                        ActionError::Apply(ApplyError::Stale { .. }) => {
-                            tried.stale = true;
-                            Outcome::Failed { message }
-                        }
-                        ActionError::Apply(ApplyError::Api { .. }) | ActionError::Identity(_) => {
-                            tried.failure = Some(message.clone());
-                            Outcome::Failed { message }
-                        }
-                    }
+        for batch in plan.actions.chunk_by(|a, b| independent(a) && independent(b)) {
+            let results = join_all(batch.iter().map(|action| self.one(key, plugin, action))).await;
+            for result in results {
+                let done = result.is_ok();
+                tried.add(result);
+                if !done {
+                    return tried;
                 }
-            };
-            let done = outcome == Outcome::Done;
-            tried.applied.outcomes.push(outcome);
-            if !done {
-                break;
             }
         }
         tried
@@ -282,20 +305,16 @@ impl Plugins {
         applied: &Applied,
     ) -> Result<Option<Instant>, PluginError> {
         let report = report(observed, resolution, plan, applied);
-        let subject = subject(key, &observed.plugin);
+        let subject = Subject::new(key, &observed.plugin);
         for event in &report.events {
             let words = Words {
-                type_: if event.warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                },
-                action: event.action,
-                reason: event.reason.as_str(),
-                note: &event.message,
-                related: event.related.as_ref().map(|pod| pod_reference(key, pod)),
+                warning: event.warning,
+                action: event.action.to_owned(),
+                reason: event.reason.as_str().to_owned(),
+                note: event.message.clone(),
+                pod: event.related.clone(),
             };
-            self.events.say(&subject, words).await;
+            self.events.say(&subject, words);
         }
         let mut next = report.wake_at.map(instant);
         // The finalizer may be off and the Plugin gone: nobody reads the status any more.
@@ -344,7 +363,6 @@ impl Plugins {
         self.sessions.shared().totals.forget_plugin(key);
         self.identities.forget(key);
         self.status.forget(key);
-        self.events.forget(key);
     }
 }
 
@@ -355,24 +373,6 @@ enum ActionError {
     Apply(#[from] ApplyError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
-}
-
-fn subject(key: &PluginKey, plugin: &Plugin) -> Subject {
-    Subject {
-        key: key.clone(),
-        reference: plugin.object_ref(&()),
-    }
-}
-
-fn pod_reference(key: &PluginKey, (name, uid): &(String, String)) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        namespace: Some(key.namespace.clone()),
-        name: Some(name.clone()),
-        uid: Some(uid.clone()),
-        ..ObjectReference::default()
-    }
 }
 
 fn holder(key: &PluginKey, plugin: &Plugin, secret: &str) -> Holder {

@@ -166,6 +166,13 @@ async fn session(
         return Err(SessionError::Version(greeting.version));
     }
     attached.now();
+    tracing::debug!(
+        namespace = target.plugin.namespace,
+        plugin = target.plugin.name,
+        pod = target.pod,
+        released = greeting.released,
+        "session open"
+    );
     let process_id = bounded_text(&greeting.process_id, 64);
     shared.update(target, |snapshot| {
         snapshot.attached = true;
