@@ -533,13 +533,16 @@ impl Launcher {
     }
 
     fn read_output(&mut self, stream: Stream, now: Instant) {
-        let is_heard = self.connection.as_ref().is_some_and(Connection::is_greeted);
-        let room = if is_heard { ROOM_AND_A_LINE } else { ROOM };
-        // Even if every byte were a line, they would fit.
-        let most = if is_heard {
-            ROOM.saturating_sub(self.outbox.size()) / LINE_COST
+        let is_heard = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_greeted() && connection.progress + STALL > now);
+        let (most, room) = if is_heard {
+            // Even if every byte were a line, they would fit.
+            let most = ROOM.saturating_sub(self.outbox.size()) / LINE_COST;
+            (most, ROOM_AND_A_LINE)
         } else {
-            PIECE
+            (PIECE, ROOM)
         };
         let mut piece = [0; PIECE];
         let piece = &mut piece[..most.clamp(64, PIECE)];

@@ -5,17 +5,23 @@ use patchbay_launcher::control::{Event, Line, MAX_LINE};
 use std::collections::VecDeque;
 
 /// Bytes that may wait while no sidecar reads.
-pub(crate) const ROOM: usize = 64 * 1024;
+pub(crate) const ROOM: usize = 48 * 1024;
 /// Bytes that may wait while one does: the end of a long line comes on top.
 pub(crate) const ROOM_AND_A_LINE: usize = ROOM + MAX_LINE + 1024;
-/// What an empty line costs here: its frame, and the memory to hold it.
-pub(crate) const LINE_COST: usize = 84;
+/// What an empty line costs here: its frame and the memory to hold it.
+pub(crate) const LINE_COST: usize = LINE_FRAME + OVERHEAD;
+/// The frame of an empty line in bytes.
+const LINE_FRAME: usize = 19;
+/// An entry of the queue with its reserve, and the allocator's own.
+const OVERHEAD: usize = 64;
 /// More unread events than this can only come from a peer that never reads.
 const MOST_EVENTS: usize = 64;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `head`: shown in the Hello of a new connection, so not to be repeated on it.
-    Line { text: usize, head: bool },
+    Line,
+    /// Shown in the Hello of a new connection, so not to be repeated on it.
+    HeadLine,
     /// Counts of lines that are gone.
     Dropped,
     /// The end of a start.
@@ -25,13 +31,17 @@ enum Kind {
 }
 
 struct Frame {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     kind: Kind,
 }
 
 impl Frame {
     fn cost(&self) -> usize {
-        self.bytes.len() + LINE_COST - 19
+        self.bytes.len() + OVERHEAD
+    }
+
+    fn is_line(&self) -> bool {
+        matches!(self.kind, Kind::Line | Kind::HeadLine)
     }
 }
 
@@ -49,8 +59,10 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Adds a line of output; `head` tells that it is retained for the next Hello.
     pub(crate) fn push_line(&mut self, line: Line, head: bool) {
-        let text = line.bytes.len();
-        self.push(&Event::Line(line), Kind::Line { text, head });
+        self.push(
+            &Event::Line(line),
+            if head { Kind::HeadLine } else { Kind::Line },
+        );
     }
 
     /// Adds anything else.
@@ -65,7 +77,10 @@ impl Outbox {
     fn push(&mut self, event: &Event, kind: Kind) {
         // Every event that the launcher makes fits; one that did not would be lost alone.
         if let Ok(bytes) = event.encode() {
-            let frame = Frame { bytes, kind };
+            let frame = Frame {
+                bytes: bytes.into(),
+                kind,
+            };
             self.size += frame.cost();
             self.frames.push_back(frame);
         }
@@ -82,14 +97,12 @@ impl Outbox {
 
     /// Whether the end of a start waits to be told.
     pub(crate) fn holds_exit(&self) -> bool {
-        self.frames
-            .iter()
-            .any(|frame| matches!(frame.kind, Kind::Exited))
+        self.frames.iter().any(|frame| frame.kind == Kind::Exited)
     }
 
     /// Whether the peer leaves too many answers unread.
     pub(crate) fn is_flooded(&self) -> bool {
-        let passing = |frame: &&Frame| matches!(frame.kind, Kind::Passing);
+        let passing = |frame: &&Frame| frame.kind == Kind::Passing;
         self.frames.iter().filter(passing).count() > MOST_EVENTS
     }
 
@@ -97,8 +110,7 @@ impl Outbox {
     pub(crate) fn shrink(&mut self, room: usize) {
         while self.size > room {
             let first = usize::from(self.sent > 0);
-            let line = |frame: &Frame| matches!(frame.kind, Kind::Line { .. });
-            let Some(at) = self.frames.iter().skip(first).position(line) else {
+            let Some(at) = self.frames.iter().skip(first).position(Frame::is_line) else {
                 break;
             };
             let at = at + first;
@@ -107,10 +119,8 @@ impl Outbox {
             }
             if let Some(frame) = self.frames.remove(at) {
                 self.size -= frame.cost();
-                if let Kind::Line { text, .. } = frame.kind {
-                    self.lost_lines += 1;
-                    self.lost_bytes += text as u64;
-                }
+                self.lost_lines += 1;
+                self.lost_bytes += (frame.bytes.len() - LINE_FRAME) as u64;
             }
         }
     }
@@ -125,7 +135,7 @@ impl Outbox {
             (self.lost_lines, self.lost_bytes) = (0, 0);
             if let Ok(bytes) = event.encode() {
                 let frame = Frame {
-                    bytes,
+                    bytes: bytes.into(),
                     kind: Kind::Dropped,
                 };
                 self.size += frame.cost();
@@ -158,15 +168,15 @@ impl Outbox {
     pub(crate) fn start_over(&mut self) {
         self.sent = 0;
         self.frames
-            .retain(|frame| !matches!(frame.kind, Kind::Passing | Kind::Line { head: true, .. }));
+            .retain(|frame| !matches!(frame.kind, Kind::Passing | Kind::HeadLine));
         self.size = self.frames.iter().map(Frame::cost).sum();
     }
 
     /// The retained lines are forgotten: those that still wait are lines like all others.
     pub(crate) fn forget_head(&mut self) {
         for frame in &mut self.frames {
-            if let Kind::Line { head, .. } = &mut frame.kind {
-                *head = false;
+            if frame.kind == Kind::HeadLine {
+                frame.kind = Kind::Line;
             }
         }
     }
