@@ -43,6 +43,19 @@ enum Failure {
     Runtime(std::io::Error),
 }
 
+impl Failure {
+    fn is_closed_output(&self) -> bool {
+        use output::OutputError::Closed;
+        matches!(
+            self,
+            Failure::Status(status::StatusError::Output(Closed))
+                | Failure::Call(call::CallError::Output(Closed))
+                | Failure::Reattach(reattach::ReattachError::Output(Closed))
+                | Failure::Crds(crds::CrdsError::Output(Closed))
+        )
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // One provider for the whole process; it can only be there already when there is one.
@@ -56,6 +69,8 @@ fn main() -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NOT_WELL),
+        // Whoever read the answer has seen enough of it.
+        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
         Err(failure) => {
             output::error(&failure.to_string());
             ExitCode::from(NOT_DONE)

@@ -72,11 +72,16 @@ pub(crate) async fn run(
         source,
     })?;
     output::line(&text)?;
-    if let Some(local) = arguments.local {
-        output::note(&format!(
+    match arguments.local {
+        Some(local) => output::note(&format!(
             "The host reaches it while this runs:\n  kubectl port-forward --namespace {namespace} service/{} {local}:{port}",
             arguments.plugin
-        ));
+        )),
+        None if plugin.spec.service.clients.is_empty() => output::note(&format!(
+            "Nobody in the cluster may call it yet: spec.service.clients of {} is empty.",
+            arguments.plugin
+        )),
+        None => {}
     }
     Ok(())
 }

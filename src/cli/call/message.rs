@@ -49,17 +49,23 @@ pub(crate) fn text(argument: &str) -> Result<String, MessageError> {
     }
 }
 
-/// The messages for `method`: several JSON values one after the other for a stream, one
-/// otherwise. Without a text a method that takes one message gets an empty one.
+/// The JSON values that stand one after the other in `text`.
+pub(crate) fn values(text: &str) -> Result<Vec<Value>, MessageError> {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    values.collect::<Result<_, _>>().map_err(MessageError::Json)
+}
+
+/// The messages for `method`: any number for a stream, one otherwise. Without a value a method
+/// that takes one message gets an empty one.
 pub(crate) fn messages(
     method: &MethodDescriptor,
-    text: Option<&str>,
+    values: Vec<Value>,
 ) -> Result<Vec<DynamicMessage>, MessageError> {
     let input = method.input();
-    let values = serde_json::Deserializer::from_str(text.unwrap_or_default()).into_iter::<Value>();
-    let messages = values
-        .map(|value| message(&input, value.map_err(MessageError::Json)?))
-        .collect::<Result<Vec<_>, _>>()?;
+    let messages: Vec<DynamicMessage> = values
+        .into_iter()
+        .map(|value| message(&input, value))
+        .collect::<Result<_, _>>()?;
     if method.is_client_streaming() {
         return Ok(messages);
     }

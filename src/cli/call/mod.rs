@@ -18,6 +18,7 @@ mod status;
 mod tests;
 
 pub(crate) use forward::chain;
+pub(crate) use method::is_machinery;
 
 use crate::args;
 use crate::connect::Connection;
@@ -27,7 +28,7 @@ use forward::{Forward, ForwardError};
 use http::uri::PathAndQuery;
 use message::MessageError;
 use metadata::{MetadataError, metadata};
-use method::{MethodError, Wanted, is_machinery, written};
+use method::{MethodError, Wanted, written};
 use pod::PodError;
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, MethodDescriptor};
 use reflection::{Reflection, ReflectionError};
@@ -96,6 +97,12 @@ pub(crate) async fn run(
     // Whatever can be refused without the cluster is refused first.
     let wanted = arguments.method.as_deref().map(Wanted::parse).transpose()?;
     let headers = metadata(&arguments.headers)?;
+    let text = arguments
+        .message
+        .as_deref()
+        .map(message::text)
+        .transpose()?;
+    let values = message::values(text.as_deref().unwrap_or_default())?;
     let from_file = arguments
         .descriptors
         .as_deref()
@@ -118,12 +125,7 @@ pub(crate) async fn run(
         return Ok(Ended::Well);
     };
     let method = wanted.choose(&offer.pool, &wanted.services(&offer.services)?)?;
-    let text = arguments
-        .message
-        .as_deref()
-        .map(message::text)
-        .transpose()?;
-    let messages = message::messages(&method, text.as_deref())?;
+    let messages = message::messages(&method, values)?;
 
     let mut print = |line: &str| output::line(line);
     match call(
@@ -223,11 +225,11 @@ async fn call(
             }
         }
     };
+    let late = || Status::deadline_exceeded(format!("no answer within {timeout:?}"));
     match within(timeout, exchange).await {
+        Some(Ok(Err(status))) if status::timed_out_here(&status) => Ok(Err(late())),
         Some(ended) => ended,
-        None => Ok(Err(Status::deadline_exceeded(format!(
-            "no answer within {timeout:?}"
-        )))),
+        None => Ok(Err(late())),
     }
 }
 
@@ -242,10 +244,10 @@ async fn within<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T
 async fn said(forward: &Forward, method: &MethodDescriptor, status: &Status) -> String {
     let mut text = format!("calling {}: {}", written(method), status::text(status));
     // Only a status that was made on this side has a source, and then the forward may know more.
-    if std::error::Error::source(status).is_some() {
-        if let Some(words) = forward.trouble().await {
-            text.push_str(&format!("\nThe port-forward says: {words}"));
-        }
+    if std::error::Error::source(status).is_some()
+        && let Some(words) = forward.trouble().await
+    {
+        text.push_str(&format!("\nThe port-forward says: {words}"));
     }
     if let Some(hint) = status::hint(status) {
         text.push_str(&format!("\n({hint})"));

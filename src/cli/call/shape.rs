@@ -50,37 +50,38 @@ fn describe(method: &MethodDescriptor) -> String {
 
 /// The shape of a message, like the JSON that is meant: `{"key": string, "value": bytes}`.
 pub(crate) fn shape(message: &MessageDescriptor) -> String {
-    nested(message, DEPTH)
+    nested(message, &mut Vec::new())
 }
 
-fn nested(message: &MessageDescriptor, depth: usize) -> String {
+/// `open` holds the messages around this one: a message within itself is not written out again.
+fn nested(message: &MessageDescriptor, open: &mut Vec<String>) -> String {
     if let Some(known) = well_known(message.full_name()) {
         return known.to_owned();
     }
-    let mut fields = message.fields().peekable();
-    if fields.peek().is_none() {
+    if message.fields().len() == 0 {
         return "{}".to_owned();
     }
-    if depth == 0 {
+    if open.len() == DEPTH || open.iter().any(|name| name == message.full_name()) {
         return "{…}".to_owned();
     }
-    let written: Vec<String> = fields
-        .map(|field| format!("{:?}: {}", field.json_name(), value(&field, depth)))
+    open.push(message.full_name().to_owned());
+    let fields: Vec<String> = message
+        .fields()
+        .map(|field| format!("{:?}: {}", field.json_name(), value(&field, open)))
         .collect();
-    format!("{{{}}}", written.join(", "))
+    open.pop();
+    format!("{{{}}}", fields.join(", "))
 }
 
-fn value(field: &FieldDescriptor, depth: usize) -> String {
-    if field.is_map() {
-        if let Kind::Message(entry) = field.kind() {
-            return format!(
-                "{{{}: {}}}",
-                kind(&entry.map_entry_key_field().kind(), depth),
-                kind(&entry.map_entry_value_field().kind(), depth - 1)
-            );
-        }
+fn value(field: &FieldDescriptor, open: &mut Vec<String>) -> String {
+    if field.is_map()
+        && let Kind::Message(entry) = field.kind()
+    {
+        let key = kind(&entry.map_entry_key_field().kind(), open);
+        let value = kind(&entry.map_entry_value_field().kind(), open);
+        return format!("{{{key}: {value}}}");
     }
-    let one = kind(&field.kind(), depth - 1);
+    let one = kind(&field.kind(), open);
     let one = if field.is_list() {
         format!("[{one}, …]")
     } else {
@@ -96,7 +97,7 @@ fn value(field: &FieldDescriptor, depth: usize) -> String {
     }
 }
 
-fn kind(kind: &Kind, depth: usize) -> String {
+fn kind(kind: &Kind, open: &mut Vec<String>) -> String {
     match kind {
         Kind::Double | Kind::Float => "number".to_owned(),
         Kind::Int32 | Kind::Uint32 | Kind::Sint32 | Kind::Fixed32 | Kind::Sfixed32 => {
@@ -108,7 +109,7 @@ fn kind(kind: &Kind, depth: usize) -> String {
         Kind::Bool => "true | false".to_owned(),
         Kind::String => "string".to_owned(),
         Kind::Bytes => "base64".to_owned(),
-        Kind::Message(message) => nested(message, depth),
+        Kind::Message(message) => nested(message, open),
         Kind::Enum(enumeration) => {
             let names: Vec<String> = enumeration
                 .values()

@@ -1,7 +1,7 @@
 //! gRPC status for people. Pure.
 
 use crate::output::clean;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// `NotFound (5): no such key`, with the cause beneath a failed connection.
 pub(crate) fn text(status: &Status) -> String {
@@ -22,6 +22,18 @@ pub(crate) fn text(status: &Status) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether the deadline passed on this side: the client's library calls that Cancelled.
+pub(crate) fn timed_out_here(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What may help, for a code that has an answer of ours.

@@ -118,7 +118,8 @@ fn unknown_services_and_methods_are_named_with_near_ones() {
         said("Wach")
     );
     assert!(
-        said("demo.Note/Get").contains("no service demo.Note; did you mean demo.Notes?"),
+        said("demo.Note/Get")
+            .contains("no service demo.Note; did you mean demo.Notes or demo.Other?"),
         "{}",
         said("demo.Note/Get")
     );
@@ -136,6 +137,13 @@ fn unknown_services_and_methods_are_named_with_near_ones() {
     }
 }
 
+fn messages(
+    method: &prost_reflect::MethodDescriptor,
+    text: Option<&str>,
+) -> Result<Vec<DynamicMessage>, MessageError> {
+    message::messages(method, message::values(text.unwrap_or_default())?)
+}
+
 fn method(name: &str) -> prost_reflect::MethodDescriptor {
     let wanted = Wanted::parse(name).unwrap_or_else(|error| panic!("{error}"));
     wanted
@@ -146,7 +154,7 @@ fn method(name: &str) -> prost_reflect::MethodDescriptor {
 #[test]
 fn json_becomes_a_message_and_a_message_json() -> Result<(), MessageError> {
     let text = r#"{"title":"a","body":"aGk=","size":"7","tags":["x"],"counts":{"y":1},"color":"RED","url":"u","at":"2026-01-02T03:04:05Z"}"#;
-    let messages = message::messages(&method("Get"), Some(text))?;
+    let messages = messages(&method("Get"), Some(text))?;
     let [one] = messages.as_slice() else {
         panic!("{messages:?}")
     };
@@ -172,10 +180,10 @@ fn an_empty_answer_shows_its_fields() -> Result<(), MessageError> {
 #[test]
 fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), MessageError> {
     let three = Some("{\"title\":\"a\"} {\"title\":\"b\"}\n{}");
-    assert_eq!(message::messages(&method("Collect"), three)?.len(), 3);
-    assert_eq!(message::messages(&method("Collect"), None)?.len(), 0);
-    assert_eq!(message::messages(&method("Get"), None)?.len(), 1);
-    let refused = message::messages(&method("Watch"), three)
+    assert_eq!(messages(&method("Collect"), three)?.len(), 3);
+    assert_eq!(messages(&method("Collect"), None)?.len(), 0);
+    assert_eq!(messages(&method("Get"), None)?.len(), 1);
+    let refused = messages(&method("Watch"), three)
         .err()
         .map(|error| error.to_string());
     assert_eq!(
@@ -188,7 +196,7 @@ fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), MessageEr
 #[test]
 fn a_wrong_message_is_answered_with_the_shape() {
     let said = |text| {
-        message::messages(&method("Get"), Some(text))
+        messages(&method("Get"), Some(text))
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()

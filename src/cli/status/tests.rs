@@ -60,7 +60,7 @@ fn healthy() -> Value {
             condition("SidecarCurrent", "True", "Current", ""),
             condition("Ready", "True", "Ready", "2 of 2 replicas answer"),
         ],
-        "provides": {"services": ["proto.KV"], "omitted": 3},
+        "provides": {"services": ["grpc.health.v1.Health", "plugin.GRPCStdio", "proto.KV"], "omitted": 3},
         "instances": [pod(0, 0), pod(1, 0)],
     })
 }
@@ -96,6 +96,14 @@ fn a_plugin_that_works_is_a_short_tree() {
             9,
             "Failed",
             "of another plugin's pod",
+        ),
+        event(
+            "Pod",
+            "kv-go-0-1",
+            "Warning",
+            8,
+            "Unhealthy",
+            "Readiness probe failed: Starting: the plugin was started",
         ),
     ];
     let view = view(&plugin(healthy()), &events);

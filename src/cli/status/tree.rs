@@ -2,9 +2,12 @@
 
 use super::age::age;
 use super::paint::Paint;
-use super::view::{ConditionView, EventView, PluginView, Trouble};
+use super::view::{EventView, PluginView, Trouble};
+use crate::call::is_machinery;
 use crate::output::clean;
 use k8s_openapi::jiff::Timestamp;
+use patchbay_api::Reason;
+use patchbay_api::conditions::ConditionType;
 use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, UpdateStatus};
 
 /// A line and what hangs beneath it.
@@ -44,16 +47,10 @@ pub(crate) fn draw(view: &PluginView, now: Timestamp, paint: Paint) -> String {
         below.push(Branch::leaf(paint.waiting(&foreign(note))));
     }
     if !view.conditions.is_empty() {
-        below.push(conditions(&view.conditions, ink));
+        below.push(conditions(view, ink));
     }
     below.push(pods(view, ink));
-    if !view.services.is_empty() {
-        below.push(Branch::leaf(format!(
-            "serves  {}{}",
-            foreign(&view.services.join(", ")),
-            more(view.services_omitted)
-        )));
-    }
+    below.extend(services(view));
     below.extend(view.update.as_ref().map(|change| update(change, ink)));
     below.push(trouble(view.trouble.as_ref(), ink));
     if !view.events.is_empty() {
@@ -91,38 +88,58 @@ fn hang(branches: &[Branch], indent: &str, text: &mut String) {
     }
 }
 
-fn conditions(conditions: &[ConditionView], ink: Ink) -> Branch {
-    let width = conditions
-        .iter()
+/// Reasons by their word and what it means. What exactly was found stands at the pods and at the
+/// last trouble, or here when no pod has that reason.
+fn conditions(view: &PluginView, ink: Ink) -> Branch {
+    let bad = || view.conditions.iter().filter(|condition| !condition.good);
+    let width = bad()
         .map(|condition| condition.type_.len())
         .max()
         .unwrap_or(0);
-    let below = conditions
+    let mut told: Vec<&str> = view
+        .trouble
         .iter()
-        .map(|condition| {
-            let name = format!("{:width$}", condition.type_);
-            if condition.good {
-                return Branch::leaf(format!("{} {name}", ink.paint.good("✓")));
-            }
-            let mark = match condition.status.as_str() {
-                "Unknown" => ink.paint.waiting("?"),
-                _ => ink.paint.bad("✗"),
-            };
-            let text = format!(
-                "{mark} {name}  {}",
-                said(&condition.reason, &condition.message)
-            );
-            Branch::with(text, next_move(condition.next_move, ink))
-        })
+        .filter(|trouble| trouble.present)
+        .map(|trouble| trouble.reason.as_str())
         .collect();
+    told.extend(
+        view.instances
+            .iter()
+            .map(|instance| instance.reason.as_str())
+            .filter(|reason| !reason.is_empty()),
+    );
+    let mut explained: Vec<&str> = Vec::new();
+    let mut below = Vec::new();
+    for condition in &view.conditions {
+        if condition.good {
+            below.push(Branch::leaf(format!(
+                "{} {}",
+                ink.paint.good("✓"),
+                condition.type_
+            )));
+            continue;
+        }
+        let mark = match condition.status.as_str() {
+            "Unknown" => ink.paint.waiting("?"),
+            _ => ink.paint.bad("✗"),
+        };
+        let reason = condition.reason.as_str();
+        // Degraded repeats the pods' words, with a count.
+        let repeats = told.contains(&reason)
+            || (!told.is_empty() && condition.type_ == ConditionType::Degraded.as_str());
+        let meaning = match Reason::parse(reason) {
+            _ if explained.contains(&reason) => "",
+            Some(known) if repeats => known.sentence(),
+            _ => &condition.message,
+        };
+        explained.push(reason);
+        below.push(Branch::leaf(format!(
+            "{mark} {:width$}  {}",
+            condition.type_,
+            said(reason, meaning)
+        )));
+    }
     Branch::with("conditions", below)
-}
-
-fn next_move(mover: Option<&str>, ink: Ink) -> Vec<Branch> {
-    mover
-        .map(|mover| Branch::leaf(ink.paint.strong(&format!("next move: {mover}"))))
-        .into_iter()
-        .collect()
 }
 
 fn pods(view: &PluginView, ink: Ink) -> Branch {
@@ -132,7 +149,7 @@ fn pods(view: &PluginView, ink: Ink) -> Branch {
     let mut below: Vec<Branch> = view
         .instances
         .iter()
-        .map(|instance| pod(instance, ink))
+        .map(|instance| pod(instance, view.trouble.as_ref(), ink))
         .collect();
     if view.instances_omitted > 0 {
         below.push(Branch::leaf(format!("and {} more", view.instances_omitted)));
@@ -140,7 +157,7 @@ fn pods(view: &PluginView, ink: Ink) -> Branch {
     Branch::with("pods", below)
 }
 
-fn pod(instance: &InstanceStatus, ink: Ink) -> Branch {
+fn pod(instance: &InstanceStatus, trouble: Option<&Trouble>, ink: Ink) -> Branch {
     let state = format!("{:?}", instance.state);
     let state = match instance.state {
         InstanceState::Ready => ink.paint.good(&state),
@@ -149,28 +166,18 @@ fn pod(instance: &InstanceStatus, ink: Ink) -> Branch {
         }
         _ => ink.paint.waiting(&state),
     };
+    let mut text = format!("{}  {state}", instance.pod);
+    if !instance.reason.is_empty() {
+        text.push_str(&format!("  {}", foreign(&instance.reason)));
+    }
     let mut below = Vec::new();
-    if !instance.reason.is_empty() || !instance.message.is_empty() {
-        below.push(Branch::leaf(said(&instance.reason, &instance.message)));
+    // The words of the pod that the last trouble speaks of stand there.
+    let spoken = trouble
+        .is_some_and(|trouble| trouble.present && trouble.pod.as_ref() == Some(&instance.pod));
+    if !instance.message.is_empty() && !spoken {
+        below.push(Branch::leaf(foreign(&instance.message)));
     }
-    if let Some(id) = &instance.start_id {
-        let since = match &instance.started_at {
-            Some(time) => format!(", {} ago", age(time.0, ink.now)),
-            None => String::new(),
-        };
-        let restarts = match instance.restarts {
-            0 => "no restart".to_owned(),
-            1 => "1 restart".to_owned(),
-            n => format!("{n} restarts"),
-        };
-        let exit = match &instance.last_exit {
-            Some(exit) => format!(", before: {}", foreign(exit)),
-            None => String::new(),
-        };
-        below.push(Branch::leaf(format!(
-            "start      {id}{since}, {restarts}{exit}"
-        )));
-    }
+    below.extend(process(instance, ink));
     if let Some(done) = &instance.handshake {
         below.push(Branch::leaf(format!("handshake  {}", handshake(done))));
     }
@@ -184,14 +191,41 @@ fn pod(instance: &InstanceStatus, ink: Ink) -> Branch {
             ));
         }
     }
-    Branch::with(format!("{}  {state}", instance.pod), below)
+    Branch::with(text, below)
+}
+
+/// The plugin process: its start, and how the one before it ended.
+fn process(instance: &InstanceStatus, ink: Ink) -> Option<Branch> {
+    let mut facts = Vec::new();
+    facts.extend(instance.start_id.clone());
+    facts.extend(
+        instance
+            .started_at
+            .as_ref()
+            .map(|time| format!("{} ago", age(time.0, ink.now))),
+    );
+    facts.extend(match instance.restarts {
+        0 => None,
+        1 => Some("1 restart".to_owned()),
+        n => Some(format!("{n} restarts")),
+    });
+    facts.extend(
+        instance
+            .last_exit
+            .as_ref()
+            .map(|exit| format!("before: {}", foreign(exit))),
+    );
+    if facts.is_empty() {
+        return None;
+    }
+    Some(Branch::leaf(format!("start      {}", facts.join(", "))))
 }
 
 fn handshake(done: &HandshakeStatus) -> String {
     let offered: Vec<String> = done.offered.iter().map(i64::to_string).collect();
     let mut text = format!("core {}, app {}", done.core_version, done.app_version);
     if offered.len() > 1 {
-        text.push_str(&format!(" of {}", offered.join(" ")));
+        text.push_str(&format!(" (offered {})", offered.join(", ")));
     }
     if !done.transport.is_empty() {
         text.push_str(&format!(", {}", foreign(&done.transport)));
@@ -199,7 +233,32 @@ fn handshake(done: &HandshakeStatus) -> String {
     if !done.tls.is_empty() {
         text.push_str(&format!(", TLS {}", foreign(&done.tls)));
     }
-    format!("{text}, {:.2} s", done.seconds)
+    match done.seconds {
+        short if short < 1.0 => format!("{text}, {:.0} ms", short * 1_000.0),
+        long => format!("{text}, {long:.1} s"),
+    }
+}
+
+/// The plugin's own services; those of gRPC and go-plugin are the same everywhere.
+fn services(view: &PluginView) -> Option<Branch> {
+    let own: Vec<&str> = view
+        .services
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_machinery(name))
+        .collect();
+    let omitted = match view.services_omitted {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    match (own.as_slice(), view.services.as_slice()) {
+        (_, []) => None,
+        ([], _) => Some(Branch::leaf(format!("serves  nothing of its own{omitted}"))),
+        (own, _) => Some(Branch::leaf(format!(
+            "serves  {}{omitted}",
+            foreign(&own.join(", "))
+        ))),
+    }
 }
 
 fn update(change: &UpdateStatus, ink: Ink) -> Branch {
@@ -241,15 +300,23 @@ fn trouble(trouble: Option<&Trouble>, ink: Ink) -> Branch {
         (false, Some(at)) => format!("{} ago", age(at, ink.now)),
         (false, None) => "before".to_owned(),
     };
-    let place = match &trouble.pod {
-        Some(pod) => format!(" ({pod})"),
-        None => String::new(),
-    };
-    let text = format!(
-        "last trouble  {when}{place}: {}",
-        said(&trouble.reason, &trouble.message)
+    let mut text = format!("last trouble  {when}");
+    text.extend(trouble.pod.iter().map(|pod| format!(", {pod}")));
+    text.push_str(&format!(": {}", foreign(&trouble.reason)));
+    let mut below = vec![Branch::leaf(foreign(without_move(&trouble.message)))];
+    below.extend(
+        trouble
+            .next_move
+            .map(|mover| Branch::leaf(ink.paint.strong(&format!("next move: {mover}")))),
     );
-    Branch::with(text, next_move(trouble.next_move, ink))
+    Branch::with(text, below)
+}
+
+/// Messages of conditions end with the next move, which has a line of its own here.
+fn without_move(message: &str) -> &str {
+    message
+        .rfind(" Next move: ")
+        .map_or(message, |end| &message[..end])
 }
 
 fn event(event: &EventView, ink: Ink) -> Branch {
@@ -260,14 +327,11 @@ fn event(event: &EventView, ink: Ink) -> Branch {
         true => ink.paint.waiting(&foreign(&event.reason)),
         false => foreign(&event.reason),
     };
-    let place = match &event.pod {
-        Some(pod) => format!("{pod}: "),
-        None => String::new(),
+    let words = match &event.pod {
+        Some(pod) => format!("{pod}: {}", foreign(&event.message)),
+        None => foreign(&event.message),
     };
-    Branch::leaf(format!(
-        "{when:>4}  {reason}  {place}{}",
-        foreign(&event.message)
-    ))
+    Branch::leaf(format!("{when:>4}  {reason}  {}", short(&words)))
 }
 
 /// `Reason: message`, whichever there are.
@@ -275,15 +339,16 @@ fn said(reason: &str, message: &str) -> String {
     match (reason, message) {
         ("", message) => foreign(message),
         (reason, "") => foreign(reason),
-        (reason, message) => foreign(&format!("{reason}: {message}")),
+        (reason, message) => foreign(&format!("{reason}: {}", without_move(message))),
     }
 }
 
-fn more(omitted: i64) -> String {
-    if omitted > 0 {
-        format!(" and {omitted} more")
-    } else {
-        String::new()
+/// At most 160 characters.
+fn short(text: &str) -> String {
+    const MOST: usize = 160;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -211,7 +211,11 @@ fn trouble(
         return Some(Trouble {
             present: true,
             reason: condition.reason.clone(),
-            message: told(&condition.reason, &condition.message),
+            // The pod's own words say more than the sum over all pods.
+            message: match worst {
+                Some(instance) => told(&instance.reason, &instance.message),
+                None => told(&condition.reason, &condition.message),
+            },
             at: Some(condition.last_transition_time.0),
             pod: worst.map(|instance| instance.pod.clone()),
             next_move: next_move(&condition.reason),
@@ -260,6 +264,7 @@ fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventView> {
     };
     let mut found: Vec<EventView> = events
         .iter()
+        .filter(|event| !repeats_the_pod(event))
         .filter_map(|event| {
             Some(EventView {
                 pod: about(event)?,
@@ -272,6 +277,12 @@ fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventView> {
         .collect();
     found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.message.cmp(&b.message)));
     found
+}
+
+/// The kubelet repeats, at every probe, what the sidecar answered; that stands at the pod.
+fn repeats_the_pod(event: &Event) -> bool {
+    let note = event.note.as_deref().unwrap_or_default();
+    event.reason.as_deref() == Some("Unhealthy") && note.starts_with("Readiness probe failed:")
 }
 
 /// When it last happened: writers of the old and the new form leave different fields empty.
