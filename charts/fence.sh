@@ -39,7 +39,8 @@ object() {
   printf '{"apiVersion":"%s","kind":"%s","metadata":{"name":"%s"%s},"spec":%s}' "$1" "$2" "$3" "$labels" "$4"
 }
 service='{"ports":[{"port":80}]}'
-pod='{"containers":[{"name":"a","image":"a"}]}'
+# Pods that no node takes.
+pod='{"containers":[{"name":"a","image":"a"}],"nodeSelector":{"patchbay.dev/fence":"nowhere"}}'
 policy='{"podSelector":{}}'
 
 k create namespace "$place" >/dev/null
@@ -47,6 +48,8 @@ trap 'k delete namespace "$place" --wait=false >/dev/null' EXIT
 k --namespace "$place" create secret generic foreign --from-literal=key=value >/dev/null
 k --namespace "$place" create service clusterip foreign --tcp=80 >/dev/null
 object v1 Service own "$service" patchbay | k --namespace "$place" create -f - >/dev/null
+object v1 Pod own "$pod" patchbay | k --namespace "$place" create -f - >/dev/null
+object v1 Pod foreign "$pod" | k --namespace "$place" create -f - >/dev/null
 secret own patchbay.dev/identity | k --namespace "$place" create -f - >/dev/null
 
 dry=--dry-run=server
@@ -59,9 +62,10 @@ attempt unentitled "reading a Secret" get secret own
 attempt unentitled "listing Secrets" get secrets
 attempt unentitled "deleting a Secret" delete $dry secret own
 attempt fenced "taking over a foreign Service by its label" label $dry service foreign app.kubernetes.io/managed-by=patchbay
-attempt fenced "deleting a foreign Service" delete $dry service foreign
+attempt fenced "deleting a foreign pod" delete $dry pod foreign
 attempt fenced "giving up the label of its own Service" label $dry service own app.kubernetes.io/managed-by-
-attempt allowed "deleting its own Service" delete $dry service own
+attempt allowed "deleting its own pod" delete $dry pod own
+attempt unentitled "deleting a Service" delete $dry service own
 for what in "v1 Pod $pod" "v1 Service $service" "networking.k8s.io/v1 NetworkPolicy $policy"; do
   read -r version kind spec <<<"$what"
   attempt fenced "making a $kind without the label" create $dry -f - <<<"$(object "$version" "$kind" new "$spec")"
