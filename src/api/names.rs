@@ -172,10 +172,7 @@ mod tests {
     fn a_name_outside_dns_1035_is_refused_and_shown() {
         for bad in ["", "9kv", "-kv", "kv-", "Kv", "k_v", "k.v", &"a".repeat(49)] {
             let error = PluginName::parse(bad).expect_err(bad);
-            assert!(
-                error.to_string().starts_with("metadata.name is"),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with("metadata.name is"), "{error}");
         }
         assert!(PluginName::parse(&"a".repeat(48)).is_ok());
     }
@@ -207,7 +204,15 @@ mod tests {
             incarnation: 17,
         };
         assert_eq!(PodName::parse(&plugin, &pod.to_string()), Some(pod));
-        for foreign in ["kv-1", "kv-1-2", "kv-1-2-", "kv-1-x-1", "kv-1-2-3-4", "kv-2-1", "kv-1-+2-1"] {
+        for foreign in [
+            "kv-1",
+            "kv-1-2",
+            "kv-1-2-",
+            "kv-1-x-1",
+            "kv-1-2-3-4",
+            "kv-2-1",
+            "kv-1-+2-1",
+        ] {
             assert_eq!(PodName::parse(&plugin, foreign), None, "{foreign}");
         }
     }

@@ -21,7 +21,9 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-pub use life::{Health, OnFailure, Replacement, Restart, Shutdown, SidecarUpdate, Strategy, Update};
+pub use life::{
+    Health, OnFailure, Replacement, Restart, Shutdown, SidecarUpdate, Strategy, Update,
+};
 pub use pod::{PodOptions, PodSecurity, PodVolume};
 pub use protocol::{Cookie, GoPlugin, Handshake, PortRange, Protocol, TlsMode, TlsOptions};
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};

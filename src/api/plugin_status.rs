@@ -101,7 +101,9 @@ pub struct Provides {
 }
 
 /// State of one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum InstanceState {
     /// The pod has failed for good.
     Failed,

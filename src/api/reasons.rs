@@ -89,6 +89,8 @@ reasons! {
     Updating, Patchbay, "A change of the Plugin is being carried out.";
     Deleting, Patchbay, "The Plugin is being deleted; its pods go first.";
 
+    ReconcileFailed, Patchbay, "Patchbay could not read or write what it needs and tries again.";
+
     // The object.
     InvalidSpec, Author, "The Plugin contradicts itself; the message names the field.";
     NameTaken, Author, "An object that Patchbay does not own has a name that this Plugin needs.";

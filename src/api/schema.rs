@@ -77,7 +77,5 @@ fn bound(value: &mut Value, bounds: Bounds) {
 }
 
 fn limit(schema: &mut Map<String, Value>, keyword: &str, most: u32) {
-    schema
-        .entry(keyword)
-        .or_insert_with(|| Value::from(most));
+    schema.entry(keyword).or_insert_with(|| Value::from(most));
 }

@@ -96,8 +96,8 @@ impl Default for Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Update {
-    /// InPlace changes what can be changed on the living pod; Replace makes a new pod for every
-    /// change that is more than configuration.
+    /// InPlace changes what can be changed on the living pod; Replace makes a new pod when the
+    /// plugin's image changes.
     pub strategy: Strategy,
     /// How many replicas may be away at the same time because of an update.
     #[schemars(range(min = 1, max = 200))]
@@ -128,7 +128,7 @@ impl Default for Update {
 pub enum Strategy {
     /// Change the living pod where that is possible.
     InPlace,
-    /// Replace the pod.
+    /// Replace the pod when the plugin's image changes.
     Replace,
 }
 

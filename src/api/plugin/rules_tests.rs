@@ -88,24 +88,44 @@ fn secret_env(name: &str) -> Value {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, accept, reject, says| Case { name, accept, reject, says };
+    let case = |name, accept, reject, says| Case {
+        name,
+        accept,
+        reject,
+        says,
+    };
     let sum = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     vec![
-        case("command", json!({"command": ["/kv", "-v"]}), json!({"command": []}), "cannot read the image's ENTRYPOINT"),
+        case(
+            "command",
+            json!({"command": ["/kv", "-v"]}),
+            json!({"command": []}),
+            "cannot read the image's ENTRYPOINT",
+        ),
         case(
             "cookie in env",
             json!({"env": [{"name": "OTHER", "value": "x"}]}),
             json!({"env": [{"name": "BASIC_PLUGIN", "value": "x"}]}),
             "spec.env sets BASIC_PLUGIN",
         ),
-        case("mount without volume", mounted_at("/data"), json!({"volumeMounts": [{"name": "lost", "mountPath": "/d"}]}), "uses a volume that spec.pod.volumes does not hold"),
+        case(
+            "mount without volume",
+            mounted_at("/data"),
+            json!({"volumeMounts": [{"name": "lost", "mountPath": "/d"}]}),
+            "uses a volume that spec.pod.volumes does not hold",
+        ),
         case(
             "reserved env",
             json!({"env": [{"name": "PLUGIN_OTHER", "value": "x"}]}),
             json!({"env": [{"name": "PLUGIN_MIN_PORT", "value": "1"}]}),
             "env sets PLUGIN_MIN_PORT",
         ),
-        case("identity in env", secret_env("mine"), secret_env("pb-id-kv"), "begins with pb-id-"),
+        case(
+            "identity in env",
+            secret_env("mine"),
+            secret_env("pb-id-kv"),
+            "begins with pb-id-",
+        ),
         case(
             "identity in envFrom",
             json!({"envFrom": [{"secretRef": {"name": "mine"}}]}),
@@ -124,8 +144,18 @@ fn cases() -> Vec<Case> {
             json!({"envFrom": [{"prefix": "PLUGIN_", "configMapRef": {"name": "a"}}]}),
             "has the prefix PLUGIN_",
         ),
-        case("mount path form", mounted_at("/data/.hidden/a"), mounted_at("/data/../patchbay"), "mountPath is /data/../patchbay"),
-        case("mount path place", mounted_at("/patchbays"), mounted_at("/patchbay/run"), "beneath /patchbay"),
+        case(
+            "mount path form",
+            mounted_at("/data/.hidden/a"),
+            mounted_at("/data/../patchbay"),
+            "mountPath is /data/../patchbay",
+        ),
+        case(
+            "mount path place",
+            mounted_at("/patchbays"),
+            mounted_at("/patchbay/run"),
+            "beneath /patchbay",
+        ),
         case(
             "checksum path",
             json!({"checksums": [{"path": "/kv", "sha256": sum}]}),
@@ -138,8 +168,18 @@ fn cases() -> Vec<Case> {
             json!({"checksums": [{"path": "/kv", "sha256": format!("sha256:{sum}")}]}),
             "expected 64 lower-case hexadecimal digits",
         ),
-        case("scratch", json!({"scratch": {"sizeLimit": "1Gi"}}), json!({"scratch": {"sizeLimit": "much"}}), "sizeLimit is much"),
-        case("family", json!({}), json!({"protocol": {"goPlugin": null}}), "expected exactly one family"),
+        case(
+            "scratch",
+            json!({"scratch": {"sizeLimit": "1Gi"}}),
+            json!({"scratch": {"sizeLimit": "much"}}),
+            "sizeLimit is much",
+        ),
+        case(
+            "family",
+            json!({}),
+            json!({"protocol": {"goPlugin": null}}),
+            "expected exactly one family",
+        ),
         case(
             "cookie key",
             go_plugin(json!({"cookie": {"key": "_A1"}})),
@@ -160,8 +200,12 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "tls secret",
-            go_plugin(json!({"tls": {"mode": "Explicit", "secretName": "mine", "serverName": "n"}})),
-            go_plugin(json!({"tls": {"mode": "Explicit", "secretName": "pb-id-kv", "serverName": "n"}})),
+            go_plugin(
+                json!({"tls": {"mode": "Explicit", "secretName": "mine", "serverName": "n"}}),
+            ),
+            go_plugin(
+                json!({"tls": {"mode": "Explicit", "secretName": "pb-id-kv", "serverName": "n"}}),
+            ),
             "tls.secretName begins with pb-id-",
         ),
         case(
@@ -273,7 +317,10 @@ fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
         let mut object = sample();
         object["metadata"]["name"] = bad.into();
         let found = violations(&schema, &object);
-        assert!(found.len() == 1 && found[0].message.contains(bad), "{found:#?}");
+        assert!(
+            found.len() == 1 && found[0].message.contains(bad),
+            "{found:#?}"
+        );
     }
     let mut object = sample();
     object["metadata"]["name"] = "a".repeat(48).into();
@@ -292,7 +339,11 @@ fn no_published_rule_is_without_examples() {
         .map(|v| v.rule)
         .collect();
     for case in cases() {
-        tried.extend(violations(&schema, &with(&case.reject)).into_iter().map(|v| v.rule));
+        tried.extend(
+            violations(&schema, &with(&case.reject))
+                .into_iter()
+                .map(|v| v.rule),
+        );
     }
     assert_eq!(published, tried);
 }

@@ -1,8 +1,8 @@
 //! Properties of the published schema.
 
 use super::{
-    GoPlugin, Health, PodOptions, PortRange, Restart, Scratch, ServiceOptions, Shutdown, TlsOptions,
-    Update,
+    GoPlugin, Health, PodOptions, PortRange, Restart, Scratch, ServiceOptions, Shutdown,
+    TlsOptions, Update,
 };
 use super::{Plugin, PluginSpec};
 use crate::PluginStatus;
@@ -32,7 +32,9 @@ fn walk(path: &str, schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
 /// What an API server fills in for an object of that schema.
 fn defaults(schema: &Value) -> Value {
     let mut value = schema.get("default").cloned().unwrap_or(json!({}));
-    if let (Some(object), Some(properties)) = (value.as_object_mut(), schema["properties"].as_object()) {
+    if let (Some(object), Some(properties)) =
+        (value.as_object_mut(), schema["properties"].as_object())
+    {
         for (name, property) in properties {
             if let Some(default) = property.get("default") {
                 object.entry(name).or_insert(default.clone());
@@ -87,7 +89,13 @@ fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
     let family: &GoPlugin = spec.protocol.go_plugin.as_ref().unwrap();
     assert_eq!(spec.replicas, 1);
     assert_eq!(spec.health, Health::default());
-    assert_eq!(family.ports, PortRange { min: 10_000, max: 25_000 });
+    assert_eq!(
+        family.ports,
+        PortRange {
+            min: 10_000,
+            max: 25_000
+        }
+    );
     assert_eq!(spec.pod.security_context.run_as_user, Some(65_532));
     let back: PluginSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
     assert_eq!(back, spec);
@@ -111,7 +119,9 @@ fn every_string_list_and_map_has_a_maximum() {
         }
         let bounded = match schema["type"].as_str() {
             Some("string") => {
-                schema["maxLength"].is_u64() || schema["enum"].is_array() || schema["format"].is_string()
+                schema["maxLength"].is_u64()
+                    || schema["enum"].is_array()
+                    || schema["format"].is_string()
             }
             Some("array") => schema["maxItems"].is_u64(),
             Some("object") if schema["additionalProperties"].is_object() => {
@@ -142,7 +152,10 @@ fn every_list_of_objects_says_how_writers_share_it() {
 #[test]
 fn nothing_in_the_schema_keeps_unknown_fields() {
     walk("", &schema(), &mut |path, schema| {
-        assert!(schema.get("x-kubernetes-preserve-unknown-fields").is_none(), "{path}");
+        assert!(
+            schema.get("x-kubernetes-preserve-unknown-fields").is_none(),
+            "{path}"
+        );
         assert!(schema.get("$ref").is_none(), "{path}");
     });
 }

@@ -21,7 +21,13 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub fn network_policy(resolved: &Resolved, settings: &Settings) -> NetworkPolicy {
     let mut ingress = vec![rule(SESSION_PORT, vec![operator(settings)])];
     // An empty `from` would let everybody in, so without clients there is no rule at all.
-    let clients: Vec<_> = resolved.spec.service.clients.iter().filter_map(peer).collect();
+    let clients: Vec<_> = resolved
+        .spec
+        .service
+        .clients
+        .iter()
+        .filter_map(peer)
+        .collect();
     if !clients.is_empty() {
         ingress.push(rule(PROXY_PORT, clients));
     }

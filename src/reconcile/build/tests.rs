@@ -1,1 +1,137 @@
+//! What is built, to the letter.
 
+use crate::build;
+use crate::plugin::samples::{observed, settings, wanted};
+use patchbay_api::names;
+use patchbay_api::names::PodName;
+use patchbay_launcher::layout;
+use serde_json::json;
+
+fn full() -> crate::plugin::resolve::Resolved {
+    let mut observed = observed();
+    let spec = &mut observed.plugin.spec;
+    spec.service = serde_json::from_value(json!({
+        "type": "NodePort", "port": 80, "externalTrafficPolicy": "Local",
+        "clients": [
+            {"pods": {"podSelector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {}}},
+            {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}
+        ]
+    }))
+    .unwrap();
+    spec.pod = serde_json::from_value(json!({
+        "labels": {"team.example/name": "storage"},
+        "annotations": {"note": "mine"},
+        "nodeSelector": {"disk": "fast"},
+        "imagePullSecrets": [{"name": "registry"}],
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "kv"}},
+            {"name": "settings", "configMap": {"name": "kv"}}
+        ]
+    }))
+    .unwrap();
+    spec.volume_mounts = serde_json::from_value(json!([
+        {"name": "data", "mountPath": "/data"}, {"name": "settings", "mountPath": "/etc/kv"}
+    ]))
+    .unwrap();
+    let go_plugin = spec.protocol.go_plugin.as_mut().unwrap();
+    go_plugin.tls = serde_json::from_value(
+        json!({"mode": "Explicit", "secretName": "certificates", "serverName": "kv.example"}),
+    )
+    .unwrap();
+    wanted(&observed)
+}
+
+fn name(resolved: &crate::plugin::resolve::Resolved) -> PodName {
+    PodName {
+        plugin: resolved.who.name.clone(),
+        ordinal: 0,
+        incarnation: 1,
+    }
+}
+
+#[test]
+fn the_pod_of_a_minimal_plugin() {
+    let resolved = wanted(&observed());
+    insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
+}
+
+#[test]
+fn the_pod_of_a_plugin_with_everything() {
+    let resolved = full();
+    insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
+}
+
+#[test]
+fn the_services() {
+    insta::assert_yaml_snapshot!([
+        build::service::service(&wanted(&observed())),
+        build::service::service(&full()),
+        build::service::headless(&full()),
+    ]);
+}
+
+#[test]
+fn the_network_policies() {
+    insta::assert_yaml_snapshot!([
+        build::network_policy::network_policy(&wanted(&observed()), &settings()),
+        build::network_policy::network_policy(&full(), &settings()),
+    ]);
+}
+
+#[test]
+fn without_clients_no_rule_names_the_proxy_port() {
+    let policy = build::network_policy::network_policy(&wanted(&observed()), &settings());
+    let spec = policy.spec.unwrap();
+    let ingress = spec.ingress.unwrap();
+    assert_eq!(ingress.len(), 1);
+    assert!(
+        ingress
+            .iter()
+            .all(|rule| rule.from.as_ref().is_some_and(|from| !from.is_empty()))
+    );
+    assert_eq!(spec.egress, None);
+    assert!(spec.policy_types.unwrap().contains(&"Egress".to_owned()));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let text = || {
+        let resolved = full();
+        serde_json::to_string(&build::pod::pod(&resolved, &settings(), &name(&resolved))).unwrap()
+    };
+    assert_eq!(text(), text());
+}
+
+#[test]
+fn the_plugin_sees_nothing_secret_and_cannot_write_the_launcher() {
+    let resolved = full();
+    let mounts = build::volumes::plugin_mounts(&resolved);
+    let at = |path: &str| mounts.iter().find(|m| m.mount_path == path);
+    assert_eq!(at(layout::BIN).unwrap().read_only, Some(true));
+    for secret in [
+        layout::PRIVATE,
+        layout::IDENTITY,
+        layout::CONFIG,
+        layout::PLUGIN_TLS,
+    ] {
+        assert!(at(secret).is_none(), "{secret}");
+    }
+}
+
+#[test]
+fn both_crates_mean_the_same_ports_and_ids() {
+    assert_eq!(names::SESSION_PORT, layout::SESSION_PORT);
+    assert_eq!(names::PROXY_PORT, layout::PROXY_PORT);
+    assert_eq!(names::CANARY_PORT, layout::CANARY_PORT);
+    assert_eq!(patchbay_api::plugin::pod::DEFAULT_ID, layout::DEFAULT_UID);
+}
+
+#[test]
+fn the_catalogue_holds_every_word_of_a_sidecar() {
+    for reason in patchbay_protocol::reason::Reason::ALL {
+        assert!(
+            patchbay_api::Reason::parse(reason.as_str()).is_some(),
+            "{reason}"
+        );
+    }
+}

@@ -28,16 +28,22 @@ const TMP_LIMIT: &str = "128Mi";
 pub fn volumes(resolved: &Resolved) -> Vec<Volume> {
     let scratch = &resolved.spec.scratch;
     let identity = resolved.who.name.identity_secret();
+    // Files of a Secret belong to root and to the group of the volumes. Without such a group only
+    // "everybody" is left, which is the sidecar alone: nobody else mounts them.
+    let mode = match resolved.spec.pod.security_context.fs_group {
+        Some(_) => 0o440,
+        None => 0o444,
+    };
     let mut volumes = vec![
         empty_dir(BIN, Medium::Disk, BIN_LIMIT),
         empty_dir(RUN, scratch.medium, &scratch.size_limit),
         empty_dir(PRIVATE, Medium::Memory, PRIVATE_LIMIT),
-        secret(IDENTITY, &identity),
+        secret(IDENTITY, &identity, mode),
         config(),
         empty_dir(TMP, Medium::Disk, TMP_LIMIT),
     ];
     if let Some(name) = certificates(resolved) {
-        volumes.push(secret(PLUGIN_TLS, name));
+        volumes.push(secret(PLUGIN_TLS, name, mode));
     }
     volumes.extend(resolved.spec.pod.volumes.iter().map(of_plugin));
     volumes
@@ -90,13 +96,12 @@ fn empty_dir(name: &str, medium: Medium, limit: &str) -> Volume {
     }
 }
 
-fn secret(name: &str, secret: &str) -> Volume {
+fn secret(name: &str, secret: &str, mode: i32) -> Volume {
     Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.to_owned()),
-            // Readable for the group of the volumes, which both ids may differ from.
-            default_mode: Some(0o440),
+            default_mode: Some(mode),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()

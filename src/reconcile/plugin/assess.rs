@@ -8,9 +8,7 @@ use super::text::cut;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
 use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};
-use patchbay_api::plugin_status::{
-    HandshakeStatus, InstanceState, InstanceStatus, MAX_MESSAGE,
-};
+use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, MAX_MESSAGE};
 
 /// A pod and what is to be thought of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +54,10 @@ pub fn assess(observed: &Observed, pod: &OurPod<'_>) -> Assessed {
         plugin_image: kubelet::image(pod.pod, PLUGIN_CONTAINER),
         handshake: None,
         state: verdict.state,
-        reason: verdict.reason.map(|r| r.as_str().to_owned()).unwrap_or_default(),
+        reason: verdict
+            .reason
+            .map(|r| r.as_str().to_owned())
+            .unwrap_or_default(),
         message: cut(&verdict.message, MAX_MESSAGE),
     };
     match session.and_then(|session| session.instance.as_ref()) {
@@ -103,15 +104,30 @@ fn judge(
     before: Option<&InstanceStatus>,
 ) -> Verdict {
     if pod.finished() {
-        return Verdict::new(InstanceState::Failed, Reason::PodFailed, kubelet::end_of(pod.pod));
+        return Verdict::new(
+            InstanceState::Failed,
+            Reason::PodFailed,
+            kubelet::end_of(pod.pod),
+        );
     }
     if pod.terminating() {
-        return Verdict::new(InstanceState::Stopping, Reason::Stopping, "the pod is being deleted");
+        return Verdict::new(
+            InstanceState::Stopping,
+            Reason::Stopping,
+            "the pod is being deleted",
+        );
     }
     let ready = pod.ready();
     let spoken = session.and_then(|session| session.instance.as_ref());
+    let trouble = || kubelet::trouble(pod.pod, &pod.uid, &observed.pod_events);
     if let Some(instance) = spoken.filter(|_| session.is_some_and(|s| s.attached)) {
-        return attached(instance, ready);
+        // A sidecar without a launcher waits for the kubelet, which alone knows why.
+        return match trouble().filter(|_| instance.phase == Phase::WaitingForLauncher) {
+            Some(Trouble { reason, message }) => {
+                Verdict::new(InstanceState::Pending, reason, message)
+            }
+            None => attached(instance, ready),
+        };
     }
     if ready {
         let known = spoken.is_some_and(|instance| instance.handshake.is_some())
@@ -123,9 +139,7 @@ fn judge(
             handshaken: known,
         };
     }
-    if let Some(Trouble { reason, message }) =
-        kubelet::trouble(pod.pod, &pod.uid, &observed.pod_events)
-    {
+    if let Some(Trouble { reason, message }) = trouble() {
         // A sidecar that cannot come up says nothing about the plugin beside it.
         let state = if spoken.is_some() {
             InstanceState::Unknown
@@ -221,14 +235,24 @@ fn flaw(pod: &OurPod<'_>, session: Option<&Session>, verdict: &Verdict) -> Optio
     if let (None, Some(trouble)) = (verdict.reason, lost) {
         return Some(Trouble {
             reason: Reason::SessionLost,
-            message: format!("pod {} answers calls and the operator cannot reach its sidecar: {trouble}", pod.name),
+            message: format!(
+                "pod {} answers calls and the operator cannot reach its sidecar: {trouble}",
+                pod.name
+            ),
         });
     }
     // Three starts in vain are no accident.
-    let restarts = session.and_then(|s| s.instance.as_ref()).map_or(0, |i| i.restarts);
+    let restarts = session
+        .and_then(|s| s.instance.as_ref())
+        .map_or(0, |i| i.restarts);
     (verdict.state == InstanceState::BackingOff && restarts >= 3).then(|| Trouble {
         reason: Reason::CrashLoop,
-        message: format!("pod {}: the plugin was started {} times; {}", pod.name, restarts + 1, verdict.message),
+        message: format!(
+            "pod {}: the plugin was started {} times; {}",
+            pod.name,
+            restarts + 1,
+            verdict.message
+        ),
     })
 }
 

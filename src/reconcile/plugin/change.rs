@@ -12,6 +12,7 @@ use patchbay_protocol::pod_config::CONTRACT;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 use super::observe::Settings;
 use super::resolve::Resolved;
@@ -261,11 +262,47 @@ pub fn classify(built: Option<&Built>, wanted: &Built, allowed: Allowed) -> Step
     }
 }
 
-/// The first 16 hexadecimal digits of the SHA-256 of a document. Maps are ordered by key, so equal
-/// documents have equal texts.
+/// The first 16 hexadecimal digits of the SHA-256 of a document.
 fn hash(document: &Value) -> String {
-    let digest = Sha256::digest(document.to_string().as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    canonical(document, &mut text);
+    let digest = Sha256::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Writes a document with its keys in order. The JSON library orders them or not, as a feature
+/// says that any crate of a program may switch on; two programs must not disagree here.
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let ordered: BTreeMap<_, _> = map.iter().collect();
+            out.push('{');
+            for (at, (key, value)) in ordered.into_iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(list) => {
+            out.push('[');
+            for (at, value) in list.iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                canonical(value, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {
             follow: refusal
                 .who
                 .as_ref()
-                .map(|who| follow(&our_pods(observed, who), who))
+                .map(|who| follow(&our_pods(observed, who)))
                 .unwrap_or_default(),
             ..Plan::default()
         },
@@ -46,7 +46,7 @@ fn run(observed: &Observed, resolved: &Resolved) -> Plan {
     }
     let pods = our_pods(observed, &resolved.who);
     let mut plan = Plan {
-        follow: follow(&pods, &resolved.who),
+        follow: follow(&pods),
         ..Plan::default()
     };
     children::network_policy(observed, resolved, &mut plan.actions);
@@ -89,7 +89,7 @@ fn leave(observed: &Observed, leaving: &Leaving) -> Plan {
                 })
             })
             .collect(),
-        follow: follow(&pods, &leaving.who),
+        follow: follow(&pods),
         ..Plan::default()
     }
 }
@@ -106,7 +106,7 @@ pub fn our_pods<'a>(observed: &'a Observed, who: &Who) -> Vec<OurPod<'a>> {
     pods
 }
 
-fn follow(pods: &[OurPod<'_>], _who: &Who) -> Vec<super::action::Follow> {
+fn follow(pods: &[OurPod<'_>]) -> Vec<super::action::Follow> {
     pods.iter()
         .filter(|pod| !pod.finished())
         .filter_map(|pod| {
@@ -135,11 +135,12 @@ fn highest_incarnation(observed: &Observed, who: &Who, ordinal: u16) -> u32 {
         .pods
         .iter()
         .filter_map(|pod: &Pod| pod.metadata.name.as_deref());
-    let remembered = observed
-        .plugin
-        .status
-        .iter()
-        .flat_map(|status| status.instances.iter().map(|instance| instance.pod.as_str()));
+    let remembered = observed.plugin.status.iter().flat_map(|status| {
+        status
+            .instances
+            .iter()
+            .map(|instance| instance.pod.as_str())
+    });
     pods.chain(remembered)
         .filter_map(|name| PodName::parse(&who.name, name))
         .filter(|name| name.ordinal == ordinal)
@@ -153,11 +154,13 @@ fn preconditions(
     meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
 ) -> serde_json::Map<String, serde_json::Value> {
     let mut map = serde_json::Map::new();
-    map.insert("uid".to_owned(), meta.uid.clone().unwrap_or_default().into());
+    map.insert(
+        "uid".to_owned(),
+        meta.uid.clone().unwrap_or_default().into(),
+    );
     map.insert(
         "resourceVersion".to_owned(),
         meta.resource_version.clone().unwrap_or_default().into(),
     );
     map
 }
-

@@ -44,7 +44,9 @@ pub fn end_of(pod: &Pod) -> String {
     let status = pod.status.as_ref();
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or("Failed");
     let reason = status.and_then(|s| s.reason.as_deref()).unwrap_or_default();
-    let message = status.and_then(|s| s.message.as_deref()).unwrap_or_default();
+    let message = status
+        .and_then(|s| s.message.as_deref())
+        .unwrap_or_default();
     let mut text = format!("it is {}", foreign(phase));
     if !reason.is_empty() {
         text.push_str(&format!(" ({})", foreign(reason)));
@@ -82,19 +84,28 @@ fn container_trouble(pod: &Pod, container: &str) -> Option<Trouble> {
     let words = foreign(waiting.message.as_deref().unwrap_or_default());
     let sidecar = container == SIDECAR_CONTAINER;
     match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-        | "ImageInspectError" | "RegistryUnavailable" | "SignatureValidationFailed" => {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => {
             let image = foreign(&image(pod, container));
             let words = pull_words(&words);
             if sidecar {
                 Trouble::new(
                     Reason::SidecarImagePullFailed,
-                    format!("the sidecar's image {image} cannot be pulled: {words}; make it available to the nodes"),
+                    format!(
+                        "the sidecar's image {image} cannot be pulled: {words}; make it available to the nodes"
+                    ),
                 )
             } else {
                 Trouble::new(
                     Reason::ImagePullFailed,
-                    format!("the image {image} cannot be pulled: {words}; correct spec.image or add spec.pod.imagePullSecrets"),
+                    format!(
+                        "the image {image} cannot be pulled: {words}; correct spec.image or add spec.pod.imagePullSecrets"
+                    ),
                 )
             }
         }
@@ -104,12 +115,22 @@ fn container_trouble(pod: &Pod, container: &str) -> Option<Trouble> {
                 format!("the kubelet cannot make the container {container}: {words}"),
             )
         }),
-        "CreateContainerError" | "RunContainerError" | "StartError" | "PostStartHookError" => Trouble::new(
-            if sidecar { Reason::SidecarCrashed } else { Reason::ContainerStartFailed },
-            format!("the container {container} cannot be started ({reason}): {words}"),
-        ),
+        "CreateContainerError" | "RunContainerError" | "StartError" | "PostStartHookError" => {
+            Trouble::new(
+                if sidecar {
+                    Reason::SidecarCrashed
+                } else {
+                    Reason::ContainerStartFailed
+                },
+                format!("the container {container} cannot be started ({reason}): {words}"),
+            )
+        }
         "CrashLoopBackOff" => Trouble::new(
-            if sidecar { Reason::SidecarCrashed } else { Reason::ContainerCrashed },
+            if sidecar {
+                Reason::SidecarCrashed
+            } else {
+                Reason::ContainerCrashed
+            },
             format!(
                 "the container {container} ended {} times, at last {}; read `kubectl logs -c {container} --previous`",
                 status.restart_count,
@@ -157,29 +178,45 @@ fn reference_trouble(words: &str) -> Option<Trouble> {
         let found = lower.match_indices(marker).find_map(|(at, _)| {
             let rest = words.get(at + marker.len()..)?;
             let (name, after) = rest.split_once('"')?;
-            after.trim_start().starts_with("not found").then(|| name.to_owned())
+            after
+                .trim_start()
+                .starts_with("not found")
+                .then(|| name.to_owned())
         });
         if let Some(name) = found {
             return Trouble::new(
                 reason,
-                format!("the {kind} {name} does not exist in this namespace; create it, or correct the name in the Plugin (kubelet: {words})"),
+                format!(
+                    "the {kind} {name} does not exist in this namespace; create it, or correct the name in the Plugin (kubelet: {words})"
+                ),
             );
         }
     }
-    let key = ["couldn't find key", "couldn't find secret key", "references non-existent secret key", "references non-existent config key"]
-        .iter()
-        .any(|marker| lower.contains(marker));
+    let key = [
+        "couldn't find key",
+        "couldn't find secret key",
+        "references non-existent secret key",
+        "references non-existent config key",
+    ]
+    .iter()
+    .any(|marker| lower.contains(marker));
     if key {
         return Trouble::new(
             Reason::KeyMissing,
-            format!("a Secret or ConfigMap lacks a key that the Plugin names; add it, or correct the key in the Plugin (kubelet: {words})"),
+            format!(
+                "a Secret or ConfigMap lacks a key that the Plugin names; add it, or correct the key in the Plugin (kubelet: {words})"
+            ),
         );
     }
     None
 }
 
 fn last_end(status: &ContainerStatus) -> String {
-    let Some(end) = status.last_state.as_ref().and_then(|s| s.terminated.as_ref()) else {
+    let Some(end) = status
+        .last_state
+        .as_ref()
+        .and_then(|s| s.terminated.as_ref())
+    else {
         return "for an unknown reason".to_owned();
     };
     let reason = foreign(end.reason.as_deref().unwrap_or("Error"));
@@ -189,12 +226,16 @@ fn last_end(status: &ContainerStatus) -> String {
     }
 }
 
-
 /// The image that the pod's spec names for a container.
 pub fn image(pod: &Pod, container: &str) -> String {
     pod.spec
         .iter()
-        .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+        .flat_map(|spec| {
+            spec.init_containers
+                .iter()
+                .flatten()
+                .chain(&spec.containers)
+        })
         .find(|c| c.name == container)
         .and_then(|c| c.image.clone())
         .unwrap_or_default()
@@ -209,7 +250,6 @@ fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
         .chain(status.container_statuses.iter().flatten())
         .find(|status| status.name == container)
 }
-
 
 fn condition(pod: &Pod, type_: &str) -> Option<(String, String, String)> {
     let condition = pod

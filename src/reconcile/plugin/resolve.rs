@@ -116,7 +116,8 @@ pub fn resolve(observed: &Observed) -> Resolution {
         return Resolution::Leaving(Leaving { who, finalizer });
     }
     let Some(Family::GoPlugin(go_plugin)) = plugin.spec.protocol.family() else {
-        let message = "spec.protocol has no key; expected exactly one family, which is goPlugin: add it";
+        let message =
+            "spec.protocol has no key; expected exactly one family, which is goPlugin: add it";
         return refuse(Some(&who), Reason::InvalidSpec, message.to_owned());
     };
     if let Some((reason, message)) = label_refusal(observed).or_else(|| taken(&who, observed)) {
@@ -139,17 +140,18 @@ pub fn resolve(observed: &Observed) -> Resolution {
 
 fn label_refusal(observed: &Observed) -> Option<(Reason, String)> {
     let allowed = &observed.settings.label_prefixes;
-    let label = observed
-        .plugin
-        .spec
-        .pod
-        .labels
-        .keys()
-        .find(|key| !allowed.iter().any(|prefix| key.starts_with(prefix.as_str())))?;
+    let label = observed.plugin.spec.pod.labels.keys().find(|key| {
+        !allowed
+            .iter()
+            .any(|prefix| key.starts_with(prefix.as_str()))
+    })?;
     let expected = if allowed.is_empty() {
         "the installation allows none".to_owned()
     } else {
-        format!("the installation allows those that begin with {}", allowed.join(", "))
+        format!(
+            "the installation allows those that begin with {}",
+            allowed.join(", ")
+        )
     };
     Some((
         Reason::LabelNotAllowed,
@@ -190,8 +192,7 @@ fn taken(who: &Who, observed: &Observed) -> Option<(Reason, String)> {
                 .map(|name| ("Pod", name))
         })
         .or_else(|| {
-            (observed.identity == Identity::Taken)
-                .then(|| ("Secret", who.name.identity_secret()))
+            (observed.identity == Identity::Taken).then(|| ("Secret", who.name.identity_secret()))
         })?;
     Some((Reason::NameTaken, name_taken(found.0, &found.1)))
 }
@@ -236,7 +237,11 @@ pub fn references(spec: &PluginSpec) -> BTreeMap<Reference, bool> {
     }
     for volume in &spec.pod.volumes {
         if let Some(s) = &volume.secret {
-            add(Secret, s.secret_name.as_deref().unwrap_or_default(), s.optional);
+            add(
+                Secret,
+                s.secret_name.as_deref().unwrap_or_default(),
+                s.optional,
+            );
         }
         if let Some(s) = &volume.config_map {
             add(ConfigMap, &s.name, s.optional);
@@ -245,7 +250,11 @@ pub fn references(spec: &PluginSpec) -> BTreeMap<Reference, bool> {
     if let Some(Family::GoPlugin(go_plugin)) = spec.protocol.family()
         && go_plugin.tls.mode == TlsMode::Explicit
     {
-        add(Secret, go_plugin.tls.secret_name.as_deref().unwrap_or_default(), None);
+        add(
+            Secret,
+            go_plugin.tls.secret_name.as_deref().unwrap_or_default(),
+            None,
+        );
     }
     found
 }

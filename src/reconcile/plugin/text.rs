@@ -30,19 +30,16 @@ pub fn cut(text: &str, most: usize) -> String {
 /// A message of a condition: what was found, then whose move it is.
 pub fn with_mover(message: &str, reason: Reason) -> String {
     let message = message.trim_end();
-    let end = if message.ends_with(['.', '!', '?', '…']) || message.is_empty() {
-        ""
-    } else {
-        "."
-    };
-    match reason.mover() {
-        Mover::Nobody => cut(message, MAX_MESSAGE),
-        mover => {
-            let tail = format!("{end} Next move: {}.", mover.as_str());
-            let head = cut(message, MAX_MESSAGE - tail.len());
-            format!("{head}{tail}")
-        }
+    let mover = reason.mover();
+    if mover == Mover::Nobody {
+        return cut(message, MAX_MESSAGE);
     }
+    let tail = format!(" Next move: {}.", mover.as_str());
+    let mut head = cut(message, MAX_MESSAGE - tail.len() - 1);
+    if !head.is_empty() && !head.ends_with(['.', '!', '?', '…']) {
+        head.push('.');
+    }
+    format!("{head}{tail}")
 }
 
 #[cfg(test)]
@@ -53,7 +50,10 @@ mod tests {
     fn a_long_message_keeps_its_next_move() {
         let text = with_mover(&"ä".repeat(2000), Reason::CookieRejected);
         assert!(text.len() <= MAX_MESSAGE, "{}", text.len());
-        assert!(text.ends_with("… Next move: the author of this Plugin."), "{text}");
+        assert!(
+            text.ends_with("… Next move: the author of this Plugin."),
+            "{text}"
+        );
     }
 
     #[test]
@@ -62,7 +62,10 @@ mod tests {
             with_mover("The image is gone.", Reason::ImagePullFailed),
             "The image is gone. Next move: the author of this Plugin."
         );
-        assert_eq!(with_mover("2 of 2 answer calls", Reason::Ready), "2 of 2 answer calls");
+        assert_eq!(
+            with_mover("2 of 2 answer calls", Reason::Ready),
+            "2 of 2 answer calls"
+        );
     }
 
     #[test]

@@ -79,8 +79,7 @@ pub(super) fn services(observed: &Observed, resolved: &Resolved, actions: &mut V
             "ports": spec.ports,
             "externalTrafficPolicy": spec.external_traffic_policy,
         });
-        if let (Some(publish), Value::Object(body)) =
-            (spec.publish_not_ready_addresses, &mut body)
+        if let (Some(publish), Value::Object(body)) = (spec.publish_not_ready_addresses, &mut body)
         {
             body.insert("publishNotReadyAddresses".to_owned(), publish.into());
         }
@@ -146,7 +145,10 @@ fn patch(kind: ChildKind, found: &ObjectMeta, wanted: &ObjectMeta, spec: Value) 
         body: json!({ "metadata": metadata, "spec": spec }),
         why: Why {
             reason: Reason::Updating,
-            message: format!("{} {name} is brought to what the Plugin says", kind.as_str()),
+            message: format!(
+                "{} {name} is brought to what the Plugin says",
+                kind.as_str()
+            ),
         },
         name,
     })

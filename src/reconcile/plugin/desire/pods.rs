@@ -87,8 +87,7 @@ impl<'a> OurPod<'a> {
 
     /// Grace period that its present configuration needs; the pod's own field is as old as the pod.
     pub fn grace_seconds(&self) -> Option<u32> {
-        let config: PodConfig =
-            serde_json::from_str(self.annotation(CONFIG_ANNOTATION)?).ok()?;
+        let config: PodConfig = serde_json::from_str(self.annotation(CONFIG_ANNOTATION)?).ok()?;
         Some(grace_seconds(&config.shutdown))
     }
 
@@ -132,7 +131,10 @@ pub(super) fn decide(
     }
     for (_, excess) in by_ordinal.range(replicas..) {
         for pod in excess.iter().filter(|pod| !pod.terminating()) {
-            let message = format!("pod {} is more than the {replicas} wanted replicas", pod.name);
+            let message = format!(
+                "pod {} is more than the {replicas} wanted replicas",
+                pod.name
+            );
             plan.actions.push(pod.delete(Reason::Deleted, message));
         }
     }
@@ -294,8 +296,14 @@ impl Wave<'_> {
     fn change(&mut self, slot: &Slot<'_>, pod: &OurPod<'_>, plan: &mut Plan) {
         let Some(built) = pod.built() else {
             let from = "an unknown build".to_owned();
-            plan.pending.push(self.pending(pod, Change::ReplacePod, from, false));
-            self.replace(slot, pod, "its annotation patchbay.dev/built is unreadable", plan);
+            plan.pending
+                .push(self.pending(pod, Change::ReplacePod, from, false));
+            self.replace(
+                slot,
+                pod,
+                "its annotation patchbay.dev/built is unreadable",
+                plan,
+            );
             return;
         };
         let all = classify(Some(&built), &self.wanted, self.allowed());
@@ -332,11 +340,17 @@ impl Wave<'_> {
         match steps.greatest() {
             Change::Nothing => {}
             Change::ReplacePod => {
-                self.replace(slot, pod, "the Plugin changed in a way that a living pod cannot take over", plan);
+                self.replace(
+                    slot,
+                    pod,
+                    "the Plugin changed in a way that a living pod cannot take over",
+                    plan,
+                );
             }
             Change::PluginSwap => {
                 if self.take(slot) {
-                    plan.actions.push(self.swap(pod, built, Container::Plugin, true));
+                    plan.actions
+                        .push(self.swap(pod, built, Container::Plugin, true));
                 }
             }
             Change::SidecarSwap => {
@@ -344,7 +358,8 @@ impl Wave<'_> {
                 let alone = !self.swapping && (self.budget > 0 || !slot.works);
                 if alone {
                     self.swapping = true;
-                    plan.actions.push(self.swap(pod, built, Container::Sidecar, false));
+                    plan.actions
+                        .push(self.swap(pod, built, Container::Sidecar, false));
                 } else if steps.process || steps.live {
                     self.configure(slot, pod, built, steps, plan);
                 }
@@ -376,7 +391,8 @@ impl Wave<'_> {
             CONFIG_ANNOTATION: config_text(&self.config),
             BUILT_ANNOTATION: next.write(),
         });
-        plan.actions.push(patch(pod, annotations, None, Reason::Updating, message));
+        plan.actions
+            .push(patch(pod, annotations, None, Reason::Updating, message));
     }
 
     fn take_over_config(&self, next: &mut Built) {
@@ -409,8 +425,18 @@ impl Wave<'_> {
             );
         }
         annotations.insert(BUILT_ANNOTATION.to_owned(), next.write().into());
-        let message = format!("pod {}: the {} changes from {from} to {to}", pod.name, container.name());
-        patch(pod, annotations.into(), Some((container, to)), Reason::Swapped, message)
+        let message = format!(
+            "pod {}: the {} changes from {from} to {to}",
+            pod.name,
+            container.name()
+        );
+        patch(
+            pod,
+            annotations.into(),
+            Some((container, to)),
+            Reason::Swapped,
+            message,
+        )
     }
 
     /// Looks at a change of an image that is on its way.
@@ -425,7 +451,8 @@ impl Wave<'_> {
     ) {
         let name = swap.container.name();
         let image = built.image(swap.container);
-        let anew = kubelet::restarts(pod.pod, name) > swap.restarts && kubelet::running(pod.pod, name);
+        let anew =
+            kubelet::restarts(pod.pod, name) > swap.restarts && kubelet::running(pod.pod, name);
         let deadline = swap.at
             + SignedDuration::from_secs(i64::from(
                 self.resolved.spec.update.progress_deadline_seconds,
@@ -436,7 +463,8 @@ impl Wave<'_> {
         if anew && (pod.ready() || !swap.worked) {
             let message = format!("pod {}: the {name} now runs {image}", pod.name);
             let annotations = json!({ BUILT_ANNOTATION: next.write() });
-            plan.actions.push(patch(pod, annotations, None, Reason::Swapped, message));
+            plan.actions
+                .push(patch(pod, annotations, None, Reason::Swapped, message));
         } else if image != self.wanted.image(swap.container) {
             // Another image was asked for meanwhile: no need to wait for the end of this one.
             self.step(slot, pod, built, steps, plan);
@@ -455,7 +483,8 @@ impl Wave<'_> {
             );
             let annotations = json!({ BUILT_ANNOTATION: next.write() });
             let back = Some((swap.container, swap.from.as_str()));
-            plan.actions.push(patch(pod, annotations, back, Reason::SwapFailed, message));
+            plan.actions
+                .push(patch(pod, annotations, back, Reason::SwapFailed, message));
         }
     }
 

@@ -119,8 +119,15 @@ fn refusal(plan: &Plan, applied: &Applied) -> Option<Trouble> {
             message: name_taken(kind, &name),
         }),
         Outcome::Refused { message } => Some(Trouble {
-            reason: if pod { Reason::PodRefused } else { Reason::ChildRefused },
-            message: format!("the API server refused the {kind} {name}: {}", foreign(message)),
+            reason: if pod {
+                Reason::PodRefused
+            } else {
+                Reason::ChildRefused
+            },
+            message: format!(
+                "the API server refused the {kind} {name}: {}",
+                foreign(message)
+            ),
         }),
     }
 }
@@ -152,7 +159,9 @@ pub(super) fn conditions(
                 observed_generation: observed.plugin.metadata.generation,
                 last_transition_time: known
                     .filter(|known| known.status == verdict.status)
-                    .map_or(Time(observed.now), |known| known.last_transition_time.clone()),
+                    .map_or(Time(observed.now), |known| {
+                        known.last_transition_time.clone()
+                    }),
             }
         })
         .collect()
@@ -210,9 +219,17 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
     }
     let done = facts.living.iter().filter(|a| a.handshaken).count();
     if done >= facts.wanted {
-        return yes(Reason::Handshaken, format!("{done} of {} replicas have shaken hands", facts.wanted));
+        return yes(
+            Reason::Handshaken,
+            format!("{done} of {} replicas have shaken hands", facts.wanted),
+        );
     }
-    let open: Vec<_> = facts.living.iter().copied().filter(|a| !a.handshaken).collect();
+    let open: Vec<_> = facts
+        .living
+        .iter()
+        .copied()
+        .filter(|a| !a.handshaken)
+        .collect();
     match worst(&open) {
         Some(a) => {
             let reason = a.reason.unwrap_or(Reason::Pending);
@@ -225,7 +242,10 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
         // Ready by the kubelet's word, or not created yet.
         None => unknown(
             Reason::WaitingForSession,
-            format!("{done} of {} replicas are known to have shaken hands", facts.wanted),
+            format!(
+                "{done} of {} replicas are known to have shaken hands",
+                facts.wanted
+            ),
         ),
     }
 }
@@ -234,11 +254,18 @@ fn sidecar_current(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = nothing_runs(facts) {
         return verdict;
     }
-    let failed = facts.plan.pending.iter().find(|p| p.failed && p.change == crate::plugin::change::Change::SidecarSwap);
+    let failed = facts
+        .plan
+        .pending
+        .iter()
+        .find(|p| p.failed && p.change == crate::plugin::change::Change::SidecarSwap);
     if let Some(failed) = failed {
         return no(
             Reason::SwapFailed,
-            format!("pod {}: the sidecar {} did not become ready in time and {} was put back", failed.pod, failed.to, failed.from),
+            format!(
+                "pod {}: the sidecar {} did not become ready in time and {} was put back",
+                failed.pod, failed.to, failed.from
+            ),
         );
     }
     let total = facts.living.len();
@@ -257,11 +284,15 @@ fn sidecar_current(facts: &Facts<'_>) -> Verdict {
         }
         (outdated, SidecarUpdate::Auto) => no(
             Reason::Updating,
-            format!("{outdated} of {total} pods still run another sidecar; they are changed one at a time"),
+            format!(
+                "{outdated} of {total} pods still run another sidecar; they are changed one at a time"
+            ),
         ),
         (outdated, SidecarUpdate::Manual) => no(
             Reason::SidecarOutdated,
-            format!("{outdated} of {total} pods run another sidecar; delete them one by one, or set spec.update.sidecar to Auto"),
+            format!(
+                "{outdated} of {total} pods run another sidecar; delete them one by one, or set spec.update.sidecar to Auto"
+            ),
         ),
     }
 }
@@ -280,17 +311,26 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         _ => {}
     }
     if facts.wanted == 0 {
-        return no(Reason::ScaledToZero, "spec.replicas is 0; raise it to run the plugin");
+        return no(
+            Reason::ScaledToZero,
+            "spec.replicas is 0; raise it to run the plugin",
+        );
     }
     let (ready, wanted) = (facts.ready, facts.wanted);
     if ready >= wanted {
-        return yes(Reason::Ready, format!("{ready} of {wanted} replicas answer calls"));
+        return yes(
+            Reason::Ready,
+            format!("{ready} of {wanted} replicas answer calls"),
+        );
     }
     if let Some(a) = worst(&facts.living) {
         let reason = a.reason.unwrap_or(Reason::Pending);
         return no(
             reason,
-            format!("{ready} of {wanted} replicas answer calls; pod {}: {}", a.line.pod, a.line.message),
+            format!(
+                "{ready} of {wanted} replicas answer calls; pod {}: {}",
+                a.line.pod, a.line.message
+            ),
         );
     }
     if let Some(trouble) = &facts.refusal {
@@ -335,7 +375,11 @@ fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
     (facts.ready > 0 && facts.ready < facts.wanted && stuck).then(|| {
         yes(
             Reason::PartlyReady,
-            format!("{} of {} replicas answer calls", count(facts.ready), facts.wanted),
+            format!(
+                "{} of {} replicas answer calls",
+                count(facts.ready),
+                facts.wanted
+            ),
         )
     })
 }

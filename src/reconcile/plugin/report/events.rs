@@ -28,7 +28,10 @@ pub(super) fn events(
 /// What was carried out.
 fn done(assessed: &[Assessed], plan: &Plan, applied: &Applied) -> Vec<PluginEvent> {
     let uid_of = |name: &str| {
-        let line = assessed.iter().map(|a| &a.line).find(|line| line.pod == name)?;
+        let line = assessed
+            .iter()
+            .map(|a| &a.line)
+            .find(|line| line.pod == name)?;
         Some((line.pod.clone(), line.pod_uid.clone()))
     };
     plan.actions
@@ -124,7 +127,9 @@ fn flipped(before: &PluginStatus, after: &PluginStatus) -> Vec<PluginEvent> {
         let Some(reason) = Reason::parse(&word) else {
             continue;
         };
-        let same = was.as_ref().is_some_and(|(s, r, _)| *s == status && *r == word);
+        let same = was
+            .as_ref()
+            .is_some_and(|(s, r, _)| *s == status && *r == word);
         let warning = match type_ {
             ConditionType::Degraded => status == "True",
             ConditionType::Ready if status == "True" => false,

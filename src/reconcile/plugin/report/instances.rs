@@ -6,10 +6,7 @@ use patchbay_api::plugin_status::InstanceStatus;
 /// At most `most` lines, the worst first and then by ordinal; and how many are left out.
 pub(super) fn worst_first(assessed: &[Assessed], most: usize) -> (Vec<InstanceStatus>, usize) {
     let mut lines: Vec<_> = assessed.iter().map(|a| a.line.clone()).collect();
-    lines.sort_by(|a, b| {
-        (a.state, a.ordinal, &a.pod)
-            .cmp(&(b.state, b.ordinal, &b.pod))
-    });
+    lines.sort_by(|a, b| (a.state, a.ordinal, &a.pod).cmp(&(b.state, b.ordinal, &b.pod)));
     let omitted = lines.len().saturating_sub(most);
     lines.truncate(most);
     (lines, omitted)

@@ -47,5 +47,8 @@ pub(super) fn update(
 }
 
 fn known_differs(before: &PluginStatus, done: &UpdateStatus) -> bool {
-    before.update.as_ref().is_some_and(|k| k.finished_at != done.finished_at)
+    before
+        .update
+        .as_ref()
+        .is_some_and(|k| k.finished_at != done.finished_at)
 }
