@@ -102,11 +102,10 @@ impl<'a> Writer<'a> {
         Ok(match patch.kind {
             ChildKind::Pod => Written::Pod(Box::new(self.merge(patch).await?)),
             ChildKind::Service => Written::Service(Box::new(self.merge(patch).await?)),
-            ChildKind::NetworkPolicy => {
-                Written::NetworkPolicy(Box::new(self.merge(patch).await?))
-            }
+            ChildKind::NetworkPolicy => Written::NetworkPolicy(Box::new(self.merge(patch).await?)),
             ChildKind::Secret => {
-                self.merge::<k8s_openapi::api::core::v1::Secret>(patch).await?;
+                self.merge::<k8s_openapi::api::core::v1::Secret>(patch)
+                    .await?;
                 Written::Nothing
             }
         })
@@ -176,7 +175,11 @@ impl<'a> Writer<'a> {
         match api.create(&params, wanted).await {
             Ok(made) => Ok(made),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                match api.get_opt(&name).await.map_err(|e| failed::<K>(&name, e))? {
+                match api
+                    .get_opt(&name)
+                    .await
+                    .map_err(|e| failed::<K>(&name, e))?
+                {
                     Some(found) if self.owns(found.meta()) => Ok(found),
                     Some(_) => Err(ApplyError::Taken {
                         kind: kind::<K>(),

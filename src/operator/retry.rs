@@ -59,6 +59,11 @@ impl<K: Eq + Hash + Clone> Retries<K> {
         self.failures.remove(key);
     }
 
+    /// How often `key` has failed in a row.
+    pub fn in_a_row(&self, key: &K) -> u32 {
+        self.failures.get(key).copied().unwrap_or(0)
+    }
+
     /// How many objects are failing now.
     pub fn failing(&self) -> usize {
         self.failures.len()
@@ -88,10 +93,7 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_limit() {
         let delays: Vec<u128> = (1..=10).map(|n| POLICY.delay(n, 0.0).as_millis()).collect();
-        assert_eq!(
-            delays,
-            [20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000]
-        );
+        assert_eq!(delays, [20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000]);
         assert_eq!(POLICY.delay(u32::MAX, 0.0), POLICY.limit);
     }
 

@@ -4,9 +4,9 @@ use crate::certificates::authority::{Authority, AuthorityError};
 use crate::certificates::leaf::RENEWED_AFTER;
 use crate::certificates::name::Identity;
 use crate::certificates::secrets::{Identities, authority};
-use crate::client::{ClientError, ServerClock, connect};
+use crate::client::{ClientError, Fuse, ServerClock, connect};
 use crate::controller::Runner;
-use crate::controller::plugin::Plugins;
+use crate::controller::plugin::{Plugins, REFUSED_AGAIN};
 use crate::events::recorder;
 use crate::health::{Health, Need};
 use crate::http::{HttpError, Pages, listen, serve};
@@ -14,7 +14,7 @@ use crate::key::PluginKey;
 use crate::leader::{Candidate, LeaderError, Term};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::retry::{Policy, spread};
+use crate::retry::{Policy, Retries, spread};
 use crate::session::tls::{OperatorTls, TlsError};
 use crate::session::totals::SidecarTotals;
 use crate::session::{Sessions, Shared};
@@ -27,7 +27,7 @@ use kube::{Api, Client};
 use patchbay_reconcile::plugin::observe::{Settings, default_sidecar_resources};
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
@@ -91,6 +91,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         arguments.kubeconfig.as_deref(),
         Arc::clone(&metrics),
         Arc::clone(&clock),
+        arguments.abort_after_writes.map(Fuse::new),
     )
     .await?;
     tracing::info!(
@@ -161,7 +162,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         Arc::clone(&process.metrics),
         Arc::clone(&process.totals),
     ));
-    let (events, recorder) = recorder(process.client.clone(), &process.arguments.pod_name);
+    let (events, recorder) = recorder(process.client.clone(), process.instance());
     let plugins = Plugins {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
@@ -175,6 +176,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         status: StatusWriter::new(process.client.clone()),
         events: events.clone(),
         settings: process.settings(&authority),
+        refusals: Mutex::new(Retries::new(REFUSED_AGAIN)),
     };
     let runner = Runner {
         kind: Arc::new(plugins),
@@ -209,12 +211,20 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
 }
 
 impl Process {
+    fn instance(&self) -> &str {
+        self.arguments
+            .pod_name
+            .as_deref()
+            .unwrap_or("patchbay-operator")
+    }
+
     fn candidate(&self) -> Candidate {
         Candidate {
             leases: Api::namespaced(self.client.clone(), &self.arguments.namespace),
             name: self.arguments.lease.clone(),
+            pod: self.arguments.pod_name.clone(),
             // A restarted process is somebody else: the epoch must grow.
-            identity: format!("{}_{:08x}", self.arguments.pod_name, random()),
+            identity: format!("{}_{:08x}", self.instance(), random()),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),

@@ -17,9 +17,10 @@ pub struct Arguments {
     #[arg(long, env = "POD_NAMESPACE", default_value = "patchbay-system")]
     pub namespace: String,
 
-    /// Name of this pod; part of its name as a candidate.
-    #[arg(long, env = "POD_NAME", default_value = "patchbay-operator")]
-    pub pod_name: String,
+    /// Name of this pod. A Lease that an earlier process of the same pod held is taken at once:
+    /// that process has ended.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
 
     /// Name of the Lease.
     #[arg(long, env = "PATCHBAY_LEASE", default_value = "patchbay-operator")]
@@ -68,6 +69,10 @@ pub struct Arguments {
     /// Plugins that are worked on at the same time.
     #[arg(long, env = "PATCHBAY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+
+    /// Ends the process the hard way right after so many writes, for fault tests.
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub abort_after_writes: Option<u32>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

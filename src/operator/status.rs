@@ -163,10 +163,17 @@ impl StatusWriter {
             "status": difference,
         });
         let plugins: Api<Plugin> = Api::namespaced(self.client.clone(), &key.namespace);
-        let written = plugins
+        let answer = plugins
             .patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .map_err(|e| StatusError::Api(Box::new(e)))?;
+            .await;
+        let written = match answer {
+            Ok(written) => written,
+            // Gone, or replaced by another of the same name: nobody reads this status any more.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                return Ok(Written::Same);
+            }
+            Err(error) => return Err(StatusError::Api(Box::new(error))),
+        };
         self.lock().entry(key.clone()).or_default().wrote(now);
         Ok(Written::Now(Box::new(written)))
     }

@@ -153,7 +153,8 @@ fn parameters(common_name: &str, now: Timestamp, days: i64) -> CertificateParams
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     params.distinguished_name = name;
-    let seconds = |t: Timestamp| std::time::Duration::from_secs(t.as_second().max(0).unsigned_abs());
+    let seconds =
+        |t: Timestamp| std::time::Duration::from_secs(t.as_second().max(0).unsigned_abs());
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + seconds(now - BACKDATED);
     params.not_after = epoch + seconds(now + SignedDuration::from_hours(24 * days));

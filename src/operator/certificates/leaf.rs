@@ -66,12 +66,10 @@ pub fn inspect(
     if files.authority != authority.certificate_pem().as_bytes() {
         return Err(Flaw::WrongAuthority);
     }
-    let der =
-        CertificateDer::from_pem_slice(files.certificate).map_err(|_| Flaw::Unreadable)?;
+    let der = CertificateDer::from_pem_slice(files.certificate).map_err(|_| Flaw::Unreadable)?;
     let key = PrivateKeyDer::from_pem_slice(files.key).map_err(|_| Flaw::Unreadable)?;
     let key = rcgen::KeyPair::try_from(&key).map_err(|_| Flaw::Unreadable)?;
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(&der).map_err(|_| Flaw::Unreadable)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| Flaw::Unreadable)?;
     if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
         return Err(Flaw::Unreadable);
     }

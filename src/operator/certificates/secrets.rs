@@ -55,14 +55,13 @@ pub enum IdentityError {
     Authority(#[from] AuthorityError),
     /// The authority's Secret lacks a key. Nothing is overwritten: every plugin trusts what was
     /// there.
-    #[error("reading the Secret {AUTHORITY}: it has no usable {0}; restore it, or delete it to give every plugin a new identity")]
+    #[error(
+        "reading the Secret {AUTHORITY}: it has no usable {0}; restore it, or delete it to give every plugin a new identity"
+    )]
     Incomplete(&'static str),
 }
 
-fn api(
-    step: &'static str,
-    name: &str,
-) -> impl FnOnce(kube::Error) -> IdentityError + use<> {
+fn api(step: &'static str, name: &str) -> impl FnOnce(kube::Error) -> IdentityError + use<> {
     let name = name.to_owned();
     move |source| IdentityError::Api {
         step,
@@ -257,8 +256,7 @@ impl Identities {
         holder: &Holder,
         now: Timestamp,
     ) -> Result<InPlace, IdentityError> {
-        let secrets: Api<Secret> =
-            Api::namespaced(self.client.clone(), &holder.key.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &holder.key.namespace);
         let name = holder.secret.as_str();
         let look = PatchParams {
             // Nothing is written even if something should have changed on the way.
@@ -267,10 +265,7 @@ impl Identities {
         };
         let taken = || IdentityError::NameTaken { name: name.into() };
         let read = || async {
-            match secrets
-                .patch(name, &look, &Patch::Merge(json!({})))
-                .await
-            {
+            match secrets.patch(name, &look, &Patch::Merge(json!({}))).await {
                 Ok(secret) => Ok(Some(secret)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
                 Err(kube::Error::Api(status)) if refused_by_policy(&status) => Err(taken()),

@@ -9,6 +9,7 @@ use crate::key::PluginKey;
 use crate::metrics::{Metrics, PassLabels, StepLabels};
 use crate::queue::Queue;
 use crate::retry::{Policy, Retries};
+use patchbay_api::Reason;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const RETRY: Policy = Policy {
 };
 /// A pass that takes longer is given up; its writes are each safe to have happened or not.
 const LONGEST: Duration = Duration::from_secs(60);
+/// One failure is a blip; so many in a row are worth an event.
+const TELL_AFTER: u32 = 3;
 /// Signs of life.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -194,7 +197,9 @@ impl<K: Kind> Runner<K> {
                     again_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                     "the pass failed"
                 );
-                self.tell(&key, failure);
+                if retries.in_a_row(&key) >= TELL_AFTER {
+                    self.tell(&key, failure);
+                }
                 self.queue.wake_at(key.clone(), Instant::now() + delay);
                 "failed"
             }
@@ -214,7 +219,7 @@ impl<K: Kind> Runner<K> {
             let words = Words {
                 warning: true,
                 action: "Reconcile".to_owned(),
-                reason: "ReconcileFailed".to_owned(),
+                reason: Reason::ReconcileFailed.as_str().to_owned(),
                 note: failure.message,
                 pod: None,
             };

@@ -5,6 +5,7 @@ use crate::apply::{ApplyError, Writer, Written};
 use crate::certificates::secrets::{Holder, Identities, IdentityError};
 use crate::events::{Events, Subject, Words};
 use crate::key::PluginKey;
+use crate::retry::{Policy, Retries};
 use crate::session::{Sessions, Target, Wanted};
 use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
 use crate::watch::Stores;
@@ -23,7 +24,7 @@ use patchbay_reconcile::plugin::resolve::Resolution;
 use patchbay_reconcile::plugin::{desire, report, resolve};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -45,14 +46,22 @@ pub struct Plugins {
     pub events: Events,
     /// The installation.
     pub settings: Settings,
+    /// Objects that were refused: what hinders them may be nothing that we watch.
+    pub refusals: Mutex<Retries<PluginKey>>,
 }
+
+/// Between two attempts at something that was refused.
+pub const REFUSED_AGAIN: Policy = Policy {
+    first: Duration::from_secs(5),
+    limit: Duration::from_secs(120),
+};
 
 /// Why a pass fails. Refusals and waits are no failures; they stand in status.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// A child could not be written.
-    #[error("{0}")]
-    Apply(String),
+    #[error(transparent)]
+    Apply(#[from] ActionError),
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -63,6 +72,7 @@ impl Kind for Plugins {
     type Error = PluginError;
 
     async fn pass(&self, key: &PluginKey, steps: &mut Steps) -> Result<Passed, PluginError> {
+        let mut begun = false;
         loop {
             steps.enter("observe");
             let Some((observed, look_again)) = self.observe(key).await else {
@@ -79,19 +89,24 @@ impl Kind for Plugins {
             steps.enter("apply");
             self.follow(key, &observed.plugin, &plan.follow);
             let tried = self.apply(key, &observed.plugin, &plan).await;
-            if plan.actions == [Action::AddFinalizer] && tried.applied.outcomes == [Outcome::Done] {
+            if !begun
+                && plan.actions == [Action::AddFinalizer]
+                && tried.applied.outcomes == [Outcome::Done]
+            {
                 // Nothing is worth a report yet; the written Plugin is in the store.
+                begun = true;
                 continue;
             }
             steps.enter("report");
             let next = self
                 .report(key, &observed, &resolution, &plan, &tried.applied)
                 .await?;
-            if let Some(message) = tried.failure {
-                return Err(PluginError::Apply(message));
+            if let Some(error) = tried.failure {
+                return Err(error.into());
             }
             let renewal = self.identities.renew_at(key).map(instant);
-            let next = [next, look_again, renewal, tried.stale.then(soon)]
+            let refused = self.after_refusal(key, tried.refused);
+            let next = [next, look_again, renewal, refused, tried.stale.then(soon)]
                 .into_iter()
                 .flatten()
                 .min();
@@ -116,7 +131,7 @@ impl Kind for Plugins {
 struct Tried {
     applied: Applied,
     /// An action has to be tried again after a while.
-    failure: Option<String>,
+    failure: Option<ActionError>,
     /// What was seen is not what is there; a newer view is on its way.
     stale: bool,
     /// Somebody has to change something.
@@ -129,7 +144,7 @@ impl Tried {
             Ok(()) => Outcome::Done,
             Err(error) => {
                 let message = error.to_string();
-                match error {
+                match &error {
                     ActionError::Apply(ApplyError::Taken { .. })
                     | ActionError::Identity(IdentityError::NameTaken { .. }) => {
                         self.refused = true;
@@ -137,14 +152,16 @@ impl Tried {
                     }
                     ActionError::Apply(ApplyError::Refused { message, .. }) => {
                         self.refused = true;
-                        Outcome::Refused { message }
+                        Outcome::Refused {
+                            message: message.clone(),
+                        }
                     }
                     ActionError::Apply(ApplyError::Stale { .. }) => {
                         self.stale = true;
                         Outcome::Failed { message }
                     }
                     ActionError::Apply(ApplyError::Api { .. }) | ActionError::Identity(_) => {
-                        self.failure = Some(message.clone());
+                        self.failure = Some(error);
                         Outcome::Failed { message }
                     }
                 }
@@ -173,7 +190,7 @@ impl Plugins {
         let plugin = self.stores.plugins.get(key, &key.name)?;
         let now = Timestamp::now();
         let pods = self.stores.pods.of(key);
-        let warnings = self.kubelet.about(&pods, now).await;
+        let warnings = self.kubelet.about(key, &pods, now).await;
         if warnings
             .events
             .iter()
@@ -236,7 +253,10 @@ impl Plugins {
     /// not build on each other go together: every round trip is time to Ready.
     async fn apply(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Tried {
         let mut tried = Tried::default();
-        for batch in plan.actions.chunk_by(|a, b| independent(a) && independent(b)) {
+        for batch in plan
+            .actions
+            .chunk_by(|a, b| independent(a) && independent(b))
+        {
             let results = join_all(batch.iter().map(|action| self.one(key, plugin, action))).await;
             for result in results {
                 let done = result.is_ok();
@@ -261,7 +281,7 @@ impl Plugins {
             Action::RemoveFinalizer => writer.remove_finalizer().await?,
             Action::Create(child) => {
                 let written = writer.create(child).await?;
-                log_child(key, "created", child);
+                log_created(key, child);
                 self.wrote(written);
             }
             Action::Patch(patch) => {
@@ -334,6 +354,18 @@ impl Plugins {
         Ok(next)
     }
 
+    /// When to try again what was refused: the foreign object, the quota or the policy in the way
+    /// may go without a word to us.
+    fn after_refusal(&self, key: &PluginKey, refused: bool) -> Option<Instant> {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused {
+            Some(Instant::now() + refusals.failed(key))
+        } else {
+            refusals.succeeded(key);
+            None
+        }
+    }
+
     fn wrote(&self, written: Written) {
         match written {
             Written::Pod(mut pod) => {
@@ -363,14 +395,18 @@ impl Plugins {
         self.sessions.shared().totals.forget_plugin(key);
         self.identities.forget(key);
         self.status.forget(key);
+        self.kubelet.forget(key);
+        self.after_refusal(key, false);
     }
 }
 
 /// Why one action is not done.
 #[derive(Debug, thiserror::Error)]
-enum ActionError {
+pub enum ActionError {
+    /// A child or the finalizer.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The identity Secret.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
@@ -400,14 +436,13 @@ fn owned_copies<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
     objects.iter().map(|object| (**object).clone()).collect()
 }
 
-fn log_child(key: &PluginKey, what: &str, child: &Child) {
+fn log_created(key: &PluginKey, child: &Child) {
     tracing::info!(
         namespace = key.namespace,
         plugin = key.name,
         kind = child.kind().as_str(),
         name = child.name(),
-        what,
-        "wrote"
+        "created"
     );
 }
 

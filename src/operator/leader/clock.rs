@@ -183,8 +183,9 @@ mod tests {
         for ahead in [-3_100, 3_100, 90_000, -90_000] {
             let mut clock = Clock::default();
             clock.hear(&sample(0, 0));
-            let verdicts: Vec<Verdict> =
-                (1..4).map(|n| clock.hear(&sample(n * 5_000, ahead))).collect();
+            let verdicts: Vec<Verdict> = (1..4)
+                .map(|n| clock.hear(&sample(n * 5_000, ahead)))
+                .collect();
             assert_eq!(
                 verdicts,
                 [Verdict::Right, Verdict::Right, Verdict::Wrong],

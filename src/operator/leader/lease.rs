@@ -32,19 +32,25 @@ pub enum Step {
 }
 
 /// Remembers since when the Lease has not changed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watcher {
+    identity: String,
+    predecessors: Option<String>,
     seen: Option<(String, Instant)>,
 }
 
 impl Watcher {
+    /// For the process `identity`, in the pod `pod` if it is in one.
+    pub fn new(identity: &str, pod: Option<&str>) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            predecessors: pod.map(|pod| format!("{pod}_")),
+            seen: None,
+        }
+    }
+
     /// What to do about a Lease with this resource version and spec.
-    pub fn step(
-        &mut self,
-        lease: Option<(&str, &LeaseSpec)>,
-        identity: &str,
-        now: Instant,
-    ) -> Step {
+    pub fn step(&mut self, lease: Option<(&str, &LeaseSpec)>, now: Instant) -> Step {
         let Some((version, spec)) = lease else {
             return Step::Create;
         };
@@ -60,7 +66,14 @@ impl Watcher {
             .lease_duration_seconds
             .and_then(|s| u64::try_from(s).ok())
             .map_or(DURATION, Duration::from_secs);
-        if holder.is_empty() || holder == identity || now.duration_since(since) >= duration {
+        // A pod runs one operator at a time: whoever held the Lease from ours has ended.
+        let ended = holder.is_empty()
+            || holder == self.identity
+            || self
+                .predecessors
+                .as_deref()
+                .is_some_and(|prefix| holder.starts_with(prefix));
+        if ended || now.duration_since(since) >= duration {
             Step::Take {
                 transitions: spec.lease_transitions.unwrap_or(0).max(0).saturating_add(1),
             }
@@ -74,6 +87,10 @@ impl Watcher {
 mod tests {
     use super::*;
 
+    fn watcher() -> Watcher {
+        Watcher::new("me_1", None)
+    }
+
     fn held_by(holder: &str, transitions: i32) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(holder.into()),
@@ -85,17 +102,14 @@ mod tests {
 
     #[test]
     fn an_absent_lease_is_created() {
-        assert_eq!(
-            Watcher::default().step(None, "me", Instant::now()),
-            Step::Create
-        );
+        assert_eq!(watcher().step(None, Instant::now()), Step::Create);
     }
 
     #[test]
     fn a_released_lease_is_taken_at_once_and_the_count_grows() {
         let spec = held_by("", 6);
         assert_eq!(
-            Watcher::default().step(Some(("1", &spec)), "me", Instant::now()),
+            watcher().step(Some(("1", &spec)), Instant::now()),
             Step::Take { transitions: 7 }
         );
     }
@@ -103,10 +117,10 @@ mod tests {
     #[test]
     fn a_lease_that_changes_is_left_alone_for_ever() {
         let spec = held_by("other", 6);
-        let (mut watcher, start) = (Watcher::default(), Instant::now());
+        let (mut watcher, start) = (watcher(), Instant::now());
         for n in 0..100u64 {
             let now = start + Duration::from_secs(14 * n);
-            let step = watcher.step(Some((&n.to_string(), &spec)), "me", now);
+            let step = watcher.step(Some((&n.to_string(), &spec)), now);
             assert_eq!(step, Step::Wait);
         }
     }
@@ -114,14 +128,26 @@ mod tests {
     #[test]
     fn a_lease_that_stands_still_is_taken_after_its_duration_and_not_before() {
         let spec = held_by("other", 6);
-        let (mut watcher, start) = (Watcher::default(), Instant::now());
+        let (mut watcher, start) = (watcher(), Instant::now());
         let mut at = |seconds: f64| {
             let now = start + Duration::from_secs_f64(seconds);
-            watcher.step(Some(("1", &spec)), "me", now)
+            watcher.step(Some(("1", &spec)), now)
         };
         assert_eq!(at(0.0), Step::Wait);
         assert_eq!(at(14.9), Step::Wait);
         assert_eq!(at(15.0), Step::Take { transitions: 7 });
+    }
+
+    #[test]
+    fn only_a_predecessor_in_the_same_pod_is_known_to_have_ended() {
+        let step = |holder: &str| {
+            let spec = held_by(holder, 6);
+            Watcher::new("operator-7_b", Some("operator-7"))
+                .step(Some(("1", &spec)), Instant::now())
+        };
+        assert_eq!(step("operator-7_a"), Step::Take { transitions: 7 });
+        assert_eq!(step("operator-77_a"), Step::Wait);
+        assert_eq!(step("operator-7"), Step::Wait);
     }
 
     #[test]
@@ -138,7 +164,7 @@ mod tests {
             ..LeaseSpec::default()
         };
         assert_eq!(
-            Watcher::default().step(Some(("1", &spec)), "me", Instant::now()),
+            watcher().step(Some(("1", &spec)), Instant::now()),
             Step::Take {
                 transitions: i32::MAX
             }

@@ -52,7 +52,9 @@ pub struct Candidate {
     pub leases: Api<Lease>,
     /// Name of the Lease.
     pub name: String,
-    /// Unique name of this process.
+    /// Name of the pod that this process runs in, if it runs in one.
+    pub pod: Option<String>,
+    /// Unique name of this process: the pod's name, `_`, and a random part.
     pub identity: String,
     /// Samples of the API server's clock.
     pub clock: Arc<ServerClock>,
@@ -73,11 +75,11 @@ pub struct Term {
 impl Candidate {
     /// Waits until this process is the leader. Errors of the API server are waited out.
     pub async fn begin(&self) -> Term {
-        let mut watcher = Watcher::default();
+        let mut watcher = Watcher::new(&self.identity, self.pod.as_deref());
         let mut told = String::new();
         loop {
             let state = match self.attempt(&mut watcher).await {
-                Ok(Attempt::Won(term)) => return term,
+                Ok(Attempt::Won(term)) => return *term,
                 Ok(Attempt::Waiting(state)) => state,
                 Err(error) => format!("asking for the Lease: {error}"),
             };
@@ -99,9 +101,7 @@ impl Candidate {
             Verdict::Unknown => return Ok(Attempt::Waiting("comparing clocks".into())),
             Verdict::Wrong => {
                 let seconds = self.clock.middle_seconds();
-                return Ok(Attempt::Waiting(
-                    LeaderError::Clock { seconds }.to_string(),
-                ));
+                return Ok(Attempt::Waiting(LeaderError::Clock { seconds }.to_string()));
             }
         }
         let seen = lease.as_ref().and_then(|lease| {
@@ -110,7 +110,7 @@ impl Candidate {
                 lease.spec.as_ref()?,
             ))
         });
-        let written = match (watcher.step(seen, &self.identity, Instant::now()), lease) {
+        let written = match (watcher.step(seen, Instant::now()), lease) {
             (Step::Wait, Some(lease)) => {
                 let holder = lease.spec.and_then(|s| s.holder_identity);
                 return Ok(Attempt::Waiting(format!(
@@ -158,7 +158,7 @@ impl Candidate {
                 let epoch = transitions(&lease);
                 tracing::info!(epoch, identity = self.identity, "leading");
                 self.metrics.leader.set(1);
-                Ok(Attempt::Won(Term { lease, epoch }))
+                Ok(Attempt::Won(Box::new(Term { lease, epoch })))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 Ok(Attempt::Waiting("somebody else was quicker".into()))
@@ -207,7 +207,10 @@ impl Candidate {
                 .and_then(|s| s.lease_transitions)
                 .unwrap_or(1),
             Timestamp::now(),
-            term.lease.spec.as_ref().and_then(|s| s.acquire_time.clone()),
+            term.lease
+                .spec
+                .as_ref()
+                .and_then(|s| s.acquire_time.clone()),
         );
         match self
             .leases
@@ -220,7 +223,11 @@ impl Candidate {
             }
             // An unknown answer may have been a success: read before it is believed.
             Err(error) => {
-                let lease = self.leases.get(&self.name).await.map_err(|_| Renewal::Failed(error))?;
+                let lease = self
+                    .leases
+                    .get(&self.name)
+                    .await
+                    .map_err(|_| Renewal::Failed(error))?;
                 let holder = lease
                     .spec
                     .as_ref()
@@ -291,7 +298,7 @@ impl Candidate {
 }
 
 enum Attempt {
-    Won(Term),
+    Won(Box<Term>),
     Waiting(String),
 }
 

@@ -79,8 +79,7 @@ pub fn bounded_instance(instance: Instance) -> Instance {
             }
         }),
         services: services.iter().map(|s| bounded_text(s, WORD)).collect(),
-        services_omitted: services_omitted
-            .saturating_add(u32::try_from(more).unwrap_or(u32::MAX)),
+        services_omitted: services_omitted.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)),
         services_note: bounded_text(&services_note, WORD),
         revision,
         next_start_ms,

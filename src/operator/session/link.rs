@@ -41,9 +41,7 @@ enum SessionError {
     Silent,
     #[error("greeting the sidecar: its first message is no greeting")]
     NoHello,
-    #[error(
-        "greeting the sidecar: it chose session version {0}, we speak {OLDEST} to {NEWEST}"
-    )]
+    #[error("greeting the sidecar: it chose session version {0}, we speak {OLDEST} to {NEWEST}")]
     Version(u32),
     #[error("listening to the sidecar: {} ({:?})", bounded_text(.0.message(), 256), .0.code())]
     Broken(Box<tonic::Status>),
@@ -54,11 +52,7 @@ enum SessionError {
 }
 
 /// Keeps the session to `target` open until the task is aborted.
-pub(super) async fn keep(
-    target: Target,
-    shared: Arc<Shared>,
-    mut wanted: watch::Receiver<Wanted>,
-) {
+pub(super) async fn keep(target: Target, shared: Arc<Shared>, mut wanted: watch::Receiver<Wanted>) {
     let mut failures = 0;
     loop {
         let begun = Instant::now();

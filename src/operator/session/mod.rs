@@ -203,6 +203,13 @@ impl Sessions {
                     });
                 }
                 None => {
+                    tracing::debug!(
+                        namespace = plugin.namespace,
+                        plugin = plugin.name,
+                        pod = target.pod,
+                        address = %target.address,
+                        "dialling"
+                    );
                     self.shared
                         .lock()
                         .insert(target.pod_uid.clone(), Snapshot::default());

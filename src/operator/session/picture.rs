@@ -4,9 +4,7 @@
 use super::Snapshot;
 use jiff::Timestamp;
 use patchbay_protocol::session as wire;
-use patchbay_reconcile::plugin::observe::{
-    Exit, ExitHow, Handshake, Instance, Phase, Session,
-};
+use patchbay_reconcile::plugin::observe::{Exit, ExitHow, Handshake, Instance, Phase, Session};
 
 impl From<Snapshot> for Session {
     fn from(snapshot: Snapshot) -> Self {

@@ -352,7 +352,12 @@ async fn a_refused_connection_is_tried_again_until_the_sidecar_listens() {
     let mut operator = operator(&ca);
     operator.follow(free, 4);
     let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
-    assert!(snapshot.trouble.unwrap().contains("connecting to the sidecar"));
+    assert!(
+        snapshot
+            .trouble
+            .unwrap()
+            .contains("connecting to the sidecar")
+    );
     let (fake, _messages) = sidecar();
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     // The listener of the fake is elsewhere; bring its bytes to the address that was dialled.

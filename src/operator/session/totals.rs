@@ -116,6 +116,8 @@ impl SidecarTotals {
     }
 }
 
+/// Name, help and value of a series.
+type Series<T> = (&'static str, &'static str, fn(&T) -> u64);
 type Labels<'a> = [(&'a str, &'a str); 2];
 
 fn labels(plugin: &PluginKey) -> Labels<'_> {
@@ -125,12 +127,8 @@ fn labels(plugin: &PluginKey) -> Labels<'_> {
 impl Collector for SidecarTotals {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let state = self.lock();
-        let counters: [(&str, &str, fn(&Totals) -> u64); 7] = [
-            (
-                "plugin_calls",
-                "Calls forwarded to the plugin",
-                |t| t.calls,
-            ),
+        let counters: [Series<Totals>; 7] = [
+            ("plugin_calls", "Calls forwarded to the plugin", |t| t.calls),
             (
                 "plugin_calls_failed",
                 "Calls that the proxy had to answer with an error of its own",
@@ -146,11 +144,9 @@ impl Collector for SidecarTotals {
                 "Shutdown calls of hosts, answered and not forwarded",
                 |t| t.shutdowns_answered,
             ),
-            (
-                "plugin_log_lines",
-                "Lines that the plugin wrote",
-                |t| t.log_lines,
-            ),
+            ("plugin_log_lines", "Lines that the plugin wrote", |t| {
+                t.log_lines
+            }),
             (
                 "plugin_log_lines_dropped",
                 "Lines dropped because nobody took them in time",
@@ -163,8 +159,7 @@ impl Collector for SidecarTotals {
             ),
         ];
         for (name, help, pick) in counters {
-            let mut family =
-                encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (plugin, totals) in &state.plugins {
                 let labels = labels(plugin);
                 ConstCounter::new(pick(totals)).encode(family.encode_family(&labels)?)?;
@@ -179,12 +174,10 @@ impl Collector for SidecarTotals {
                 sum.1 = sum.1.saturating_add(pod.last.resident_bytes);
             }
         }
-        let gauges: [(&str, &str, fn(&(u64, u64)) -> u64); 2] = [
-            (
-                "plugin_calls_in_flight",
-                "Calls being forwarded now",
-                |n| n.0,
-            ),
+        let gauges: [Series<(u64, u64)>; 2] = [
+            ("plugin_calls_in_flight", "Calls being forwarded now", |n| {
+                n.0
+            }),
             (
                 "sidecar_resident_bytes",
                 "Resident memory of the Plugin's sidecars together",

@@ -4,6 +4,7 @@
 //! Asked for by pod, and only while one hangs: a watch on all events would cost more than all
 //! other watches together.
 
+use crate::key::PluginKey;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{Api, ListParams};
@@ -32,8 +33,11 @@ const AGAIN: crate::retry::Policy = crate::retry::Policy {
 /// Asks, and remembers answers for a while.
 pub struct KubeletWarnings {
     client: Client,
-    answers: Mutex<HashMap<String, Answer>>,
+    answers: Mutex<HashMap<PluginKey, Answers>>,
 }
+
+/// By the pod's uid.
+type Answers = HashMap<String, Answer>;
 
 #[derive(Clone)]
 struct Answer {
@@ -60,9 +64,12 @@ impl KubeletWarnings {
         }
     }
 
-    /// The warnings about `pods`, all of one Plugin.
-    pub async fn about(&self, pods: &[Arc<Pod>], now: Timestamp) -> Warnings {
+    /// The warnings about `pods`, which are all of `plugin`.
+    pub async fn about(&self, plugin: &PluginKey, pods: &[Arc<Pod>], now: Timestamp) -> Warnings {
         let mut warnings = Warnings::default();
+        let known = self.lock().remove(plugin).unwrap_or_default();
+        // Pods that are gone or come up are forgotten.
+        let mut keep = Answers::new();
         let mut wake = |when: Instant| {
             warnings.next = Some(warnings.next.map_or(when, |next| next.min(when)));
         };
@@ -71,10 +78,7 @@ impl KubeletWarnings {
         for pod in pods {
             let uid = pod.uid().unwrap_or_default();
             match hangs(pod, now) {
-                Hangs::No => {
-                    self.lock().remove(&uid);
-                    continue;
-                }
+                Hangs::No => continue,
                 Hangs::NotYet(left) => {
                     let left = Duration::try_from(left).unwrap_or_default();
                     wake(Instant::now() + left);
@@ -82,35 +86,39 @@ impl KubeletWarnings {
                 }
                 Hangs::Yes => {}
             }
-            let known = self.lock().get(&uid).cloned();
+            let known = known.get(&uid);
             let answer = match known {
-                Some(answer) if Instant::now() < answer.again => answer,
+                Some(answer) if Instant::now() < answer.again => answer.clone(),
                 known if asked < PODS => {
                     asked += 1;
                     self.ask(pod, &uid, known, now).await
                 }
-                Some(answer) => answer,
+                Some(answer) => answer.clone(),
                 None => continue,
             };
             wake(answer.again);
-            events.extend(answer.events);
+            events.extend(answer.events.iter().cloned());
+            keep.insert(uid, answer);
+        }
+        if !keep.is_empty() {
+            self.lock().insert(plugin.clone(), keep);
         }
         warnings.events = events;
         warnings
     }
 
-    /// Pods that are gone need no memory.
-    pub fn forget(&self, pod_uid: &str) {
-        self.lock().remove(pod_uid);
+    /// The Plugin is gone.
+    pub fn forget(&self, plugin: &PluginKey) {
+        self.lock().remove(plugin);
     }
 
-    async fn ask(&self, pod: &Pod, uid: &str, known: Option<Answer>, now: Timestamp) -> Answer {
+    async fn ask(&self, pod: &Pod, uid: &str, known: Option<&Answer>, now: Timestamp) -> Answer {
         let namespace = pod.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let params = ListParams::default()
             .fields(&format!("involvedObject.uid={uid},type=Warning"))
             .limit(EVENTS);
-        let (before, old) = known.map_or((0, Vec::new()), |a| (a.asked, a.events));
+        let (before, old) = known.map_or((0, Vec::new()), |a| (a.asked, a.events.clone()));
         let events = match api.list(&params).await {
             Ok(list) => list
                 .items
@@ -132,16 +140,14 @@ impl KubeletWarnings {
             }
         };
         let asked = before.saturating_add(1);
-        let answer = Answer {
+        Answer {
             asked,
             again: Instant::now() + AGAIN.delay(asked, crate::retry::spread()),
             events,
-        };
-        self.lock().insert(uid.to_owned(), answer.clone());
-        answer
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Answer>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, Answers>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,10 +246,7 @@ mod tests {
     fn only_a_container_that_does_not_say_why_is_asked_about() {
         let creating = json!({"waiting": {"reason": "ContainerCreating"}});
         assert_eq!(hangs(&pod(5, creating.clone()), now()), Hangs::Yes);
-        assert!(matches!(
-            hangs(&pod(1, creating), now()),
-            Hangs::NotYet(_)
-        ));
+        assert!(matches!(hangs(&pod(1, creating), now()), Hangs::NotYet(_)));
         for state in [
             json!({"running": {}}),
             json!({"waiting": {"reason": "ImagePullBackOff"}}),

@@ -98,7 +98,10 @@ impl<K: Resource> Store<K> {
             Event::InitApply(object) => {
                 if let (Some(key), Some(name)) = ((self.group)(&object), name(&object)) {
                     let listing = inner.listing.get_or_insert_default();
-                    listing.entry(key).or_default().insert(name, Arc::new(object));
+                    listing
+                        .entry(key)
+                        .or_default()
+                        .insert(name, Arc::new(object));
                 }
                 Vec::new()
             }
@@ -144,7 +147,10 @@ impl<K: Resource> Store<K> {
             return;
         };
         let group = inner.groups.entry(key).or_default();
-        if group.get(&name).is_some_and(|known| newer(known.as_ref(), &object)) {
+        if group
+            .get(&name)
+            .is_some_and(|known| newer(known.as_ref(), &object))
+        {
             return;
         }
         if group.insert(name, Arc::new(object)).is_none() {
@@ -216,7 +222,10 @@ mod tests {
         store.hear(Event::Apply(pod("old", "1", 1)));
         store.hear(Event::Init);
         store.hear(Event::InitApply(pod("new", "2", 2)));
-        assert!(store.get(&key(), "old").is_some(), "until the list is complete");
+        assert!(
+            store.get(&key(), "old").is_some(),
+            "until the list is complete"
+        );
         assert_eq!(store.hear(Event::InitDone), [key()]);
         assert!(store.get(&key(), "old").is_none());
         assert!(store.get(&key(), "new").is_some());

@@ -54,9 +54,7 @@ pub fn pod(pod: &mut Pod) {
     }
 }
 
-fn bare(
-    container: k8s_openapi::api::core::v1::Container,
-) -> k8s_openapi::api::core::v1::Container {
+fn bare(container: k8s_openapi::api::core::v1::Container) -> k8s_openapi::api::core::v1::Container {
     k8s_openapi::api::core::v1::Container {
         name: container.name,
         image: container.image,
