@@ -2,6 +2,7 @@
 
 use crate::world::{Outcome, Why, World, fail};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -14,6 +15,8 @@ use tokio::process::{Child, Command};
 pub const NAMESPACE: &str = "patchbay-system";
 /// Name of its Deployment.
 const DEPLOYMENT: &str = "patchbay";
+/// Name of its Lease.
+const LEASE: &str = "patchbay-operator";
 
 /// Totals of the operator since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub async fn numbers(world: &World) -> Outcome<Numbers> {
         .await?;
     Ok(Numbers {
         passes: sum(&text, "patchbay_reconciles_total", ""),
-        writes: sum(&text, "patchbay_api_writes_total", "kind=\"Lease\""),
+        writes: sum(&text, "patchbay_api_writes_total", "kind=\"leases\""),
     })
 }
 
@@ -121,18 +124,14 @@ impl Process {
         let Some(cluster) = &world.embedded else {
             fail!("this story needs the embedded cluster");
         };
+        let kubeconfig = std::env::var_os("KUBECONFIG").unwrap_or_default();
         let mut command = Command::new(cluster);
         command
             .args(["node-exec", "--"])
             .arg(world.programs.join("patchbay-operator"));
-        command.args([
-            "--namespace",
-            NAMESPACE,
-            "--lease-seconds",
-            "3",
-            "--http-address",
-            "127.0.0.1:0",
-        ]);
+        command.arg("--kubeconfig").arg(kubeconfig);
+        command.args(["--namespace", NAMESPACE, "--lease", LEASE]);
+        command.args(["--metrics-address", "127.0.0.1:0"]);
         command.args(["--sidecar-image", &sidecar_image(world).await?]);
         if let Some(writes) = writes {
             command.args(["--abort-after-writes", &writes.to_string()]);
@@ -151,8 +150,20 @@ impl Process {
         Ok(())
     }
 
+    /// Gives back the Lease of an operator that died, so that the story need not wait for its end.
+    pub async fn bury(&mut self, world: &World) -> Outcome {
+        self.stop().await?;
+        let leases: Api<Lease> = Api::namespaced(world.client.clone(), NAMESPACE);
+        let released =
+            Patch::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
+        leases
+            .patch(LEASE, &PatchParams::default(), &released)
+            .await?;
+        Ok(())
+    }
+
     /// Ends it the hard way, if it still runs.
-    pub async fn stop(&mut self) -> Outcome {
+    async fn stop(&mut self) -> Outcome {
         if self.child.try_wait()?.is_none() {
             self.child.kill().await?;
         }
@@ -169,17 +180,14 @@ async fn sidecar_image(world: &World) -> Outcome<String> {
         .spec
         .and_then(|spec| spec.template.spec)
         .unwrap_or_default();
-    let container = pod.containers.into_iter().next().unwrap_or_default();
-    let arguments = container.args.unwrap_or_default();
-    let flag = arguments
-        .iter()
-        .find_map(|argument| argument.strip_prefix("--sidecar-image="));
-    let variable = container
-        .env
-        .unwrap_or_default()
+    let environment = pod
+        .containers
         .into_iter()
-        .find(|v| v.name == "PATCHBAY_SIDECAR_IMAGE");
-    match flag.map(str::to_owned).or(variable.and_then(|v| v.value)) {
+        .flat_map(|container| container.env.unwrap_or_default());
+    let image = environment
+        .into_iter()
+        .find(|variable| variable.name == "PATCHBAY_SIDECAR_IMAGE");
+    match image.and_then(|variable| variable.value) {
         Some(image) => Ok(image),
         None => fail!("the operator's Deployment names no sidecar image"),
     }

@@ -118,12 +118,12 @@ async fn dies_after_each_write(world: Arc<World>) -> Outcome {
             ended = dying.ended() => { ended?; true }
             ready = sandbox.ready(&name) => { ready?; false }
         };
-        dying.stop().await?;
+        dying.bury(&world).await?;
         if died {
             deaths += 1;
             let mut whole = operator::Process::start(&world, None).await?;
             sandbox.ready(&name).await?;
-            whole.stop().await?;
+            whole.bury(&world).await?;
         }
         let pods: BTreeSet<_> = sandbox
             .pods(&name)
