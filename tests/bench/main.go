@@ -1,0 +1,123 @@
+// Command bench measures Patchbay against its peers in one run and prints the ratios.
+//
+// It judges nothing: a bar that is missed is shown as missed and the exit code stays 0. Only
+// what could not be measured is an error.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// settings are the flags.
+type settings struct {
+	rounds   int
+	slice    time.Duration
+	programs string // our release programs
+	fixtures string // the tests' Go programs
+	out      string
+	images   string // repository prefix of images in the cluster
+	parts    string
+	operator string // namespace of the installation
+}
+
+// parts are measured in this order.
+var parts = []struct {
+	name    string
+	measure func(settings) ([]row, error)
+}{
+	{"calls", measureCalls},
+	{"starts", measureStarts},
+	{"cluster", measureCluster},
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.rounds, "rounds", 15, "rounds; in each of them everybody has one turn")
+	flag.DurationVar(&s.slice, "slice", time.Second, "length of one run of calls")
+	flag.StringVar(&s.programs, "programs", os.Getenv("PATCHBAY_BIN_DIR"), "folder of the programs")
+	flag.StringVar(&s.fixtures, "fixtures", "", "folder of the fixtures' programs")
+	flag.StringVar(&s.out, "out", "", "folder of the results")
+	flag.StringVar(&s.images, "images", "patchbay.dev", "repository prefix of the images")
+	flag.StringVar(&s.parts, "parts", "calls starts cluster", "what to measure")
+	flag.StringVar(&s.operator, "operator-namespace", "patchbay-system", "where the operator is installed")
+	flag.Parse()
+	// Everything temporary, also of the programs that we start, goes with this folder.
+	scratch, err := os.MkdirTemp("", "pb-bench-")
+	if err == nil {
+		err = os.Setenv("TMPDIR", scratch)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: making a temporary folder:", err)
+		os.Exit(1)
+	}
+	// A signal must not leave a namespace or a process behind.
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- run(s) }()
+	select {
+	case err = <-ended:
+	case <-stop:
+		err = errors.New("interrupted")
+	}
+	cleanUp()
+	_ = os.RemoveAll(scratch)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s settings) error {
+	began := time.Now()
+	conditions := map[string]string{
+		"date":       began.UTC().Format(time.RFC3339),
+		"processors": fmt.Sprint(runtime.NumCPU()),
+		"rounds":     fmt.Sprint(s.rounds),
+		"load":       machineLoad(),
+	}
+	var rows []row
+	for _, part := range parts {
+		if !strings.Contains(" "+s.parts+" ", " "+part.name+" ") {
+			fmt.Fprintf(os.Stderr, "%s: skipped\n", part.name)
+			continue
+		}
+		more, err := part.measure(s)
+		if err != nil {
+			return fmt.Errorf("measuring %s: %w", part.name, err)
+		}
+		rows = append(rows, more...)
+	}
+	conditions["load at the end"] = machineLoad()
+	fmt.Printf("\n%d rounds on %d processors, load %s before and %s after; median [min..max] over the rounds\n\n",
+		s.rounds, runtime.NumCPU(), conditions["load"], conditions["load at the end"])
+	show(os.Stdout, rows)
+	file, err := record(s.out, conditions, rows)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%.0f s; every round is in %s\n", time.Since(began).Seconds(), file)
+	return nil
+}
+
+func (s settings) progress(what string, round int) {
+	fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", what, round+1, s.rounds)
+}
+
+// machineLoad is the load average of the last minute: what others do at the same time counts.
+func machineLoad() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}

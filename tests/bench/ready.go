@@ -1,0 +1,292 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+type document = map[string]any
+
+// model is the Plugin whose pod the bare pods are copied from; it lives through all rounds.
+const model = "model"
+
+// namespace is removed by cleanUp, also when the program is interrupted.
+const namespace = "bench-ready"
+
+var (
+	cleaning sync.Mutex
+	opened   *cluster
+)
+
+func cleanUp() {
+	cleaning.Lock()
+	defer cleaning.Unlock()
+	if opened != nil {
+		_ = opened.do(http.MethodDelete, "/api/v1/namespaces/"+namespace, nil, nil)
+		opened.close()
+		opened = nil
+	}
+}
+
+// measureCluster compares how long a Plugin and a bare pod of the same shape take to be ready,
+// and looks at the operator's memory.
+func measureCluster(s settings) ([]row, error) {
+	c, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	cleaning.Lock()
+	opened = c
+	cleaning.Unlock()
+	if err := c.makeNamespace(); err != nil {
+		return nil, err
+	}
+	c.follow(namespace)
+	if _, err := c.startPlugin(s, model); err != nil {
+		return nil, err
+	}
+	resident, note := c.operatorMemory(s)
+	bare, err := c.barePod()
+	if err != nil {
+		return nil, err
+	}
+	var ours, peer timelines
+	for round := range s.rounds {
+		s.progress("cluster", round)
+		name := fmt.Sprintf("round-%d", round)
+		turns := []func() error{
+			func() error {
+				seen, err := c.startPlugin(s, name)
+				ours = append(ours, seen)
+				return errors.Join(err, c.remove(plugins, name))
+			},
+			func() error {
+				seen, err := c.startBare(bare, name)
+				peer = append(peer, seen)
+				return errors.Join(err, c.remove(pods, name))
+			},
+		}
+		if round%2 == 1 {
+			slices.Reverse(turns)
+		}
+		for _, turn := range turns {
+			if err := turn(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := c.remove(plugins, model); err != nil {
+		return nil, err
+	}
+	ready := compared("created until Ready, as a watching client sees it", "ms",
+		ours.until("Plugin ready", "pod ready"), "bare pod", peer.until("pod ready"), addsAtMost(500))
+	ready.Note = fmt.Sprintf("medians in ms since the creation\n  Plugin:   %s\n  bare pod: %s", ours, peer)
+	operator := alone("operator's resident memory, a few Plugins", "MiB", resident, atMost(16))
+	operator.Note = note
+	return []row{ready, operator}, nil
+}
+
+// makeNamespace replaces what an interrupted run left.
+func (c *cluster) makeNamespace() error {
+	where := "/api/v1/namespaces/" + namespace
+	err := c.do(http.MethodDelete, where, nil, nil)
+	for deadline := time.Now().Add(2 * time.Minute); err == nil && time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		err = c.do(http.MethodGet, where, nil, nil)
+	}
+	if err == nil {
+		return fmt.Errorf("replacing the namespace %s: the old one does not go", namespace)
+	}
+	if !errors.Is(err, errAbsent) {
+		return err
+	}
+	return c.do(http.MethodPost, "/api/v1/namespaces", document{"metadata": document{"name": namespace}}, nil)
+}
+
+// steps of a start in their order. Of a bare pod the last does not exist.
+var steps = []string{"pod there", "scheduled", "sidecar running", "plugin running", "pod ready", "Plugin ready"}
+
+// timeline says when each step was first seen, since the creation was asked for.
+type timeline map[string]time.Duration
+
+func (t timeline) see(began time.Time, e event) {
+	note := func(step string, done bool) {
+		if _, known := t[step]; done && !known {
+			t[step] = e.at.Sub(began)
+		}
+	}
+	if e.kind == plugins {
+		note("Plugin ready", e.object.is("Ready"))
+		return
+	}
+	running := func(all []container) bool {
+		return len(all) > 0 && all[0].State.Running != nil
+	}
+	note("pod there", true)
+	note("scheduled", e.object.is("PodScheduled"))
+	note("sidecar running", running(e.object.Status.Sidecars))
+	note("plugin running", running(e.object.Status.Plugins))
+	note("pod ready", e.object.is("Ready"))
+}
+
+// startPlugin creates a Plugin and returns when it is ready.
+func (c *cluster) startPlugin(s settings, name string) (timeline, error) {
+	manifest := document{
+		"apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin", "metadata": document{"name": name},
+		"spec": document{
+			"image": s.images + "/example-kv-go:v1", "command": []string{"/kv"}, "workingDir": "/tmp",
+			"protocol": document{"goPlugin": document{
+				"cookie": document{"key": "BASIC_PLUGIN", "value": "hello"}, "versions": []int{1},
+			}},
+			// Rounds wait for pods to go; nobody calls these plugins while they stop.
+			"shutdown": document{"drainSeconds": 0},
+		},
+	}
+	seen, began := timeline{}, time.Now()
+	if err := c.do(http.MethodPost, plugins.in(namespace), manifest, nil); err != nil {
+		return nil, err
+	}
+	return seen, c.until("the Plugin "+name+" is ready", func(e event) bool {
+		if e.kind == plugins && e.object.Metadata.Name == name || e.object.Metadata.Labels["patchbay.dev/plugin"] == name {
+			seen.see(began, e)
+		}
+		return seen["Plugin ready"] > 0 && seen["pod ready"] > 0
+	})
+}
+
+// startBare creates a pod and returns when it is ready.
+func (c *cluster) startBare(pod document, name string) (timeline, error) {
+	pod["metadata"].(document)["name"] = name
+	seen, began := timeline{}, time.Now()
+	if err := c.do(http.MethodPost, pods.in(namespace), pod, nil); err != nil {
+		return nil, err
+	}
+	return seen, c.until("the bare pod "+name+" is ready", func(e event) bool {
+		if e.kind == pods && e.object.Metadata.Name == name {
+			seen.see(began, e)
+		}
+		return seen["pod ready"] > 0
+	})
+}
+
+// remove deletes an object and returns when no pod of it is left.
+func (c *cluster) remove(what kind, name string) error {
+	if err := c.do(http.MethodDelete, what.in(namespace)+"/"+name, nil, nil); err != nil {
+		return err
+	}
+	// The order of the two watches is not given.
+	gone := map[kind]bool{plugins: what == pods}
+	return c.until(name+" is gone", func(e event) bool {
+		own := e.object.Metadata.Name
+		if e.kind == pods && what == plugins {
+			own = e.object.Metadata.Labels["patchbay.dev/plugin"]
+		}
+		if own == name && e.what == "DELETED" {
+			gone[e.kind] = true
+		}
+		return gone[plugins] && gone[pods]
+	})
+}
+
+// barePod is a copy of the model's pod: the same images, volumes, probes and limits, but its
+// programs are ready as soon as they run, and nobody looks after it.
+func (c *cluster) barePod() (document, error) {
+	var list struct {
+		Items []document `json:"items"`
+	}
+	if err := c.do(http.MethodGet, pods.in(namespace)+"?labelSelector=patchbay.dev/plugin="+model, nil, &list); err != nil {
+		return nil, err
+	}
+	if len(list.Items) != 1 {
+		return nil, fmt.Errorf("copying the model's pod: there are %d", len(list.Items))
+	}
+	metadata, hasMetadata := list.Items[0]["metadata"].(document)
+	spec, hasSpec := list.Items[0]["spec"].(document)
+	sidecar, hasSidecar := first(spec["initContainers"])
+	plugin, hasPlugin := first(spec["containers"])
+	if !hasMetadata || !hasSpec || !hasSidecar || !hasPlugin {
+		return nil, errors.New("copying the model's pod: it has not the shape of a plugin's pod")
+	}
+	delete(spec, "nodeName")
+	// A launcher without sidecar waits for ever; without proxy port of its own it disturbs nobody.
+	idle := []string{"--proxy-address", "127.0.0.1:0", "--", "nothing"}
+	sidecar["command"] = append([]string{"/patchbay-launcher", "--run", "/patchbay/private"}, idle...)
+	plugin["command"] = append([]string{"/patchbay/bin/patchbay-launcher"}, idle...)
+	// Puts the launcher in place the first time, and has nothing to do later.
+	atOnce := document{"command": []string{"/patchbay-sidecar", "install"}}
+	for _, hook := range []string{"postStart", "preStop"} {
+		if lifecycle, found := sidecar["lifecycle"].(document); found && lifecycle[hook] != nil {
+			lifecycle[hook] = document{"exec": atOnce}
+		}
+	}
+	for name, value := range sidecar {
+		if probe, found := value.(document); found && strings.HasSuffix(name, "Probe") {
+			probe["exec"] = atOnce
+		}
+	}
+	return document{
+		"apiVersion": "v1", "kind": "Pod", "spec": spec,
+		"metadata": document{"annotations": metadata["annotations"]},
+	}, nil
+}
+
+func first(list any) (document, bool) {
+	all, _ := list.([]any)
+	if len(all) == 0 {
+		return nil, false
+	}
+	only, found := all[0].(document)
+	return only, found
+}
+
+// operatorMemory looks at the operator's process where it runs on this machine; otherwise it
+// returns why there is no number.
+func (c *cluster) operatorMemory(s settings) (series, string) {
+	var list struct {
+		Items []object `json:"items"`
+	}
+	err := c.do(http.MethodGet, pods.in(s.operator)+"?labelSelector=app.kubernetes.io/component=operator", nil, &list)
+	if err != nil {
+		return nil, err.Error()
+	}
+	for _, pod := range list.Items {
+		if pid := processOf(pod.Metadata.UID, "patchbay-operator"); pid != 0 {
+			size, err := residentMiB(pid)
+			if err != nil {
+				return nil, err.Error()
+			}
+			return series{size}, ""
+		}
+	}
+	return nil, "not measured: none of the operator's processes runs on this machine"
+}
+
+// timelines are the rounds of one side.
+type timelines []timeline
+
+// until is the time at which all of the steps had been seen, in ms.
+func (t timelines) until(names ...string) series {
+	var all series
+	for _, one := range t {
+		latest := time.Duration(0)
+		for _, name := range names {
+			latest = max(latest, one[name])
+		}
+		all = append(all, float64(latest.Microseconds())/1000)
+	}
+	return all
+}
+
+func (t timelines) String() string {
+	var told []string
+	for _, step := range steps {
+		if at := t.until(step).median(); at > 0 {
+			told = append(told, fmt.Sprintf("%s %.0f", step, at))
+		}
+	}
+	return strings.Join(told, " · ")
+}
