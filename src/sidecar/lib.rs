@@ -1,7 +1,7 @@
 //! The sidecar of a plugin pod: the host side of the plugin's protocol and the only holder of
 //! credentials.
 //!
-//! `run.rs` is the main loop, `instance/` the state machine that it drives, `session/` what the
+//! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what the
 //! operator talks to, `proxy/` what client programs talk to, `go_plugin/` the family's protocol.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod configuration;
 pub mod counters;
 pub mod directory_watch;
+mod driver;
 pub mod go_plugin;
 pub mod handover;
 pub mod install;

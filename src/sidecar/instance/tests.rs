@@ -1,6 +1,8 @@
 use super::*;
+use crate::go_plugin::controller::ShutdownAnswer;
 use crate::go_plugin::health::Health;
 use crate::ready::Readiness;
+use patchbay_launcher::control;
 use patchbay_launcher::control::{Hello, Line, LineEnd, Stream};
 use patchbay_protocol::pod_config::{GoPlugin, OnFailure, PluginName, Protocol, Restart, Tls};
 use patchbay_protocol::session::Phase;

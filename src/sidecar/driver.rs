@@ -1,0 +1,504 @@
+//! Feeds the state machine with what happens, and does what it says.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use patchbay_launcher::control::{self, Command, StartId, Stream};
+use patchbay_protocol::handshake::looks_like_handshake;
+use patchbay_protocol::pod_config::{PodConfig, Protocol, Tls};
+use patchbay_protocol::reason::Reason;
+use patchbay_protocol::session::{Instance, Phase};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::configuration::Configuration;
+use crate::counters::Counters;
+use crate::go_plugin::stdio::Fanout;
+use crate::go_plugin::tls::HostCertificate;
+use crate::go_plugin::{controller, stdio};
+use crate::handover::Record;
+use crate::instance::trouble::Trouble;
+use crate::instance::{Action, Announced, Dialled, Event, Machine, Now};
+use crate::launcher_link::{FromLauncher, Orders};
+use crate::link::{self, Link};
+use crate::output::Output;
+use crate::paths::Root;
+use crate::proxy::{Proxy, ProxyHandle, Upstream};
+use crate::ready::Readiness;
+use crate::session::FromOperator;
+use crate::{logs, order, random, sandbox};
+
+/// Limit of listing the plugin's services.
+const LIST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What our own tasks tell the main loop.
+pub(crate) enum Told {
+    Event(Event),
+    Linked(StartId, Result<Link, Trouble>),
+    /// The last drain of a sidecar that leaves.
+    Left,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    root: Root,
+    began: Instant,
+    pub(crate) machine: Machine,
+    configuration: Configuration,
+    orders: Orders,
+    telling: mpsc::Sender<Told>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) released: Arc<AtomicBool>,
+    pub(crate) instance: watch::Sender<Instance>,
+    readiness: watch::Sender<Readiness>,
+    /// What a next sidecar needs.
+    record: Option<Record>,
+    /// Everything that belongs to the living process.
+    tasks: JoinSet<()>,
+    link: Option<Link>,
+    output: Arc<Mutex<Output>>,
+    stdio: Fanout,
+    upstream: watch::Sender<Upstream>,
+    /// The proxy port, as the launcher handed it over.
+    listener: Option<TcpListener>,
+    proxy: Option<ProxyHandle>,
+    leaving: bool,
+    pub(crate) left: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        root: Root,
+        orders: Orders,
+        readiness: watch::Sender<Readiness>,
+        telling: mpsc::Sender<Told>,
+    ) -> Driver {
+        let record = Record::read(&root);
+        let released = sandbox::was_released(&root);
+        let machine = Machine::new(released, record.as_ref().map(Record::resumed));
+        let counters = Arc::new(Counters::default());
+        Driver {
+            configuration: Configuration::new(root.clone()),
+            instance: watch::Sender::new(machine.picture().instance),
+            output: Arc::new(Mutex::new(Output::new(counters.clone()))),
+            released: Arc::new(AtomicBool::new(released)),
+            upstream: watch::Sender::new(Upstream::Absent(Reason::WaitingForLauncher)),
+            began: Instant::now(),
+            root,
+            machine,
+            orders,
+            telling,
+            counters,
+            readiness,
+            record,
+            tasks: JoinSet::new(),
+            link: None,
+            stdio: Fanout::new(),
+            listener: None,
+            proxy: None,
+            leaving: false,
+            left: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Now {
+            mono: millis(self.began.elapsed()),
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, millis),
+            fresh: StartId(random::number()),
+        }
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        // The clock counts whole milliseconds: a timer must not fire within the one before.
+        self.machine
+            .wake_at()
+            .map(|at| self.began + Duration::from_millis(at + 1))
+    }
+
+    pub(crate) fn step(&mut self, event: Event) {
+        let now = self.now();
+        for action in self.machine.step(now, event) {
+            self.act(action);
+        }
+    }
+
+    fn tell_later<F>(&mut self, task: F)
+    where
+        F: Future<Output = Told> + Send + 'static,
+    {
+        let telling = self.telling.clone();
+        self.tasks.spawn(async move {
+            let told = task.await;
+            let _ = telling.send(told).await;
+        });
+    }
+
+    fn act(&mut self, action: Action) {
+        tracing::debug!(?action, "the instance acts");
+        match action {
+            Action::Start(start_id, config) => self.start(start_id, config),
+            Action::Dial(start_id, announced) => self.dial(start_id, announced),
+            Action::CheckHealth(start_id, millis) => {
+                let Some(link) = self.link.clone() else {
+                    return;
+                };
+                self.tell_later(async move {
+                    Told::Event(link.check(start_id, Duration::from_millis(millis)).await)
+                });
+            }
+            Action::ListServices(start_id) => {
+                let Some(link) = self.link.clone() else {
+                    return;
+                };
+                self.tell_later(async move { Told::Event(link.list(start_id, LIST_LIMIT).await) });
+            }
+            Action::Admit(start_id) => {
+                let Some(link) = &self.link else { return };
+                tracing::info!(%start_id, "the plugin is ready");
+                self.upstream
+                    .send_replace(Upstream::Present(link.endpoint.clone()));
+            }
+            Action::Drain(start_id, millis) => {
+                let limit = Duration::from_millis(millis);
+                let proxy = self.proxy.take();
+                let telling = self.telling.clone();
+                // Not among the process's tasks: its connections outlive the process.
+                tokio::spawn(async move {
+                    drain(proxy, limit).await;
+                    let _ = telling.send(Told::Event(Event::Drained(start_id))).await;
+                });
+            }
+            Action::CallShutdown(start_id, millis) => {
+                let limit = Duration::from_millis(millis);
+                let channel = self.link.as_ref().map(|link| link.channel.clone());
+                self.tell_later(async move {
+                    let answer = match channel {
+                        Some(channel) => controller::shutdown(channel, limit).await,
+                        None => controller::ShutdownAnswer::Unsupported,
+                    };
+                    tracing::info!(%start_id, ?answer, "the plugin was asked to shut down");
+                    Told::Event(Event::ShutdownAnswered(start_id, answer))
+                });
+            }
+            Action::Signal(start_id, signal) => {
+                tracing::info!(%start_id, signal, "the plugin's process group is sent a signal");
+                self.order(&Command::Signal { start_id, signal });
+            }
+            Action::Forget(start_id) => self.forget(start_id),
+            Action::Reconnect => self.orders.reconnect(),
+        }
+    }
+
+    fn order(&self, command: &Command) {
+        if let Err(error) = self.orders.send(command) {
+            tracing::error!(%error, "an order to the launcher was lost");
+            self.orders.reconnect();
+        }
+    }
+
+    fn start(&mut self, start_id: StartId, config: Box<PodConfig>) {
+        let Protocol::GoPlugin(family) = &config.protocol;
+        let host = match family.tls {
+            Tls::AutoMTLS => match HostCertificate::generate() {
+                Ok(host) => Some(host),
+                Err(error) => {
+                    let trouble = Trouble::new(error.reason(), error.to_string());
+                    return self.step(Event::NotOrdered(start_id, trouble));
+                }
+            },
+            Tls::None | Tls::Explicit { .. } => None,
+        };
+        let start = order::order(
+            &self.root,
+            start_id,
+            &config,
+            host.as_ref().map(HostCertificate::pem),
+        );
+        let mut record = Record::new(start_id, self.machine.launcher_id(), config, host.as_ref());
+        record.restarts = self.machine.restarts();
+        record.backoff = self.machine.backoff();
+        self.keep(record);
+        self.output = Arc::new(Mutex::new(Output::new(self.counters.clone())));
+        tracing::info!(%start_id, "the plugin is ordered to start");
+        if let Err(error) = self.orders.send(&Command::Start(start)) {
+            let trouble = Trouble::new(
+                Reason::ExecFailed,
+                format!("order the plugin's start: {error}"),
+            );
+            self.step(Event::NotOrdered(start_id, trouble));
+        }
+    }
+
+    /// Keeps the record, first on disk.
+    fn keep(&mut self, record: Record) {
+        if let Err(error) = record.write(&self.root) {
+            tracing::error!(%error, "a next sidecar will have to start the plugin anew");
+        }
+        self.record = Some(record);
+    }
+
+    fn dial(&mut self, start_id: StartId, announced: Announced) {
+        if let Some(mut record) = self.record.take() {
+            record.announce(&announced.line, announced.millis);
+            self.keep(record);
+        }
+        self.order(&Command::Announced { start_id });
+        let host = self.record.as_ref().and_then(Record::host);
+        match link::endpoint(&self.root, &announced, host.as_ref()) {
+            Ok(endpoint) => {
+                let how = link::tls_word(&announced.config);
+                self.tell_later(
+                    async move { Told::Linked(start_id, link::dial(endpoint, how).await) },
+                );
+            }
+            Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
+        }
+    }
+
+    pub(crate) fn linked(&mut self, start_id: StartId, outcome: Result<Link, Trouble>) {
+        match outcome {
+            Ok(link) => {
+                let tls = link.tls.clone();
+                self.follow_stdio(start_id, &link);
+                self.link = Some(link);
+                self.step(Event::Dialled(start_id, Ok(Dialled { tls })));
+            }
+            Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
+        }
+    }
+
+    /// A plugin whose stdio nobody reads stands still after a while, so this is never waited with.
+    fn follow_stdio(&mut self, start_id: StartId, link: &Link) {
+        let (channel, fanout, output) = (
+            link.channel.clone(),
+            self.stdio.clone(),
+            self.output.clone(),
+        );
+        self.tell_later(async move {
+            stdio::follow(channel, fanout, move |line| {
+                output.lock().unwrap_or_else(PoisonError::into_inner).stdio(&line);
+            })
+            .await;
+            let note = "the plugin has no stdio service: what it prints after the handshake is seen only as raw lines";
+            Told::Event(Event::Warning(start_id, note.to_owned()))
+        });
+    }
+
+    fn forget(&mut self, start_id: StartId) {
+        tracing::info!(%start_id, "the plugin process is gone");
+        self.tasks.abort_all();
+        while self.tasks.try_join_next().is_some() {}
+        self.link = None;
+        self.upstream
+            .send_replace(Upstream::Absent(Reason::Starting));
+    }
+
+    pub(crate) fn hear_launcher(&mut self, event: FromLauncher) {
+        match event {
+            FromLauncher::Connected(hello, listener) => {
+                tracing::info!(launcher_id = format!("{:016x}", hello.launcher_id), state = ?hello.state, "the launcher answers");
+                if !hello.terminating {
+                    self.change_listener(listener);
+                }
+                self.step(Event::Connected(hello));
+                self.counters
+                    .reattachments
+                    .store(self.machine.reattachments(), Ordering::Relaxed);
+            }
+            FromLauncher::Disconnected => {
+                // As long as we hold the socket, no next launcher gets the port.
+                self.change_listener(None);
+                self.step(Event::Disconnected);
+            }
+            FromLauncher::Event(control::Event::Line(line)) => {
+                // The handshake is shown in status; its certificate would only fill the log.
+                if line.stream == Stream::Stderr || !looks_like_handshake(&line.bytes) {
+                    self.output
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .line(&line);
+                }
+                self.step(Event::Launcher(control::Event::Line(line)));
+            }
+            FromLauncher::Event(control::Event::Dropped { lines, bytes }) => {
+                self.output
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .lost(lines, bytes);
+            }
+            FromLauncher::Event(event) => {
+                tracing::info!(?event, "the launcher tells");
+                if event == control::Event::Terminating {
+                    // The proxy's own copy goes with its drain.
+                    self.listener = None;
+                }
+                self.step(Event::Launcher(event));
+            }
+        }
+    }
+
+    /// Another listening socket, or none: connections of the old one may end in peace.
+    fn change_listener(&mut self, listener: Option<TcpListener>) {
+        if let Some(old) = self.proxy.take() {
+            let limit = self.drain_limit();
+            tokio::spawn(drain(Some(old), limit));
+        }
+        self.listener = listener;
+    }
+
+    /// Accepts clients as soon as there is a plugin to call, or a failure to tell them. While one
+    /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
+    /// sent away: so nothing is lost when a sidecar is swapped.
+    fn keep_proxy(&mut self, phase: Phase) {
+        let admitted = matches!(&*self.upstream.borrow(), Upstream::Present(_));
+        let waits = matches!(phase, Phase::Starting | Phase::WaitingForLauncher) && !admitted;
+        if self.proxy.is_some() || self.leaving || self.machine.stops() || waits {
+            return;
+        }
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        let started = listener.try_clone().and_then(|listener| {
+            Proxy::start(
+                listener,
+                self.upstream.subscribe(),
+                self.stdio.clone(),
+                self.counters.proxy.clone(),
+            )
+        });
+        match started {
+            Ok(proxy) => self.proxy = Some(proxy),
+            Err(error) => {
+                tracing::error!(%error, "the proxy port cannot be served");
+                self.listener = None;
+                // The next greeting brings the socket again.
+                self.orders.reconnect();
+            }
+        }
+    }
+
+    pub(crate) fn hear_operator(&mut self, wish: FromOperator) {
+        match wish {
+            FromOperator::Release => {
+                if !self.released.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the operator released the plugin");
+                    if let Err(error) = sandbox::remember_release(&self.root) {
+                        tracing::warn!(%error, "the release counts only for this process");
+                    }
+                }
+                self.step(Event::Released);
+            }
+            FromOperator::Configure(json) => {
+                let heard = self.configuration.hear(&json);
+                self.take_configuration(heard);
+            }
+        }
+    }
+
+    pub(crate) fn read_configuration(&mut self, first: bool) {
+        if first && let Some(cached) = self.configuration.cached() {
+            self.take_configuration(Ok(Some(cached)));
+        }
+        let seen = self.configuration.look();
+        self.take_configuration(seen);
+    }
+
+    fn take_configuration(&mut self, found: Result<Option<PodConfig>, String>) {
+        match found {
+            Ok(Some(config)) => {
+                logs::name_plugin(&config.plugin.namespace, &config.plugin.name);
+                tracing::info!(revision = config.revision, "a configuration is in force");
+                self.step(Event::Configured(Box::new(config)));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the configuration cannot be used");
+                self.step(Event::ConfigurationUnreadable(error));
+            }
+        }
+    }
+
+    fn drain_limit(&self) -> Duration {
+        Duration::from_secs(
+            self.machine
+                .config()
+                .map_or(5, |config| config.shutdown.drain_seconds.into()),
+        )
+    }
+
+    /// SIGTERM: the sidecar is swapped, or the pod ends. The plugin is the launcher's to end.
+    pub(crate) fn leave(&mut self) {
+        if self.leaving {
+            return;
+        }
+        tracing::info!("the sidecar is being stopped");
+        self.leaving = true;
+        self.step(Event::Leaving);
+        self.listener = None;
+        let (proxy, limit, telling) = (self.proxy.take(), self.drain_limit(), self.telling.clone());
+        tokio::spawn(async move {
+            drain(proxy, limit).await;
+            let _ = telling.send(Told::Left).await;
+        });
+    }
+
+    /// Tells the operator, the readiness probe and waiting clients what is new.
+    pub(crate) fn publish(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        let picture = self.machine.picture();
+        self.keep_proxy(picture.instance.phase());
+        self.tell_absence(&picture.instance.reason);
+        self.instance.send_if_modified(|known| {
+            let told = &picture.instance;
+            if (known.phase, &known.reason) != (told.phase, &told.reason) {
+                tracing::info!(phase = ?told.phase(), reason = told.reason, text = told.message, "the instance changed");
+            }
+            let changed = known != told;
+            known.clone_from(told);
+            changed
+        });
+        let readiness = match picture.readiness {
+            Readiness::Ready if self.proxy.is_none() => Readiness::NotReady(format!(
+                "{}: the proxy port is not served",
+                Reason::WaitingForLauncher
+            )),
+            told => told,
+        };
+        self.readiness.send_if_modified(|known| {
+            let changed = *known != readiness;
+            *known = readiness;
+            changed
+        });
+    }
+
+    fn tell_absence(&self, reason: &str) {
+        let Some(reason) = Reason::parse(reason) else {
+            return;
+        };
+        self.upstream.send_if_modified(|upstream| match upstream {
+            Upstream::Absent(shown) if *shown != reason => {
+                *shown = reason;
+                true
+            }
+            Upstream::Absent(_) | Upstream::Present(_) => false,
+        });
+    }
+}
+
+async fn drain(proxy: Option<ProxyHandle>, limit: Duration) {
+    let Some(proxy) = proxy else { return };
+    let drained = proxy.drain(limit).await;
+    if drained.calls_cut > 0 {
+        tracing::warn!(
+            calls = drained.calls_cut,
+            connections = drained.connections_cut,
+            "calls did not end in time and were cut"
+        );
+    }
+}
