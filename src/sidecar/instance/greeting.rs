@@ -71,7 +71,8 @@ impl Machine {
                 actions.push(Action::Forget(process.start_id));
                 !matches!(process.stage, Stage::Stopping(_))
             }
-            State::Idle => self.resumed.is_some(),
+            // What an earlier sidecar left behind may have ended in order.
+            State::Idle => self.lost_sight,
             State::BackingOff { .. } => false,
         };
         if was && self.trouble.is_none() {
@@ -127,6 +128,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.reattachments += 1;
+        self.lost_sight = false;
         self.restarts = resumed.restarts;
         self.started_in_container = true;
         let age = now.wall.saturating_sub(started_at_ms);

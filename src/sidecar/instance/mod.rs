@@ -160,6 +160,8 @@ pub struct Machine {
     port_taken: Option<(u16, u64)>,
     state: State,
     resumed: Option<Resumed>,
+    /// The launcher was lost while its plugin was meant to run.
+    lost_sight: bool,
     backoff: Backoff,
     restarts: u32,
     started_in_container: bool,
@@ -193,6 +195,7 @@ impl Machine {
             state: State::Idle,
             started_in_container: resumed.is_some(),
             resumed,
+            lost_sight: false,
             backoff,
             restarts,
             reattachments: 0,
@@ -392,6 +395,7 @@ impl Machine {
         }
         self.started_in_container = true;
         self.resumed = None;
+        self.lost_sight = false;
         self.next_start_ms = 0;
         let mut process = Process::new(now.fresh, now.mono);
         process.stage = Stage::Starting {
@@ -425,6 +429,7 @@ impl Machine {
             return;
         };
         actions.push(Action::Forget(process.start_id));
+        self.lost_sight = !matches!(process.stage, Stage::Stopping(_));
         if let Some(config) = process.config {
             self.resumed = Some(Resumed {
                 start_id: process.start_id,

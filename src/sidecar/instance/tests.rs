@@ -710,6 +710,19 @@ fn a_container_that_died_is_told_as_a_crash_and_started_without_a_pause() {
 }
 
 #[test]
+fn a_record_of_an_earlier_container_is_no_crash() {
+    let record = resumed(StartId(99), Some(GOOD));
+    let mut bench = Bench {
+        machine: Machine::new(true, Some(record)),
+        ..Bench::new()
+    };
+    bench.tell(Event::Configured(Box::new(config(1))));
+    started(&bench.tell(Event::Connected(idle(8))));
+    assert_eq!(bench.phase(), (Phase::Starting, "Starting".into()));
+    assert_eq!(bench.machine.restarts(), 0);
+}
+
+#[test]
 fn an_order_that_was_lost_is_given_again() {
     let (mut bench, _) = Bench::ordered(config(1));
     bench.tell(Event::Disconnected);

@@ -21,9 +21,9 @@ use crate::paths::replace;
 
 /// Limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Connections at the same time, those in their handshake included: the operator has one, or two
-/// while its leader changes.
-const CONNECTIONS: usize = 8;
+/// Connections at the same time. The operator has one, or two while its leader changes; the others
+/// are strangers in their handshake.
+const CONNECTIONS: usize = 32;
 /// Streams of one connection.
 const STREAMS: u32 = 8;
 /// A silent peer is asked so often whether it lives, and given so long to answer.
@@ -100,6 +100,7 @@ pub async fn serve(
 
 /// Takes the port, however long it takes. Never shared with another socket.
 async fn bind(address: SocketAddr, port: &watch::Sender<Port>) -> TcpListener {
+    let mut told = None;
     loop {
         let mut bound = TcpListener::bind(address).await;
         if let (Err(error), SocketAddr::V6(v6)) = (&bound, address)
@@ -121,7 +122,11 @@ async fn bind(address: SocketAddr, port: &watch::Sender<Port>) -> TcpListener {
                 {
                     port.send_replace(Port::Taken(address.port()));
                 }
-                tracing::warn!(%address, %error, "the session port could not be taken");
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(%address, error, "the session port cannot be taken; it is tried again");
+                    told = Some(error);
+                }
             }
         }
         tokio::time::sleep(BIND_PAUSE).await;
@@ -136,7 +141,7 @@ async fn keep_identity(
     identity: Arc<RwLock<Option<Arc<ServerConfig>>>>,
 ) {
     let folder = hub.root.identity();
-    let mut seen = None;
+    let (mut seen, mut told) = (None, None);
     loop {
         let files: Vec<Option<Vec<u8>>> = ["tls.crt", "tls.key", "ca.crt"]
             .iter()
@@ -152,7 +157,11 @@ async fn keep_identity(
                     tracing::info!("the identity was loaded");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the identity cannot be used");
+                    let error = error.to_string();
+                    if told.as_ref() != Some(&error) {
+                        tracing::warn!(error, "the identity cannot be used; it is read again");
+                        told = Some(error);
+                    }
                     // Perhaps read in the middle of a swap.
                     again = Some(BIND_PAUSE);
                 }
