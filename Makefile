@@ -53,7 +53,7 @@ check-generated:
 
 .PHONY: check-dependencies
 check-dependencies: $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-	$< --log-level error check --disable-fetch bans licenses sources
+	$< --offline --log-level error check bans licenses sources
 
 $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny:
 	@echo "building cargo-deny $(DENY_VERSION), once for this machine"
