@@ -37,13 +37,12 @@ pub enum DialError {
         source: std::io::Error,
     },
     /// The peer is not the one that was meant, or does not take us.
-    #[error("TLS with the sidecar at {address}: {source}")]
+    #[error("TLS with the sidecar at {address}: {}", in_words(.error))]
     Tls {
         /// Pod address and session port.
         address: SocketAddr,
         /// What went wrong.
-        #[source]
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Our own side.
     #[error(transparent)]
@@ -57,6 +56,19 @@ pub enum DialError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What our own look at the certificate said, instead of the library's picture of it.
+fn in_words(error: &std::io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(own))) => {
+            own.0.to_string()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Opens a connection and proves both ends.
@@ -77,7 +89,7 @@ pub async fn dial(
     let stream = tokio::time::timeout(STEP, connector.connect(name, tcp))
         .await
         .unwrap_or_else(|_| Err(timed_out()))
-        .map_err(|source| DialError::Tls { address, source })?;
+        .map_err(|error| DialError::Tls { address, error })?;
     let channel = Endpoint::from_static("http://sidecar")
         .connect_timeout(STEP)
         .initial_stream_window_size(WINDOW)

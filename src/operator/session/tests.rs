@@ -326,6 +326,7 @@ async fn another_plugin_of_the_same_installation_is_not_believed() {
     assert!(!snapshot.attached);
     let trouble = snapshot.trouble.unwrap();
     assert!(trouble.contains("uid-of-another"), "{trouble}");
+    assert!(!trouble.contains("OtherError"), "for people: {trouble}");
     assert!(messages.try_recv().is_err(), "nothing was said to it");
     assert!(operator.metrics.dial_failures.get() >= 1);
 }
