@@ -3,6 +3,8 @@
 //!
 //! Nothing here talks to a cluster, reads a clock or depends on how a plugin is run.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod conditions;
 pub mod names;
 pub mod plugin;

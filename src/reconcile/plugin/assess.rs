@@ -1,9 +1,9 @@
 //! One pod, as its line in status: what the kubelet, the sidecar and our own last word say of it,
 //! weighed against each other.
 
-use super::desire::OurPod;
 use super::kubelet::{self, Trouble};
 use super::observe::{ExitHow, Handshake, Instance, Observed, Phase, Session};
+use super::our_pod::OurPod;
 use super::text::cut;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;

@@ -5,19 +5,20 @@
 //! never exists before the policy that fences it.
 
 mod children;
+mod images;
 mod pods;
+mod slot;
 #[cfg(test)]
 mod tests;
 
 use super::action::{Action, DeletePod, Plan, Why};
 use super::observe::{Identity, Observed};
+use super::our_pod::OurPod;
 use super::resolve::{Leaving, Resolution, Resolved, Who};
 use k8s_openapi::api::core::v1::Pod;
 use patchbay_api::Reason;
 use patchbay_api::names::{CONFIG_ANNOTATION, PodName};
 use patchbay_protocol::pod_config::PodConfig;
-
-pub use pods::OurPod;
 
 /// What to do about what was seen.
 pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {

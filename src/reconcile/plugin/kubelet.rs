@@ -5,7 +5,7 @@ use super::observe::PodEvent;
 use super::text::foreign;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use patchbay_api::Reason;
-use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};
+use patchbay_api::names::{IDENTITY_PREFIX, PLUGIN_CONTAINER, SIDECAR_CONTAINER};
 
 /// Something that keeps a pod from working.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +184,12 @@ fn reference_trouble(words: &str) -> Option<Trouble> {
                 .then(|| name.to_owned())
         });
         if let Some(name) = found {
+            if name.starts_with(IDENTITY_PREFIX) {
+                return Trouble::new(
+                    Reason::WaitingForIdentity,
+                    format!("the Secret {name} with the plugin's certificate is not there yet"),
+                );
+            }
             return Trouble::new(
                 reason,
                 format!(

@@ -6,6 +6,7 @@ pub mod change;
 pub mod desire;
 pub mod kubelet;
 pub mod observe;
+pub mod our_pod;
 pub mod report;
 pub mod resolve;
 pub mod text;

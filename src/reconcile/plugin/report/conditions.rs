@@ -5,9 +5,9 @@ use super::count;
 use super::instances::worst;
 use crate::plugin::action::{Action, Applied, Outcome, Plan};
 use crate::plugin::assess::Assessed;
-use crate::plugin::desire::OurPod;
 use crate::plugin::kubelet::Trouble;
 use crate::plugin::observe::Observed;
+use crate::plugin::our_pod::OurPod;
 use crate::plugin::resolve::{Resolution, name_taken};
 use crate::plugin::text::{foreign, with_mover};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -103,7 +103,7 @@ impl<'a> Facts<'a> {
 
 /// The last action, when it was not done.
 fn refusal(plan: &Plan, applied: &Applied) -> Option<Trouble> {
-    let (action, outcome) = plan.actions.iter().zip(&applied.outcomes).last()?;
+    let (action, outcome) = plan.actions.iter().zip(&applied.outcomes).next_back()?;
     let (kind, name) = match action {
         Action::Create(child) => (child.kind().as_str(), child.name().to_owned()),
         Action::Patch(patch) => (patch.kind.as_str(), patch.name.clone()),

@@ -141,6 +141,15 @@ fn an_image_that_cannot_be_pulled() {
 }
 
 #[test]
+fn a_missing_identity_is_nobodys_mistake() {
+    let words = "secret \"pb-id-kv\" not found";
+    let (_, report) = pod_says(waiting("CreateContainerConfigError", words));
+    assert_eq!(find(&report.status, "Ready").1, "WaitingForIdentity");
+    assert_eq!(find(&report.status, "ResolvedRefs").0, "True");
+    assert!(warnings(&report).is_empty());
+}
+
+#[test]
 fn the_kubelets_words_become_reasons() {
     let table = [
         (
