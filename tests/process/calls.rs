@@ -131,10 +131,8 @@ pub async fn print(channel: &Channel, output: i32, data: Vec<u8>, times: u32) {
         data,
         times,
     };
-    let done: Nothing = unary(channel, "/patchbay.test.v1.Control/Print", request)
-        .await
-        .expect("Print");
-    drop(done);
+    let method = "/patchbay.test.v1.Control/Print";
+    let _: Nothing = unary(channel, method, request).await.expect("Print");
 }
 
 /// Puts a value into the key-value example and gets it again.

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest wait for anything that should happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -35,7 +35,15 @@ impl Pod {
     pub async fn start(setup: Setup) -> Self {
         let folder = tempfile::Builder::new().prefix("pb").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for name in ["bin", "run", "private", "identity", "config", "plugin-tls"] {
+        for name in [
+            "bin",
+            "run",
+            "private",
+            "identity",
+            "config",
+            "plugin-tls",
+            "work",
+        ] {
             fs::create_dir(at(name)).unwrap();
         }
         let authority = Authority::new();
@@ -116,8 +124,14 @@ impl Pod {
     }
 
     pub async fn ready(&mut self) -> Instance {
-        self.wait("Ready", |instance| instance.phase() == Phase::Ready)
-            .await
+        let is_over = |instance: &Instance| {
+            let pause = instance.next_start_ms.saturating_sub(now_ms());
+            instance.phase() == Phase::BackingOff && Duration::from_millis(pause) > PATIENCE
+        };
+        let wanted = |instance: &Instance| instance.phase() == Phase::Ready || is_over(instance);
+        let instance = self.wait("Ready", wanted).await;
+        assert_eq!(instance.phase(), Phase::Ready, "it failed");
+        instance
     }
 
     /// Waits until the plugin has failed; the next start is far away.
@@ -256,6 +270,8 @@ fn start_launcher(folder: &tempfile::TempDir, setup: &Setup) -> Child {
         .arg(folder.path().join("run"))
         .args(["--proxy-address", "127.0.0.1:0", "--"])
         .args(&setup.command)
+        // Some examples keep their data in the working directory.
+        .current_dir(folder.path().join("work"))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("PLUGIN_MULTIPLEX_GRPC", "inherited by mistake")
@@ -270,6 +286,12 @@ fn start_launcher(folder: &tempfile::TempDir, setup: &Setup) -> Child {
 fn send(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).unwrap();
     kill_process(pid, signal).unwrap();
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }
 
 /// Waits until `condition` gives a value.

@@ -64,6 +64,7 @@ impl Setup {
     /// A Python file of the repository.
     pub fn python(path: &str) -> Self {
         Self::new(vec!["python3".into(), text(programs::source(path))])
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONPATH", &text(programs::python_path().to_owned()))
     }
 

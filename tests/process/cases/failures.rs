@@ -1,7 +1,7 @@
 //! Cases 14 to 18: how a plugin does not come to its line, and what it is told.
 
 use super::fails;
-use crate::pod::Pod;
+use crate::pod::{Pod, now_ms};
 use crate::programs;
 use crate::setup::Setup;
 use patchbay_protocol::pod_config::Protocol;
@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const ROUNDS: u32 = 100;
 
@@ -54,10 +53,7 @@ pub async fn case_15_a_silent_plugin_times_out_and_is_gone() {
     let script = "sleep 1000 & setsid sleep 1000 & trap '' TERM; sleep 1000; sleep 1000";
     let mut pod = Pod::start(Setup::shell(script).timeout(1)).await;
     let instance = pod.failure().await;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis() as u64;
+    let now = now_ms();
     assert_eq!(instance.reason, "StartTimeout", "{}", instance.message);
     assert_eq!(pod.plugin_processes(), [0; 0], "processes live on");
     let started = pod

@@ -1,6 +1,6 @@
 //! Case 26: what a plugin prints after its handshake.
 
-use crate::calls::{Nothing, Payload, print, proxy, unary};
+use crate::calls::{Payload, print, proxy, unary};
 use crate::pod::{Pod, memory_kib};
 use crate::setup::Setup;
 use patchbay_protocol::go_plugin::StdioData;
@@ -119,7 +119,6 @@ async fn first_message(channel: &tonic::transport::Channel, open: Opening) -> St
     while !seen.ends_with(b"opened\n") {
         seen.extend(next(&mut stream).await.data);
     }
-    let _: Nothing = Nothing {};
     stream
 }
 

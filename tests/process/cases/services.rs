@@ -1,12 +1,12 @@
 //! Cases 24, 25, 27 and 28: services of the library, health, messages.
 
 use crate::calls::{self, NOT_SERVING, Nothing, Payload, SetHealth, proxy, unary};
-use crate::pod::Pod;
+use crate::pod::{Pod, now_ms};
 use crate::setup::Setup;
 use patchbay_protocol::pod_config::{OnFailure, Restart};
 use patchbay_protocol::session::exit::How;
 use patchbay_protocol::session::{Instance, Phase};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub async fn case_24_a_plugin_without_any_service_of_the_library_is_ready() {
     let mut pod = Pod::start(Setup::python("tests/process/plugins/bare.py")).await;
@@ -54,10 +54,7 @@ pub async fn case_25_a_silent_plugin_is_ready_at_once() {
     for _ in 0..3 {
         let mut pod = Pod::start(Setup::fixture("kv-go")).await;
         let instance = pod.ready().await;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as u64;
+        let now = now_ms();
         quickest = quickest.min(now - instance.started_at_ms);
     }
     assert!(quickest <= 1000, "ready only {quickest} ms after the start");
