@@ -85,6 +85,13 @@ impl Machine {
             self.next_start_ms = 0;
             self.state = State::Idle;
         }
+        if let State::Alive(process) = &mut self.state
+            && let Stage::Running(running) = &mut process.stage
+        {
+            // A shorter period counts at once.
+            let period = u64::from(config.health.period_seconds.max(1)) * 1000;
+            running.due = running.due.min(now.mono + period);
+        }
         self.config = Some(config);
         self.compare_config(now, actions);
     }

@@ -555,6 +555,17 @@ fn health_failures_in_a_row_restart_once_per_pause() {
 }
 
 #[test]
+fn a_shorter_period_counts_at_once() {
+    let (mut bench, start_id) = Bench::ready(config(1));
+    let mut hasty = config(2);
+    hasty.health.period_seconds = 1;
+    bench.tell(Event::Configured(Box::new(hasty)));
+    let before = bench.mono;
+    assert_eq!(bench.until_action(), [Action::CheckHealth(start_id, 2000)]);
+    assert!(bench.mono - before <= 1001);
+}
+
+#[test]
 fn with_report_an_unhealthy_plugin_is_left_alone_and_may_recover() {
     let mut report = config(1);
     report.health.on_failure = OnFailure::Report;
