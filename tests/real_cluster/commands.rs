@@ -20,6 +20,11 @@ impl World {
         run(&self.programs.join("kubectl-patchbay"), arguments).await
     }
 
+    /// Runs a script of this project.
+    pub async fn script(&self, path: &str) -> Outcome<Printed> {
+        run(Path::new(path), &[]).await
+    }
+
     /// Calls a method of a Plugin and returns the reply as it was printed.
     pub async fn call(
         &self,

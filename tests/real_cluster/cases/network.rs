@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("network::only_listed_clients_reach_the_service", clients),
         case("network::a_plugin_reaches_nothing", egress),
         case("network::the_policy_is_older_than_the_pod", order),
+        case("network::the_operators_account_is_fenced_in", fence),
     ]
 }
 
@@ -116,6 +117,17 @@ async fn order(world: Arc<World>) -> Outcome {
         fail!("the policy lets something out");
     }
     sandbox.close().await
+}
+
+/// The chart's own trial: two dozen requests in the operator's name, each judged by the admission
+/// policy.
+async fn fence(world: Arc<World>) -> Outcome {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/fence.sh");
+    let printed = world.script(script).await?;
+    if !printed.success {
+        fail!("{}{}", printed.out, printed.err);
+    }
+    Ok(())
 }
 
 /// Runs the probe as a pod with the label `role` and expects exit code 0.
