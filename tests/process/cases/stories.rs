@@ -153,7 +153,8 @@ pub async fn a_wrong_checksum_starts_nothing_and_a_right_one_the_plugin() {
     assert_eq!(pod.text("launcher.out"), "");
     pod.configure(|config| config.checksums = with(&right))
         .await;
-    pod.ready().await;
+    pod.wait("Ready", |instance| instance.phase() == Phase::Ready)
+        .await;
     pod.configure(|config| config.checksums[0].path = "/no/such/file".into())
         .await;
     let failure = pod

@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Who runs the launcher in the tests that need an ordinary user.
-pub const USER: u32 = 65532;
+pub(crate) const USER: u32 = 65532;
 
 /// A running launcher and its folder; both are gone with the value.
-pub struct Rig {
+pub(crate) struct Rig {
     folder: tempfile::TempDir,
     unshare: Child,
     /// The launcher as the test counts processes.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 /// The tests need an own pid namespace, which only root can make.
-pub fn can_run() -> bool {
+pub(crate) fn can_run() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         eprintln!("skipped: a pid namespace needs root");
@@ -32,7 +32,7 @@ pub fn can_run() -> bool {
 }
 
 /// Waits until `condition` gives a value.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
@@ -45,11 +45,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 
 impl Rig {
     /// Starts a launcher whose plugin is this shell script.
-    pub fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         Self::with_user(script, 0)
     }
 
-    pub fn with_user(script: &str, user: u32) -> Self {
+    pub(crate) fn with_user(script: &str, user: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let plugin = folder.path().join("plugin");
         executable(&plugin, &format!("#!/bin/sh\n{script}\n"));
@@ -57,7 +57,7 @@ impl Rig {
     }
 
     /// Starts a launcher for a command that need not exist.
-    pub fn with_command(folder: tempfile::TempDir, command: &Path) -> Self {
+    pub(crate) fn with_command(folder: tempfile::TempDir, command: &Path) -> Self {
         Self::launch(folder, command, 0)
     }
 
@@ -114,16 +114,16 @@ impl Rig {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("run/control.sock")
     }
 
     /// An order with a new id.
-    pub fn order(&self) -> Start {
+    pub(crate) fn order(&self) -> Start {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let start_id = StartId(NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = self
@@ -144,44 +144,44 @@ impl Rig {
         }
     }
 
-    pub fn touch(&self, name: &str) {
+    pub(crate) fn touch(&self, name: &str) {
         fs::write(self.path(name), "").unwrap();
     }
 
-    pub fn wait_for_file(&self, name: &str) {
+    pub(crate) fn wait_for_file(&self, name: &str) {
         until(name, || self.path(name).exists().then_some(()));
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
     /// Waits for the end of the launcher and gives its exit code.
-    pub fn exit_code(&mut self) -> i32 {
+    pub(crate) fn exit_code(&mut self) -> i32 {
         until("the launcher ends", || self.unshare.try_wait().unwrap())
             .code()
             .unwrap()
     }
 
-    pub fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         self.unshare.try_wait().unwrap().is_none()
     }
 
     /// The launcher's own stdout; until it is taken nobody reads it.
-    pub fn stdout(&mut self) -> ChildStdout {
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
         self.unshare.stdout.take().unwrap()
     }
 
     /// Everything that the launcher copied, read until its end.
-    pub fn copied(&mut self) -> String {
+    pub(crate) fn copied(&mut self) -> String {
         let mut text = String::new();
         self.stdout().read_to_string(&mut text).unwrap();
         text
     }
 
     /// Anonymous memory of the launcher in KiB.
-    pub fn anonymous_kib(&self) -> u64 {
+    pub(crate) fn anonymous_kib(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
         let line = text
             .lines()
@@ -206,13 +206,13 @@ impl Drop for Rig {
     }
 }
 
-pub fn executable(path: &Path, text: &str) {
+pub(crate) fn executable(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The children of a process.
-pub fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let parent = format!(") {pid} ");
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {

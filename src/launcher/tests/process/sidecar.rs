@@ -10,16 +10,16 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     stream: UnixStream,
     splitter: Splitter,
-    pub hello: Hello,
+    pub(crate) hello: Hello,
     /// The proxy port's listening socket as it was handed over.
-    pub listener: TcpListener,
+    pub(crate) listener: TcpListener,
 }
 
 impl Sidecar {
-    pub fn connect(rig: &Rig) -> Self {
+    pub(crate) fn connect(rig: &Rig) -> Self {
         let mut stream = until("the launcher accepts", || {
             UnixStream::connect(rig.socket()).ok()
         });
@@ -42,33 +42,33 @@ impl Sidecar {
         }
     }
 
-    pub fn send(&mut self, command: &Command) {
+    pub(crate) fn send(&mut self, command: &Command) {
         self.stream.write_all(&command.encode().unwrap()).unwrap();
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    pub fn start(&mut self, order: &Start) {
+    pub(crate) fn start(&mut self, order: &Start) {
         self.send(&Command::Start(order.clone()));
     }
 
-    pub fn signal(&mut self, start_id: StartId, signal: i32) {
+    pub(crate) fn signal(&mut self, start_id: StartId, signal: i32) {
         self.send(&Command::Signal { start_id, signal });
     }
 
     /// The next event; `None` at the end of the connection.
-    pub fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<Event> {
         next(&mut self.stream, &mut self.splitter)
     }
 
-    pub fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         self.next().expect("the launcher closed the connection")
     }
 
     /// Passes over events until this start runs; gives its pid inside the namespace.
-    pub fn started(&mut self, order: &Start) -> u32 {
+    pub(crate) fn started(&mut self, order: &Start) -> u32 {
         loop {
             match self.event() {
                 Event::Started { start_id, pid, .. } if start_id == order.start_id => return pid,
@@ -79,7 +79,7 @@ impl Sidecar {
     }
 
     /// Waits for a line, whatever comes before it.
-    pub fn line(&mut self, text: &str) -> Line {
+    pub(crate) fn line(&mut self, text: &str) -> Line {
         loop {
             if let Event::Line(line) = self.event()
                 && line.bytes == text.as_bytes()
@@ -90,7 +90,7 @@ impl Sidecar {
     }
 
     /// Everything until the end of the start: events before it, and how it ended.
-    pub fn exited(&mut self) -> (Vec<Event>, Exit) {
+    pub(crate) fn exited(&mut self) -> (Vec<Event>, Exit) {
         let mut events = Vec::new();
         loop {
             match self.event() {
@@ -102,7 +102,7 @@ impl Sidecar {
 }
 
 /// The text of all lines of one stream.
-pub fn lines(events: &[Event], wanted: Stream) -> Vec<String> {
+pub(crate) fn lines(events: &[Event], wanted: Stream) -> Vec<String> {
     let line = |event: &Event| match event {
         Event::Line(line) if line.stream == wanted => {
             Some(String::from_utf8_lossy(&line.bytes).into_owned())
