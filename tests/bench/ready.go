@@ -51,7 +51,7 @@ func measureCluster(s settings) ([]row, error) {
 		return nil, err
 	}
 	resident, note := c.operatorMemory(s)
-	bare, err := c.barePod()
+	bare, err := c.copyModel()
 	if err != nil {
 		return nil, err
 	}
@@ -158,21 +158,6 @@ func (c *cluster) startPlugin(s settings, name string) (timeline, error) {
 	})
 }
 
-// startBare creates a pod and returns when it is ready.
-func (c *cluster) startBare(pod document, name string) (timeline, error) {
-	pod["metadata"].(document)["name"] = name
-	seen, began := timeline{}, time.Now()
-	if err := c.do(http.MethodPost, pods.in(namespace), pod, nil); err != nil {
-		return nil, err
-	}
-	return seen, c.until("the bare pod "+name+" is ready", func(e event) bool {
-		if e.kind == pods && e.object.Metadata.Name == name {
-			seen.see(began, e)
-		}
-		return seen["pod ready"] > 0
-	})
-}
-
 // remove deletes an object and returns when no pod of it is left.
 func (c *cluster) remove(what kind, name string) error {
 	if err := c.do(http.MethodDelete, what.in(namespace)+"/"+name, nil, nil); err != nil {
@@ -190,57 +175,6 @@ func (c *cluster) remove(what kind, name string) error {
 		}
 		return gone[plugins] && gone[pods]
 	})
-}
-
-// barePod is a copy of the model's pod: the same images, volumes, probes and limits, but its
-// programs are ready as soon as they run, and nobody looks after it.
-func (c *cluster) barePod() (document, error) {
-	var list struct {
-		Items []document `json:"items"`
-	}
-	if err := c.do(http.MethodGet, pods.in(namespace)+"?labelSelector=patchbay.dev/plugin="+model, nil, &list); err != nil {
-		return nil, err
-	}
-	if len(list.Items) != 1 {
-		return nil, fmt.Errorf("copying the model's pod: there are %d", len(list.Items))
-	}
-	metadata, hasMetadata := list.Items[0]["metadata"].(document)
-	spec, hasSpec := list.Items[0]["spec"].(document)
-	sidecar, hasSidecar := first(spec["initContainers"])
-	plugin, hasPlugin := first(spec["containers"])
-	if !hasMetadata || !hasSpec || !hasSidecar || !hasPlugin {
-		return nil, errors.New("copying the model's pod: it has not the shape of a plugin's pod")
-	}
-	delete(spec, "nodeName")
-	// A launcher without sidecar waits for ever; without proxy port of its own it disturbs nobody.
-	idle := []string{"--proxy-address", "127.0.0.1:0", "--", "nothing"}
-	sidecar["command"] = append([]string{"/patchbay-launcher", "--run", "/patchbay/private"}, idle...)
-	plugin["command"] = append([]string{"/patchbay/bin/patchbay-launcher"}, idle...)
-	// Puts the launcher in place the first time, and has nothing to do later.
-	atOnce := document{"command": []string{"/patchbay-sidecar", "install"}}
-	for _, hook := range []string{"postStart", "preStop"} {
-		if lifecycle, found := sidecar["lifecycle"].(document); found && lifecycle[hook] != nil {
-			lifecycle[hook] = document{"exec": atOnce}
-		}
-	}
-	for name, value := range sidecar {
-		if probe, found := value.(document); found && strings.HasSuffix(name, "Probe") {
-			probe["exec"] = atOnce
-		}
-	}
-	return document{
-		"apiVersion": "v1", "kind": "Pod", "spec": spec,
-		"metadata": document{"annotations": metadata["annotations"]},
-	}, nil
-}
-
-func first(list any) (document, bool) {
-	all, _ := list.([]any)
-	if len(all) == 0 {
-		return nil, false
-	}
-	only, found := all[0].(document)
-	return only, found
 }
 
 // operatorMemory looks at the operator's process where it runs on this machine; otherwise it
