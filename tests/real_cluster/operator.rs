@@ -132,13 +132,14 @@ impl Process {
         command.arg("--kubeconfig").arg(kubeconfig);
         command.args(["--namespace", NAMESPACE, "--lease", LEASE]);
         command.args(["--metrics-address", "127.0.0.1:0"]);
-        command.args(["--sidecar-image", &sidecar_image(world).await?]);
+        command.envs(settings(world).await?);
         if let Some(writes) = writes {
             command.args(["--abort-after-writes", &writes.to_string()]);
         }
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
         Ok(Process { child })
@@ -171,24 +172,14 @@ impl Process {
     }
 }
 
-/// The image that the installed operator gives to its sidecars.
-async fn sidecar_image(world: &World) -> Outcome<String> {
+/// What the chart tells the installed operator, so that another one builds the same objects.
+async fn settings(world: &World) -> Outcome<Vec<(String, String)>> {
     let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let pod = deployments
-        .get(DEPLOYMENT)
-        .await?
-        .spec
-        .and_then(|spec| spec.template.spec)
-        .unwrap_or_default();
-    let environment = pod
-        .containers
-        .into_iter()
-        .flat_map(|container| container.env.unwrap_or_default());
-    let image = environment
-        .into_iter()
-        .find(|variable| variable.name == "PATCHBAY_SIDECAR_IMAGE");
-    match image.and_then(|variable| variable.value) {
-        Some(image) => Ok(image),
-        None => fail!("the operator's Deployment names no sidecar image"),
+    let pod = deployments.get(DEPLOYMENT).await?.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
+    let variables = pod.containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+    let settings: Vec<_> = variables.filter_map(|variable| Some((variable.name, variable.value?))).collect();
+    if settings.is_empty() {
+        fail!("the operator's Deployment sets nothing");
     }
+    Ok(settings)
 }

@@ -74,10 +74,9 @@ async fn replaced(world: Arc<World>) -> Outcome {
     sandbox.ready("kv").await?;
     let pods = sandbox.api::<Pod>();
     let first = sandbox.pods("kv").await?.remove(0);
-    // What an eviction leaves behind: a pod in phase Failed.
-    let failed = Patch::Merge(json!({"status": {"phase": "Failed", "reason": "Evicted"}}));
-    pods.patch_status(&first.name_any(), &PatchParams::default(), &failed)
-        .await?;
+    // The kubelet fails a pod whose deadline is over, as it fails one that it evicts.
+    let deadline = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
+    pods.patch(&first.name_any(), &PatchParams::default(), &deadline).await?;
     let second = sandbox
         .until("a pod of the next incarnation", || async {
             Ok(sandbox

@@ -105,7 +105,7 @@ async fn order(world: Arc<World>) -> Outcome {
     sandbox.apply(&Plugin::kv_go("kv")).await?;
     sandbox.ready("kv").await?;
     let pod = sandbox.pods("kv").await?.remove(0);
-    let policy = sandbox.api::<NetworkPolicy>().get("kv").await?;
+    let policy = sandbox.api::<NetworkPolicy>().get("pb-net-kv").await?;
     if policy.metadata.creation_timestamp > pod.metadata.creation_timestamp {
         fail!("the pod was created before its NetworkPolicy");
     }
