@@ -27,8 +27,8 @@ const QUIET: Duration = Duration::from_secs(60);
 const SERIES: Duration = Duration::from_secs(360);
 /// Words that are remembered; beyond it the old ones go.
 const REMEMBERED: usize = 4096;
-/// Words that wait to be told; beyond it they are dropped, and logged.
-const WAITING: usize = 256;
+/// Words that wait to be told; beyond it they are dropped. Status says it all the same.
+const WAITING: usize = 512;
 /// Limit of the API for a note.
 const NOTE: usize = 1000;
 
@@ -100,7 +100,7 @@ impl Events {
             words,
         };
         if let Err(error) = self.0.try_send(said) {
-            tracing::warn!(plugin = %about.key, %error, "an event was dropped");
+            tracing::debug!(plugin = %about.key, %error, "an event was dropped");
         }
     }
 }

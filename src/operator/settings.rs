@@ -63,11 +63,15 @@ pub struct Arguments {
     pub log_format: Format,
 
     /// Which lines are logged, as in `info,kube=warn`.
-    #[arg(long, env = "PATCHBAY_LOG", default_value = "info,tower_http=off")]
+    #[arg(
+        long,
+        env = "PATCHBAY_LOG",
+        default_value = "info,tower_http=off,kube_client::client=off"
+    )]
     pub log: String,
 
     /// Plugins that are worked on at the same time.
-    #[arg(long, env = "PATCHBAY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "PATCHBAY_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
     /// Ends the process the hard way right after so many writes, for fault tests.

@@ -1,6 +1,7 @@
 //! Runs passes: takes due objects from the queue, a bounded number at a time, and wraps around
 //! each pass what no pass contains itself — timing, metrics, back-off, the one warning event.
 
+pub mod hands;
 pub mod plugin;
 
 use crate::events::{Events, Subject, Words};

@@ -1,8 +1,9 @@
 //! The kind Plugin: observe → resolve → desire → apply → report, and nothing else.
 
+use super::hands::{ActionError, Hands, Tried};
 use super::{Kind, Outcome as Ended, Passed, Steps};
-use crate::apply::{ApplyError, Writer, Written};
-use crate::certificates::secrets::{Holder, Identities, IdentityError};
+use crate::apply::Writer;
+use crate::certificates::secrets::Identities;
 use crate::events::{Events, Subject, Words};
 use crate::key::PluginKey;
 use crate::retry::{Policy, Retries};
@@ -10,15 +11,11 @@ use crate::session::{Sessions, Target, Wanted};
 use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
 use crate::watch::Stores;
 use crate::watch::kubelet::KubeletWarnings;
-use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use patchbay_api::Plugin;
-use patchbay_api::names::{
-    IDENTITY_PREFIX, MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL, SESSION_PORT,
-};
-use patchbay_reconcile::plugin::action::{Action, Applied, Child, Follow, Outcome, Plan};
+use patchbay_api::names::{IDENTITY_PREFIX, SESSION_PORT};
+use patchbay_reconcile::plugin::action::{Action, Applied, Follow, Outcome, Plan};
 use patchbay_reconcile::plugin::observe::{Observed, Settings};
 use patchbay_reconcile::plugin::resolve::Resolution;
 use patchbay_reconcile::plugin::{desire, report, resolve};
@@ -88,7 +85,7 @@ impl Kind for Plugins {
             let plan = desire(&observed, &resolution);
             steps.enter("apply");
             self.follow(key, &observed.plugin, &plan.follow);
-            let tried = self.apply(key, &observed.plugin, &plan).await;
+            let tried = self.carry_out(key, &observed.plugin, &plan).await;
             if !begun
                 && plan.actions == [Action::AddFinalizer]
                 && tried.applied.outcomes == [Outcome::Done]
@@ -126,65 +123,6 @@ impl Kind for Plugins {
     }
 }
 
-/// What became of a plan.
-#[derive(Default)]
-struct Tried {
-    applied: Applied,
-    /// An action has to be tried again after a while.
-    failure: Option<ActionError>,
-    /// What was seen is not what is there; a newer view is on its way.
-    stale: bool,
-    /// Somebody has to change something.
-    refused: bool,
-}
-
-impl Tried {
-    fn add(&mut self, result: Result<(), ActionError>) {
-        let outcome = match result {
-            Ok(()) => Outcome::Done,
-            Err(error) => {
-                let message = error.to_string();
-                match &error {
-                    ActionError::Apply(ApplyError::Taken { .. })
-                    | ActionError::Identity(IdentityError::NameTaken { .. }) => {
-                        self.refused = true;
-                        Outcome::Taken
-                    }
-                    ActionError::Apply(ApplyError::Refused { message, .. }) => {
-                        self.refused = true;
-                        Outcome::Refused {
-                            message: message.clone(),
-                        }
-                    }
-                    ActionError::Apply(ApplyError::Stale { .. }) => {
-                        self.stale = true;
-                        Outcome::Failed { message }
-                    }
-                    ActionError::Apply(ApplyError::Api { .. }) | ActionError::Identity(_) => {
-                        self.failure = Some(error);
-                        Outcome::Failed { message }
-                    }
-                }
-            }
-        };
-        self.applied.outcomes.push(outcome);
-    }
-}
-
-/// Whether an action neither needs its neighbours nor is needed by them. Pods need all that
-/// stands before them.
-fn independent(action: &Action) -> bool {
-    match action {
-        Action::Create(Child::Service(_) | Child::NetworkPolicy(_))
-        | Action::EnsureIdentity { .. } => true,
-        Action::Create(Child::Pod(_))
-        | Action::Patch(_)
-        | Action::DeletePod(_)
-        | Action::AddFinalizer
-        | Action::RemoveFinalizer => false,
-    }
-}
-
 impl Plugins {
     async fn observe(&self, key: &PluginKey) -> Option<(Observed, Option<Instant>)> {
         let plugin = self.stores.plugins.get(key, &key.name)?;
@@ -210,10 +148,10 @@ impl Plugins {
             .collect();
         let observed = Observed {
             identity: self.identities.state(key, &uid, now),
-            plugin: Plugin::clone(&plugin),
-            pods: pods.iter().map(|pod| (**pod).clone()).collect(),
-            services: owned_copies(self.stores.services.of(key)),
-            network_policies: owned_copies(self.stores.policies.of(key)),
+            plugin,
+            pods,
+            services: self.stores.services.of(key),
+            network_policies: self.stores.policies.of(key),
             // The operator has no right to look at Secrets and ConfigMaps of users; the kubelet
             // says what is missing.
             references: BTreeMap::new(),
@@ -249,71 +187,15 @@ impl Plugins {
         self.sessions.follow(key, targets);
     }
 
-    /// Executes the plan in order, up to the first action that is not done. Neighbours that do
-    /// not build on each other go together: every round trip is time to Ready.
-    async fn apply(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Tried {
-        let mut tried = Tried::default();
-        for batch in plan
-            .actions
-            .chunk_by(|a, b| independent(a) && independent(b))
-        {
-            let results = join_all(batch.iter().map(|action| self.one(key, plugin, action))).await;
-            for result in results {
-                let done = result.is_ok();
-                tried.add(result);
-                if !done {
-                    return tried;
-                }
-            }
-        }
-        tried
-    }
-
-    async fn one(
-        &self,
-        key: &PluginKey,
-        plugin: &Plugin,
-        action: &Action,
-    ) -> Result<(), ActionError> {
-        let writer = Writer::new(&self.client, plugin);
-        match action {
-            Action::AddFinalizer => self.wrote_plugin(writer.add_finalizer().await?),
-            Action::RemoveFinalizer => writer.remove_finalizer().await?,
-            Action::Create(child) => {
-                let written = writer.create(child).await?;
-                log_created(key, child);
-                self.wrote(written);
-            }
-            Action::Patch(patch) => {
-                let written = writer.patch(patch).await?;
-                tracing::info!(
-                    namespace = key.namespace,
-                    plugin = key.name,
-                    kind = patch.kind.as_str(),
-                    name = patch.name,
-                    reason = patch.why.reason.as_str(),
-                    why = patch.why.message,
-                    "patched"
-                );
-                self.wrote(written);
-            }
-            Action::DeletePod(pod) => {
-                writer.delete_pod(pod).await?;
-                tracing::info!(
-                    namespace = key.namespace,
-                    plugin = key.name,
-                    pod = pod.name,
-                    reason = pod.why.reason.as_str(),
-                    why = pod.why.message,
-                    "deleted"
-                );
-            }
-            Action::EnsureIdentity { secret } => {
-                let holder = holder(key, plugin, secret);
-                self.identities.ensure(&holder, Timestamp::now()).await?;
-            }
-        }
-        Ok(())
+    async fn carry_out(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Tried {
+        let hands = Hands {
+            writer: Writer::new(&self.client, plugin),
+            stores: &self.stores,
+            identities: &self.identities,
+            key,
+            plugin,
+        };
+        hands.carry_out(plan).await
     }
 
     async fn report(
@@ -345,7 +227,7 @@ impl Plugins {
                 .await?
             {
                 StatusWritten::Same => {}
-                StatusWritten::Now(plugin) => self.wrote_plugin(*plugin),
+                StatusWritten::Now(plugin) => self.stores.wrote_plugin(*plugin),
                 StatusWritten::Later(when) => {
                     next = Some(next.map_or(when, |next| next.min(when)));
                 }
@@ -366,29 +248,6 @@ impl Plugins {
         }
     }
 
-    fn wrote(&self, written: Written) {
-        match written {
-            Written::Pod(mut pod) => {
-                crate::watch::trim::pod(&mut pod);
-                self.stores.pods.wrote(*pod);
-            }
-            Written::Service(mut service) => {
-                crate::watch::trim::metadata(service.as_mut());
-                self.stores.services.wrote(*service);
-            }
-            Written::NetworkPolicy(mut policy) => {
-                crate::watch::trim::metadata(policy.as_mut());
-                self.stores.policies.wrote(*policy);
-            }
-            Written::Nothing => {}
-        }
-    }
-
-    fn wrote_plugin(&self, mut plugin: Plugin) {
-        crate::watch::trim::plugin(&mut plugin);
-        self.stores.plugins.wrote(plugin);
-    }
-
     /// The Plugin is gone: nothing in this process remembers it.
     fn forget(&self, key: &PluginKey) {
         self.sessions.follow(key, Vec::new());
@@ -398,52 +257,6 @@ impl Plugins {
         self.kubelet.forget(key);
         self.after_refusal(key, false);
     }
-}
-
-/// Why one action is not done.
-#[derive(Debug, thiserror::Error)]
-pub enum ActionError {
-    /// A child or the finalizer.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// The identity Secret.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-}
-
-fn holder(key: &PluginKey, plugin: &Plugin, secret: &str) -> Holder {
-    let uid = plugin.uid().unwrap_or_default();
-    Holder {
-        key: key.clone(),
-        uid: uid.clone(),
-        secret: secret.to_owned(),
-        labels: BTreeMap::from([
-            (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
-            (PLUGIN_LABEL.to_owned(), key.name.clone()),
-        ]),
-        owner: OwnerReference {
-            api_version: Plugin::api_version(&()).into_owned(),
-            kind: Plugin::kind(&()).into_owned(),
-            name: key.name.clone(),
-            uid,
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        },
-    }
-}
-
-fn owned_copies<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
-    objects.iter().map(|object| (**object).clone()).collect()
-}
-
-fn log_created(key: &PluginKey, child: &Child) {
-    tracing::info!(
-        namespace = key.namespace,
-        plugin = key.name,
-        kind = child.kind().as_str(),
-        name = child.name(),
-        "created"
-    );
 }
 
 /// The monotonic moment of a wall-clock time; the past is now.

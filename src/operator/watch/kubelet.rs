@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use patchbay_reconcile::plugin::observe::PodEvent;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ impl KubeletWarnings {
     }
 
     /// The warnings about `pods`, which are all of `plugin`.
-    pub async fn about(&self, plugin: &PluginKey, pods: &[Arc<Pod>], now: Timestamp) -> Warnings {
+    pub async fn about(&self, plugin: &PluginKey, pods: &[Pod], now: Timestamp) -> Warnings {
         let mut warnings = Warnings::default();
         let known = self.lock().remove(plugin).unwrap_or_default();
         // Pods that are gone or come up are forgotten.

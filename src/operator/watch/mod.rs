@@ -21,6 +21,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use store::Store;
 
 /// Objects per page of a list: the peak of memory is a page, not a list.
-const PAGE: u32 = 100;
+const PAGE: u32 = 20;
 /// Seconds until a watch is opened again; a wedged one is noticed no later.
 const WATCH_SECONDS: u32 = 240;
 
@@ -65,6 +66,12 @@ fn by_label<K: Resource>(object: &K) -> Option<PluginKey> {
 }
 
 impl Stores {
+    /// Puts in the answer of a write of ours.
+    pub fn wrote_plugin(&self, mut plugin: Plugin) {
+        trim::plugin(&mut plugin);
+        self.plugins.wrote(&plugin);
+    }
+
     /// Waits for the first list of every kind.
     pub async fn filled(&self) {
         tokio::join!(
@@ -107,14 +114,14 @@ impl Watching {
                 Need::Services,
                 ours.clone(),
                 &stores.services,
-                trim::metadata
+                trim::service
             ),
             self.one(
                 "networkpolicies",
                 Need::NetworkPolicies,
                 ours,
                 &stores.policies,
-                trim::metadata
+                trim::policy
             ),
         );
         never.0
@@ -129,7 +136,13 @@ impl Watching {
         trim: fn(&mut K),
     ) -> Infallible
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
         let labels = WatchLabels { kind };
         let stored = self.metrics.stored.get_or_create_owned(&labels);
@@ -152,7 +165,7 @@ impl Watching {
                     continue;
                 };
                 let complete = matches!(event, Event::InitDone);
-                for plugin in store.hear(event.modify(trim)) {
+                for plugin in store.hear(&event.modify(trim)) {
                     self.queue.wake(plugin);
                 }
                 if complete {

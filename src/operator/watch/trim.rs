@@ -1,12 +1,37 @@
 //! What is dropped from an object before it is stored: memory is the price of every field.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Service, ServiceSpec};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
 use patchbay_api::Plugin;
 
 /// Managed fields; they are often half of an object.
-pub fn metadata<K: Resource>(object: &mut K) {
+fn metadata<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
+}
+
+/// A Service with what we set, and without what the API server and others fill in: nothing of
+/// that is compared.
+pub fn service(service: &mut Service) {
+    metadata(service);
+    service.metadata.annotations = None;
+    service.status = None;
+    if let Some(spec) = service.spec.take() {
+        service.spec = Some(ServiceSpec {
+            type_: spec.type_,
+            selector: spec.selector,
+            ports: spec.ports,
+            external_traffic_policy: spec.external_traffic_policy,
+            publish_not_ready_addresses: spec.publish_not_ready_addresses,
+            ..ServiceSpec::default()
+        });
+    }
+}
+
+/// A policy without annotations.
+pub fn policy(policy: &mut NetworkPolicy) {
+    metadata(policy);
+    policy.metadata.annotations = None;
 }
 
 /// A Plugin without what `kubectl apply` remembers.

@@ -1,0 +1,212 @@
+//! Carries out a plan for one Plugin: in order, up to the first action that is not done.
+
+use crate::apply::{ApplyError, Writer, Written};
+use crate::certificates::secrets::{Holder, Identities, IdentityError};
+use crate::key::PluginKey;
+use crate::watch::{Stores, trim};
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use patchbay_api::Plugin;
+use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
+use patchbay_reconcile::plugin::action::{Action, Applied, Child, Outcome, Plan};
+use std::collections::BTreeMap;
+
+/// What it takes to act for one Plugin.
+pub struct Hands<'a> {
+    /// Writes its children.
+    pub writer: Writer<'a>,
+    /// Hear of what was written.
+    pub stores: &'a Stores,
+    /// Leaves.
+    pub identities: &'a Identities,
+    /// Which one.
+    pub key: &'a PluginKey,
+    /// As it was observed.
+    pub plugin: &'a Plugin,
+}
+
+/// What became of a plan.
+#[derive(Default)]
+pub struct Tried {
+    /// For the report.
+    pub applied: Applied,
+    /// An action has to be tried again after a while.
+    pub failure: Option<ActionError>,
+    /// What was seen is not what is there; a newer view is on its way.
+    pub stale: bool,
+    /// Somebody has to change something.
+    pub refused: bool,
+}
+
+/// Why one action is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A child or the finalizer.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The identity Secret.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Tried {
+    fn add(&mut self, result: Result<(), ActionError>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                let message = error.to_string();
+                match &error {
+                    ActionError::Apply(ApplyError::Taken { .. })
+                    | ActionError::Identity(IdentityError::NameTaken { .. }) => {
+                        self.refused = true;
+                        Outcome::Taken
+                    }
+                    ActionError::Apply(ApplyError::Refused { message, .. }) => {
+                        self.refused = true;
+                        Outcome::Refused {
+                            message: message.clone(),
+                        }
+                    }
+                    ActionError::Apply(ApplyError::Stale { .. }) => {
+                        self.stale = true;
+                        Outcome::Failed { message }
+                    }
+                    ActionError::Apply(ApplyError::Api { .. }) | ActionError::Identity(_) => {
+                        self.failure = Some(error);
+                        Outcome::Failed { message }
+                    }
+                }
+            }
+        };
+        self.applied.outcomes.push(outcome);
+    }
+}
+
+impl Hands<'_> {
+    /// Executes the plan in order, up to the first action that is not done. Neighbours that do
+    /// not build on each other go together: every round trip is time to Ready.
+    pub async fn carry_out(&self, plan: &Plan) -> Tried {
+        let mut tried = Tried::default();
+        for batch in plan
+            .actions
+            .chunk_by(|a, b| independent(a) && independent(b))
+        {
+            let results = join_all(batch.iter().map(|action| self.one(action))).await;
+            for result in results {
+                let done = result.is_ok();
+                tried.add(result);
+                if !done {
+                    return tried;
+                }
+            }
+        }
+        tried
+    }
+
+    async fn one(&self, action: &Action) -> Result<(), ActionError> {
+        let (writer, key) = (&self.writer, self.key);
+        match action {
+            Action::AddFinalizer => self.stores.wrote_plugin(writer.add_finalizer().await?),
+            Action::RemoveFinalizer => writer.remove_finalizer().await?,
+            Action::Create(child) => {
+                let written = writer.create(child).await?;
+                log_created(key, child);
+                self.wrote(written);
+            }
+            Action::Patch(patch) => {
+                let written = writer.patch(patch).await?;
+                tracing::info!(
+                    namespace = key.namespace,
+                    plugin = key.name,
+                    kind = patch.kind.as_str(),
+                    name = patch.name,
+                    reason = patch.why.reason.as_str(),
+                    why = patch.why.message,
+                    "patched"
+                );
+                self.wrote(written);
+            }
+            Action::DeletePod(pod) => {
+                writer.delete_pod(pod).await?;
+                tracing::info!(
+                    namespace = key.namespace,
+                    plugin = key.name,
+                    pod = pod.name,
+                    reason = pod.why.reason.as_str(),
+                    why = pod.why.message,
+                    "deleted"
+                );
+            }
+            Action::EnsureIdentity { secret } => {
+                let holder = holder(key, self.plugin, secret);
+                self.identities.ensure(&holder, Timestamp::now()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, written: Written) {
+        match written {
+            Written::Pod(mut pod) => {
+                trim::pod(&mut pod);
+                self.stores.pods.wrote(&pod);
+            }
+            Written::Service(mut service) => {
+                trim::service(&mut service);
+                self.stores.services.wrote(&service);
+            }
+            Written::NetworkPolicy(mut policy) => {
+                trim::policy(&mut policy);
+                self.stores.policies.wrote(&policy);
+            }
+            Written::Nothing => {}
+        }
+    }
+}
+
+/// Whether an action neither needs its neighbours nor is needed by them. Pods need all that
+/// stands before them.
+fn independent(action: &Action) -> bool {
+    match action {
+        Action::Create(Child::Service(_) | Child::NetworkPolicy(_))
+        | Action::EnsureIdentity { .. } => true,
+        Action::Create(Child::Pod(_))
+        | Action::Patch(_)
+        | Action::DeletePod(_)
+        | Action::AddFinalizer
+        | Action::RemoveFinalizer => false,
+    }
+}
+
+fn holder(key: &PluginKey, plugin: &Plugin, secret: &str) -> Holder {
+    let uid = plugin.uid().unwrap_or_default();
+    Holder {
+        key: key.clone(),
+        uid: uid.clone(),
+        secret: secret.to_owned(),
+        labels: BTreeMap::from([
+            (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
+            (PLUGIN_LABEL.to_owned(), key.name.clone()),
+        ]),
+        owner: OwnerReference {
+            api_version: Plugin::api_version(&()).into_owned(),
+            kind: Plugin::kind(&()).into_owned(),
+            name: key.name.clone(),
+            uid,
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        },
+    }
+}
+
+fn log_created(key: &PluginKey, child: &Child) {
+    tracing::info!(
+        namespace = key.namespace,
+        plugin = key.name,
+        kind = child.kind().as_str(),
+        name = child.name(),
+        "created"
+    );
+}
