@@ -1,15 +1,15 @@
 //! The loop: signals, the control socket, the plugin's pipes, and the few things that take time.
 
+mod output;
+mod sidecar;
+
 use crate::arguments::Arguments;
-use crate::link::{self, Connection, Lost};
+use crate::link::{self, Connection};
 use crate::mirror::{Mirror, STALL};
-use crate::outbox::{LINE_COST, Outbox, ROOM, ROOM_AND_A_LINE};
+use crate::outbox::{Outbox, ROOM};
 use crate::process::Running;
-use crate::{proxy, start, system};
-use patchbay_launcher::control::{
-    Command, Event, Exit, Hello, Line, LineEnd, OLDEST, Refusal, Start, StartId, State, Stream,
-    VERSION,
-};
+use crate::{start, system};
+use patchbay_launcher::control::{Event, Exit, Line, StartId, State, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -27,8 +27,6 @@ const RETURN: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often an ending process is looked at, beside every signal.
 const TICK: Duration = Duration::from_millis(10);
-/// Most bytes of output in one read.
-const PIECE: usize = 4096;
 
 /// Everything that the program knows.
 pub(crate) struct Launcher {
@@ -359,229 +357,6 @@ impl Launcher {
             Source::Output(stream) => self.read_output(stream, now),
             Source::Mirror(stream) => self.mirror_mut(stream).write(now),
         }
-    }
-
-    fn accept(&mut self, now: Instant) {
-        match link::accept(&self.control) {
-            Ok(Some(socket)) => {
-                self.open_proxy();
-                self.outbox.start_over();
-                let hello = Event::Hello(self.hello());
-                self.connection = Some(Connection::new(socket, &hello, now));
-                self.write(now);
-            }
-            Ok(None) if !self.intruder_was_told => {
-                self.intruder_was_told = true;
-                self.note(
-                    "a process of this container may not use the control socket",
-                    now,
-                );
-            }
-            _ => (),
-        }
-    }
-
-    fn hello(&self) -> Hello {
-        let (state, head) = match (&self.running, &self.ended) {
-            (Some(running), _) => (running.state(), running.head().to_vec()),
-            (None, Some(ended)) if self.outbox.holds_exit() => {
-                (ended.before.clone(), ended.head.clone())
-            }
-            (
-                None,
-                Some(Ended {
-                    start_id,
-                    exit,
-                    at_ms,
-                    ..
-                }),
-            ) => {
-                let (start_id, exit, at_ms) = (*start_id, *exit, *at_ms);
-                (
-                    State::Exited {
-                        start_id,
-                        exit,
-                        at_ms,
-                    },
-                    Vec::new(),
-                )
-            }
-            (None, None) => (State::Idle, Vec::new()),
-        };
-        Hello {
-            oldest: OLDEST,
-            newest: VERSION,
-            launcher_id: self.launcher_id,
-            state,
-            head,
-            terminating: self.terminating,
-        }
-    }
-
-    fn open_proxy(&mut self) {
-        if self.proxy.is_some() {
-            return;
-        }
-        match proxy::open(self.arguments.proxy_address) {
-            Ok(listener) => self.proxy = Some(listener),
-            Err(error) => {
-                let address = self.arguments.proxy_address;
-                self.note(&format!("listening on {address}: {error}"), Instant::now());
-            }
-        }
-    }
-
-    fn write(&mut self, now: Instant) {
-        if let Some(connection) = &mut self.connection {
-            let proxy = self.proxy.as_ref().map(AsFd::as_fd);
-            if let Err(lost) = connection.write(&mut self.outbox, proxy, now) {
-                self.disconnect(&lost, now);
-            }
-        }
-    }
-
-    fn read_commands(&mut self, now: Instant) {
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        match connection.read() {
-            Ok(commands) => {
-                for command in commands {
-                    self.obey(command);
-                }
-                if self.outbox.is_flooded() {
-                    self.disconnect(&Lost::Flooded, now);
-                }
-            }
-            Err(lost) => self.disconnect(&lost, now),
-        }
-        self.write(now);
-    }
-
-    fn disconnect(&mut self, lost: &Lost, now: Instant) {
-        self.connection = None;
-        self.alone_since = now;
-        self.outbox.shrink(ROOM);
-        if !matches!(lost, Lost::Closed) {
-            self.note(&lost.to_string(), now);
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        let is_running = |running: &&mut Running, start_id| running.start_id == start_id;
-        match command {
-            Command::Hello { .. } => (),
-            Command::Start(order) => self.start(&order),
-            Command::Signal { start_id, signal } => {
-                let running = self
-                    .running
-                    .as_mut()
-                    .filter(|running| is_running(running, start_id));
-                if let (Some(running), Some(signal)) = (running, Signal::from_named_raw(signal)) {
-                    running.signal(signal);
-                }
-            }
-            Command::Announced { start_id } => {
-                let running = self
-                    .running
-                    .as_mut()
-                    .filter(|running| is_running(running, start_id));
-                if let Some(running) = running {
-                    running.forget_head();
-                    self.outbox.forget_head();
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, order: &Start) {
-        let start_id = order.start_id;
-        let result = if self.terminating || system::stop_requested() {
-            Err(Refusal::Terminating)
-        } else if self.running.is_some() {
-            Err(Refusal::Busy)
-        } else {
-            let Arguments {
-                command,
-                arguments,
-                run,
-                ..
-            } = &self.arguments;
-            start::start(order, command, arguments, run)
-        };
-        match result {
-            Ok(started) => {
-                let running = Running::new(order, started);
-                if let State::Running {
-                    start_id,
-                    pid,
-                    started_at_ms,
-                } = running.state()
-                {
-                    self.outbox.push_event(&Event::Started {
-                        start_id,
-                        pid,
-                        started_at_ms,
-                    });
-                }
-                self.running = Some(running);
-            }
-            Err(refusal) => self
-                .outbox
-                .push_event(&Event::Refused { start_id, refusal }),
-        }
-    }
-
-    fn read_output(&mut self, stream: Stream, now: Instant) {
-        let is_heard = self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.is_greeted() && connection.progress + STALL > now);
-        let (most, room) = if is_heard {
-            // Even if every byte were a line, they would fit.
-            let most = ROOM.saturating_sub(self.outbox.size()) / LINE_COST;
-            (most, ROOM_AND_A_LINE)
-        } else {
-            (PIECE, ROOM)
-        };
-        let mut piece = [0; PIECE];
-        let piece = &mut piece[..most.clamp(64, PIECE)];
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        let pipe = running.pipe(stream);
-        let Some(descriptor) = &pipe.descriptor else {
-            return;
-        };
-        match rustix::io::read(descriptor, &mut *piece) {
-            Ok(0) => self.close_output(stream),
-            Ok(count) => {
-                let mut lines = std::mem::take(&mut pipe.lines);
-                lines.push(&piece[..count], |bytes, end| {
-                    let (line, is_head) = running.line(stream, bytes, end);
-                    self.outbox.push_line(line, is_head);
-                });
-                running.pipe(stream).lines = lines;
-                self.outbox.shrink(room);
-                self.mirror_mut(stream).put(&piece[..count], now);
-                self.write(now);
-            }
-            Err(Errno::INTR | Errno::AGAIN) => (),
-            Err(_) => self.close_output(stream),
-        }
-    }
-
-    fn close_output(&mut self, stream: Stream) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        let pipe = running.pipe(stream);
-        pipe.descriptor = None;
-        let mut lines = std::mem::take(&mut pipe.lines);
-        lines.finish(|bytes, end: LineEnd| {
-            let (line, is_head) = running.line(stream, bytes, end);
-            self.outbox.push_line(line, is_head);
-        });
     }
 
     /// A word of our own, between the plugin's.

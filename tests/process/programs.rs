@@ -57,6 +57,13 @@ pub fn ours(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// Whether they were built with the release profile; others are larger.
+pub fn are_optimized() -> bool {
+    ours("patchbay-sidecar")
+        .parent()
+        .is_some_and(|folder| folder.ends_with("release"))
+}
+
 /// A program that `tests/plugins/build.sh` makes.
 pub fn fixture(name: &str) -> PathBuf {
     cache().join("plugins-bin").join(name)

@@ -243,8 +243,7 @@ pub async fn idle_processes_are_small() {
     let sidecar = memory_kib(pod.sidecar(), "Rss");
     println!("idle: launcher {launcher} KiB anonymous, sidecar {sidecar} KiB resident");
     assert!(launcher <= 256, "the launcher has {launcher} KiB");
-    // Programs that are not optimized are larger.
-    if !cfg!(debug_assertions) {
+    if programs::are_optimized() {
         assert!(sidecar <= 8 * 1024, "the sidecar has {sidecar} KiB");
     }
 }
