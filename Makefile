@@ -65,9 +65,10 @@ check-charts:
 	@charts/check.sh
 
 .PHONY: generate
-generate: ## Write the generated files: CRDs, the chart's copy of them
+generate: ## Write the generated files: CRDs, the chart's copy of them, the fixtures' gRPC code
 	cargo run --quiet --locked -p patchbay-api --bin patchbay-crds -- crds
 	@charts/copy-crds.sh
+	@go generate -C tests/plugins/go ./echo
 
 .PHONY: binaries
 binaries: ## Build the static programs, the Rust example among them

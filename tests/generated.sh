@@ -2,10 +2,10 @@
 # Are the committed generated files what the generators write today?
 set -euo pipefail
 cd "$(dirname "$0")/.."
-before=$(git hash-object crds/* charts/patchbay-crds/templates/* | sha256sum)
+state() { git hash-object crds/* charts/patchbay-crds/crd/* tests/plugins/go/echo/*.pb.go | sha256sum; }
+before=$(state)
 make generate
-after=$(git hash-object crds/* charts/patchbay-crds/templates/* | sha256sum)
-if [[ $before != "$after" ]]; then
+if [[ $before != "$(state)" ]]; then
   echo "generated files were out of date; they have been written anew: commit them (make generate)" >&2
   exit 1
 fi

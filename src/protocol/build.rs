@@ -8,7 +8,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::var_os("CARGO_FEATURE_GRPC").is_none() {
         return Ok(());
     }
-    let files = ["patchbay/session/v1/session.proto", "plugin/go_plugin.proto"];
+    let files = [
+        "patchbay/session/v1/session.proto",
+        "plugin/go_plugin.proto",
+    ];
     let descriptors = protox::compile(files, [&root])?;
     tonic_prost_build::configure()
         .build_server(true)

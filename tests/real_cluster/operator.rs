@@ -175,9 +175,19 @@ impl Process {
 /// What the chart tells the installed operator, so that another one builds the same objects.
 async fn settings(world: &World) -> Outcome<Vec<(String, String)>> {
     let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let pod = deployments.get(DEPLOYMENT).await?.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
-    let variables = pod.containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
-    let settings: Vec<_> = variables.filter_map(|variable| Some((variable.name, variable.value?))).collect();
+    let pod = deployments
+        .get(DEPLOYMENT)
+        .await?
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .unwrap_or_default();
+    let variables = pod
+        .containers
+        .into_iter()
+        .flat_map(|container| container.env.unwrap_or_default());
+    let settings: Vec<_> = variables
+        .filter_map(|variable| Some((variable.name, variable.value?)))
+        .collect();
     if settings.is_empty() {
         fail!("the operator's Deployment sets nothing");
     }

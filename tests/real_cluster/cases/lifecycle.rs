@@ -76,7 +76,8 @@ async fn replaced(world: Arc<World>) -> Outcome {
     let first = sandbox.pods("kv").await?.remove(0);
     // The kubelet fails a pod whose deadline is over, as it fails one that it evicts.
     let deadline = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
-    pods.patch(&first.name_any(), &PatchParams::default(), &deadline).await?;
+    pods.patch(&first.name_any(), &PatchParams::default(), &deadline)
+        .await?;
     let second = sandbox
         .until("a pod of the next incarnation", || async {
             Ok(sandbox
