@@ -63,8 +63,9 @@ pub async fn case_15_a_silent_plugin_times_out_and_is_gone() {
         .max()
         .unwrap();
     let took = now - started;
+    // The sidecar counts from its order, which comes a moment before the start.
     assert!(
-        (1000..=2000).contains(&took),
+        (900..=2000).contains(&took),
         "it was over {took} ms after the start"
     );
 }
