@@ -4,12 +4,17 @@ use crate::args;
 use crate::connect::Connection;
 use crate::plugins;
 use crate::trouble::{ReadError, explain};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::conditions::ConditionType;
 use patchbay_api::names::PLUGIN_LABEL;
+use std::time::Duration;
+
+/// How long a plugin that has worked before may be without a Ready pod.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why no pod is called.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +67,48 @@ pub(crate) async fn ready(
             }),
         };
     }
-    match found.iter().find(|pod| is_ready(pod)) {
-        Some(pod) => Ok((pods, pod.name_any())),
+    let ready = found
+        .iter()
+        .find(|pod| is_ready(pod))
+        .map(ResourceExt::name_any);
+    let ready = match ready {
+        // It has worked before: a sidecar that is being replaced is back within seconds.
+        None if has_shaken_hands(&plugin) => next_ready(&pods, &arguments.plugin).await,
+        ready => ready,
+    };
+    match ready {
+        Some(pod) => Ok((pods, pod)),
         None => Err(PodError::NoneReady {
             plugin: arguments.plugin.clone(),
             namespace: connection.namespace.clone(),
             why: why(&plugin, found.len()),
         }),
     }
+}
+
+fn has_shaken_hands(plugin: &Plugin) -> bool {
+    plugin
+        .status
+        .as_ref()
+        .is_some_and(|status| status.handshake.is_some())
+}
+
+/// The first pod that turns Ready while there is patience.
+async fn next_ready(pods: &Api<Pod>, plugin: &str) -> Option<String> {
+    let of_plugin = WatchParams::default().labels(&format!("{PLUGIN_LABEL}={plugin}"));
+    let watched = async {
+        // From version 0 a watch begins with what is there.
+        let mut changes = Box::pin(pods.watch(&of_plugin, "0").await.ok()?);
+        while let Some(Ok(change)) = changes.next().await {
+            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = change
+                && is_ready(&pod)
+            {
+                return Some(pod.name_any());
+            }
+        }
+        None
+    };
+    tokio::time::timeout(PATIENCE, watched).await.ok().flatten()
 }
 
 /// Ready and not on its way out.
