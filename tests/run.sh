@@ -6,8 +6,12 @@
 # TIERS="pure process" runs some of them; what was left out is said with the word "skipped".
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/patchbay}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release}
+
 pure() {
-  cargo test --locked --workspace --exclude patchbay-tests
+  cargo test --locked --workspace --exclude patchbay-tests --lib --bins
   (cd tests/cluster && go test -v ./...)
   (cd images/build && go test -v ./...)
   (cd tests/plugins/go && go test -v ./...)
@@ -16,6 +20,7 @@ pure() {
 process() {
   make binaries
   tests/plugins/build.sh
+  cargo test --locked -p patchbay-launcher --test process
   cargo test --locked -p patchbay-tests --test process
 }
 
