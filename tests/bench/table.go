@@ -73,6 +73,14 @@ func compared(what, unit string, ours series, peer string, theirs series, b bar)
 	})
 }
 
+// comparedByMedian is for sides whose rounds have nothing to do with each other: the medians are
+// compared, not the rounds.
+func comparedByMedian(what, unit string, ours series, peer string, theirs series, b bar) row {
+	r := compared(what, unit, ours, peer, theirs, b)
+	r.Against = pairwise(series{ours.median()}, series{theirs.median()}, difference)
+	return judged(r)
+}
+
 func judged(r row) row {
 	number := r.Ours.median()
 	if r.Bar.Against != "value" {
