@@ -2,13 +2,17 @@
 //! given as the only argument.
 
 use kube::CustomResourceExt;
-use patchbay_api::Plugin;
+use patchbay_api::{Job, JobOutput, Plugin};
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let crds = [(Plugin::crd_name().to_owned(), Plugin::crd())];
+    let crds = [
+        (Plugin::crd_name().to_owned(), Plugin::crd()),
+        (Job::crd_name().to_owned(), Job::crd()),
+        (JobOutput::crd_name().to_owned(), JobOutput::crd()),
+    ];
     let folder = std::env::args_os().nth(1);
     for (name, crd) in crds {
         let text = format!(

@@ -6,6 +6,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod conditions;
+pub mod job;
+pub mod job_output;
+pub mod job_status;
 pub mod names;
 pub mod plugin;
 pub mod plugin_status;
@@ -14,6 +17,9 @@ pub mod reasons;
 mod schema;
 
 pub use conditions::ConditionType;
+pub use job::{Job, JobSpec};
+pub use job_output::{JobOutput, JobOutputSpec};
+pub use job_status::JobStatus;
 pub use plugin::{Plugin, PluginSpec};
 pub use plugin_status::PluginStatus;
 pub use reasons::Reason;

@@ -3,6 +3,7 @@
 //! Spec only; what is seen stands in [`crate::plugin_status`]. Defaults stand in the schema and
 //! are the same as here. Numbers are `i32` as in all of Kubernetes; the schema bounds them.
 
+pub mod jobs;
 pub mod life;
 pub mod pod;
 pub mod protocol;
@@ -21,11 +22,12 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+pub use jobs::JobOptions;
 pub use life::{
     Health, OnFailure, Replacement, Restart, Shutdown, SidecarUpdate, Strategy, Update,
 };
 pub use pod::{PodOptions, PodSecurity, PodVolume};
-pub use protocol::{Cookie, GoPlugin, Handshake, PortRange, Protocol, TlsMode, TlsOptions};
+pub use protocol::{Controller, Cookie, GoPlugin, Handshake, PortRange, Protocol, Stage, TlsMode, TlsOptions};
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};
 
 /// What a plugin is and how it shall run.
@@ -152,6 +154,10 @@ pub struct PluginSpec {
     /// How changes reach running pods.
     #[serde(default)]
     pub update: Update,
+
+    /// How many Jobs it may have at a time, and what happens when it is lost.
+    #[serde(default)]
+    pub jobs: JobOptions,
 
     /// How client programs reach the plugin.
     #[serde(default)]

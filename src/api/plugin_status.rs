@@ -96,8 +96,59 @@ pub struct Provides {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub services: Vec<String>,
+    /// Commands that a controller plugin advertises; Jobs are checked against them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 256),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub commands: Vec<AdvertisedCommand>,
     /// How many names are left out.
     pub omitted: i64,
+}
+
+/// A command as the plugin advertises it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdvertisedCommand {
+    /// Its name.
+    #[schemars(length(max = 256))]
+    pub name: String,
+    /// What it does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub tooltip: String,
+    /// Whether output is expected.
+    pub output: bool,
+    /// Inputs that a Job has to give, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub inputs: Vec<AdvertisedInput>,
+    /// Inputs that a Job may give.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub optional_inputs: Vec<AdvertisedInput>,
+}
+
+/// One input of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AdvertisedInput {
+    /// Its name.
+    #[schemars(length(max = 256))]
+    pub name: String,
+    /// What a user interface shows, such as textbox.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub type_: String,
+    /// What it means.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub tooltip: String,
+    /// Value when a Job gives none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub value: String,
 }
 
 /// State of one instance.

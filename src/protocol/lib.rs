@@ -9,14 +9,14 @@ pub mod log_line;
 pub mod pod_config;
 pub mod reason;
 
-/// The session between operator and sidecar, version 1.
+/// The session between operator and sidecar. Version 2 brought Jobs.
 #[cfg(feature = "grpc")]
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod session {
     /// Oldest session version that this build speaks.
     pub const OLDEST: u32 = 1;
     /// Newest session version that this build speaks.
-    pub const NEWEST: u32 = 1;
+    pub const NEWEST: u32 = 2;
     tonic::include_proto!("patchbay.session.v1");
 }
 

@@ -34,6 +34,9 @@ pub struct PodConfig {
     pub restart: Restart,
     /// Phases of a stop.
     pub shutdown: Shutdown,
+    /// How Jobs are taken. Absent from operators that know none: none are taken.
+    #[serde(default)]
+    pub jobs: Jobs,
 }
 
 /// Names one Plugin object.
@@ -54,6 +57,42 @@ pub struct PluginName {
 pub enum Protocol {
     /// HashiCorp go-plugin over gRPC.
     GoPlugin(GoPlugin),
+    /// A controller plugin of the PCP job queue.
+    Controller(Controller),
+}
+
+/// Settings of the family `controller`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Controller {
+    /// PORT: where the plugin listens on localhost, and where the sidecar lets workers in.
+    pub port: u16,
+    /// STAGE: DEV, TESTING, QA or PROD.
+    pub stage: String,
+    /// PLUGIN: class and module to load; the runner finds the only one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// Seconds from the start of the process to its first word on the jobs socket.
+    pub start_timeout_seconds: u32,
+}
+
+/// How a sidecar takes Jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Jobs {
+    /// Calls that this pod carries out at a time; family `goPlugin`. 0 takes none.
+    pub per_pod: u32,
+    /// Seconds in which a restarted plugin process may still answer a job of the one before.
+    pub recover_seconds: u32,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            per_pod: 0,
+            recover_seconds: 30,
+        }
+    }
 }
 
 /// Settings of the family `goPlugin`.

@@ -15,6 +15,9 @@ pub struct Protocol {
     /// HashiCorp go-plugin over gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub go_plugin: Option<GoPlugin>,
+    /// A controller plugin of the PCP job queue: Python over `src.controller_plugin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<Controller>,
 }
 
 /// The one family that a Plugin names.
@@ -22,6 +25,8 @@ pub struct Protocol {
 pub enum Family<'a> {
     /// HashiCorp go-plugin over gRPC.
     GoPlugin(&'a GoPlugin),
+    /// A controller plugin of the PCP job queue.
+    Controller(&'a Controller),
 }
 
 impl Family<'_> {
@@ -29,6 +34,7 @@ impl Family<'_> {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Family::GoPlugin(_) => "goPlugin",
+            Family::Controller(_) => "controller",
         }
     }
 }
@@ -36,7 +42,8 @@ impl Family<'_> {
 impl Protocol {
     /// The family, or `None` when no key is there (an API server never lets that in).
     pub fn family(&self) -> Option<Family<'_>> {
-        self.go_plugin.as_ref().map(Family::GoPlugin)
+        let go_plugin = self.go_plugin.as_ref().map(Family::GoPlugin);
+        go_plugin.or_else(|| self.controller.as_ref().map(Family::Controller))
     }
 }
 
@@ -147,6 +154,60 @@ impl Default for Handshake {
         Self {
             timeout_seconds: 60,
             skip_lines: 0,
+        }
+    }
+}
+
+/// Settings of the family controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Controller {
+    /// The plugin's one port: PORT in its environment, and where external workers connect.
+    #[schemars(range(min = 1024, max = 65535))]
+    pub port: i32,
+    /// STAGE in its environment.
+    #[serde(default)]
+    pub stage: Stage,
+    /// Class and module to load: PLUGIN in its environment. The runner looks for the only class
+    /// when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub class_name: Option<String>,
+    /// Seconds from the start of the process to its first word.
+    #[serde(default = "Controller::default_start_timeout")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub start_timeout_seconds: i32,
+}
+
+impl Controller {
+    fn default_start_timeout() -> i32 {
+        60
+    }
+}
+
+/// The stages that a controller plugin knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Stage {
+    /// Development.
+    Dev,
+    /// Tests.
+    Testing,
+    /// Quality assurance.
+    Qa,
+    /// Production.
+    #[default]
+    Prod,
+}
+
+impl Stage {
+    /// The word in the environment.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Stage::Dev => "DEV",
+            Stage::Testing => "TESTING",
+            Stage::Qa => "QA",
+            Stage::Prod => "PROD",
         }
     }
 }
