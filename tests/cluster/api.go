@@ -55,6 +55,9 @@ func (c apiClient) do(ctx context.Context, method, path string, body, out any) (
 		return 0, fmt.Errorf("make a request for %s: %w", path, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		request.Header.Set("Content-Type", "application/apply-patch+yaml") // of which JSON is a part
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", method, path, err)
@@ -86,6 +89,13 @@ func (c apiClient) create(ctx context.Context, path string, object any) error {
 	if code == http.StatusConflict {
 		return nil
 	}
+	return err
+}
+
+// apply makes an object what it is given as, whether it is there or not. Other
+// fields stay as they are.
+func (c apiClient) apply(ctx context.Context, path string, object any) error {
+	_, err := c.do(ctx, http.MethodPatch, path+"?fieldManager=patchbay-cluster&force=true", object, nil)
 	return err
 }
 

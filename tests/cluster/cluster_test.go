@@ -101,7 +101,7 @@ func TestTheHashFollowsWhatWouldBeStarted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := configHash(l, components(l, p, "/usr/bin/containerd"))
+		h, err := configHash(l, p, components(l, p, "/usr/bin/containerd"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,6 +116,9 @@ func TestTheHashFollowsWhatWouldBeStarted(t *testing.T) {
 	}
 	if hash("/var/lib/a", programs{"etcd": "/cache/etcd-2"}) == first {
 		t.Error("another program has the same hash")
+	}
+	if hash("/var/lib/a", programs{"etcd": "/cache/etcd-1", "coredns": "/cache/coredns-v2-3/coredns"}) == first {
+		t.Error("a DNS server of another build has the same hash")
 	}
 }
 
@@ -140,7 +143,7 @@ func TestFoldersThatMustNeverBeRemovedAreRefused(t *testing.T) {
 func TestTheKubeletIsShownTheKernelSettingsItWants(t *testing.T) {
 	l := Layout{Dir: "/state"}
 	script := kubeletWrapper(l)
-	files, err := configFiles(l)
+	files, err := configFiles(l, programs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,22 +164,22 @@ func TestTheKubeletIsShownTheKernelSettingsItWants(t *testing.T) {
 
 func TestRenderedJSONParses(t *testing.T) {
 	l := Layout{Dir: "/state"}
-	files, err := configFiles(l)
+	files, err := configFiles(l, programs{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	parsed := 0
 	for path, text := range files {
 		if strings.HasSuffix(path, ".json") || strings.HasSuffix(path, ".conflist") {
-			var v map[string]any
+			var v any
 			if err := json.Unmarshal([]byte(text), &v); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
 			parsed++
 		}
 	}
-	if parsed != 2 {
-		t.Errorf("%d JSON files, want the kubelet's and the CNI's", parsed)
+	if parsed != 3 {
+		t.Errorf("%d JSON files, want those of the kubelet, the CNI and the DNS", parsed)
 	}
 }
 

@@ -122,8 +122,8 @@ func components(l Layout, p programs, containerd string) map[string]component {
 
 // configHash identifies what would be started. Two runs with the same hash are
 // the same cluster.
-func configHash(l Layout, all map[string]component) (string, error) {
-	files, err := configFiles(l)
+func configHash(l Layout, p programs, all map[string]component) (string, error) {
+	files, err := configFiles(l, p)
 	if err != nil {
 		return "", err
 	}

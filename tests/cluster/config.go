@@ -113,7 +113,7 @@ func kubeletConfig(l Layout) (string, error) {
 		"failCgroupV1":      false,
 		"failSwapOn":        false,
 		"clusterDNS":        []string{dnsService},
-		"clusterDomain":     "cluster.local",
+		"clusterDomain":     clusterDomain,
 		"maxPods":           200,
 		"podLogsDir":        l.podLogs(),
 		"volumePluginDir":   l.path("volume-plugins"),
@@ -174,8 +174,9 @@ func kubeletWrapper(l Layout) string {
 }
 
 // configFiles returns every file that does not hold secrets, by path. They are
-// part of the hash that tells whether a running cluster is the one wanted.
-func configFiles(l Layout) (map[string]string, error) {
+// part of the hash that tells whether a running cluster is the one wanted. The
+// objects of the DNS server are written for that reason and for readers.
+func configFiles(l Layout, p programs) (map[string]string, error) {
 	cni, err := cniConfig(l)
 	if err != nil {
 		return nil, err
@@ -184,7 +185,12 @@ func configFiles(l Layout) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	dns, err := renderJSON(dnsObjects(dnsImage(p)))
+	if err != nil {
+		return nil, err
+	}
 	files := map[string]string{
+		l.config("dns.json"):                           dns,
 		l.config("containerd.toml"):                    containerdConfig(l),
 		l.config("kubelet.json"):                       kubelet,
 		l.config("kubelet.sh"):                         kubeletWrapper(l),
@@ -196,8 +202,8 @@ func configFiles(l Layout) (map[string]string, error) {
 	return files, nil
 }
 
-func writeConfigFiles(l Layout) error {
-	files, err := configFiles(l)
+func writeConfigFiles(l Layout, p programs) error {
+	files, err := configFiles(l, p)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,23 +107,41 @@ func ctr(l Layout, args ...string) (string, error) {
 	return commandOutput(append([]string{"ctr", "--address", l.containerdSocket(), "--namespace", "k8s.io"}, args...)...)
 }
 
-// importPauseImage makes the image that every pod's sandbox runs.
-func importPauseImage(ctx context.Context, l Layout, pause string) error {
-	program, err := os.ReadFile(pause)
-	if err != nil {
-		return fmt.Errorf("read the pause program: %w", err)
+// importProgram makes an image that holds one of our programs, unless the node
+// has it already.
+func importProgram(ctx context.Context, l Layout, image, program string) error {
+	if seenByNode(l, image) == nil {
+		return nil
 	}
-	path := l.path("pause.tar")
-	file, err := os.Create(path)
+	content, err := os.ReadFile(program)
 	if err != nil {
-		return fmt.Errorf("write the pause image: %w", err)
+		return fmt.Errorf("read the program of image %s: %w", image, err)
 	}
+	name := filepath.Base(program)
+	file, err := os.Create(l.path(name + ".tar"))
+	if err != nil {
+		return fmt.Errorf("write the image %s: %w", image, err)
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // goes with the folder at the latest
 	defer file.Close()
-	if err := writeStaticImage(file, pauseImage, program, "pause"); err != nil {
+	if err := writeStaticImage(file, image, content, name); err != nil {
 		return err
 	}
-	_, err = importImage(ctx, l, path)
+	_, err = importImage(ctx, l, file.Name())
 	return err
+}
+
+// seenByNode tells whether the kubelet can use an image. Its view of the store
+// follows by events; it has seen an image once the label is there.
+func seenByNode(l Layout, image string) error {
+	seen, err := ctr(l, "images", "ls", "-q", "name=="+image+",labels.\"io.cri-containerd.image\"==managed")
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(seen) == "" {
+		return errors.New("not seen yet")
+	}
+	return nil
 }
 
 // importImage imports one archive, waits until the kubelet can see what came,
@@ -136,18 +155,9 @@ func importImage(ctx context.Context, l Layout, path string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("import %s: the archive names no image; an OCI archive needs the annotation io.containerd.image.name, a Docker archive a repository tag", path)
 	}
-	// The kubelet's view of the store follows by events. It has seen an image
-	// once the label is there.
 	for _, name := range names {
 		err := await(ctx, "image "+name+" to be seen by the node", 30*time.Second, 20*time.Millisecond, func() error {
-			seen, err := ctr(l, "images", "ls", "-q", "name=="+name, "labels.\"io.cri-containerd.image\"==managed")
-			if err != nil {
-				return err
-			}
-			if strings.TrimSpace(seen) == "" {
-				return fmt.Errorf("not seen yet")
-			}
-			return nil
+			return seenByNode(l, name)
 		})
 		if err != nil {
 			return nil, err

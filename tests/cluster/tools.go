@@ -41,6 +41,7 @@ var tools = []tool{
 	{name: "etcd", version: "v3.6.6", pkg: "go.etcd.io/etcd/server/v3"},
 	{name: "kube-router", version: "v2.2.1", pkg: "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
 	{name: "pause", version: "v1", pkg: "."},
+	{name: "coredns", version: "v1.12.4", pkg: "."},
 	{
 		name: "helm", version: "v3.19.0", pkg: "helm.sh/helm/v3/cmd/helm",
 		// Without the last two, charts are rendered as if for Kubernetes 1.20.
@@ -51,7 +52,7 @@ var tools = []tool{
 }
 
 // nodeTools are the tools that a running cluster needs.
-var nodeTools = []string{"kubernetes", "etcd", "kube-router", "pause"}
+var nodeTools = []string{"kubernetes", "etcd", "kube-router", "pause", "coredns"}
 
 // heartbeat is the longest silence during a build.
 const heartbeat = 10 * time.Second

@@ -113,7 +113,7 @@ func wanted(l Layout) (*starter, error) {
 		return nil, err
 	}
 	s := &starter{layout: l, programs: p, components: components(l, p, containerd)}
-	s.hash, err = configHash(l, s.components)
+	s.hash, err = configHash(l, p, s.components)
 	return s, err
 }
 
@@ -185,7 +185,7 @@ func up(ctx context.Context, l Layout) error {
 }
 
 func (s *starter) summary(word string, begin time.Time) {
-	fmt.Printf("Kubernetes %s is %s: one node with containerd, kube-proxy and NetworkPolicy (%.1f s).\n",
+	fmt.Printf("Kubernetes %s is %s: one node with containerd, kube-proxy, DNS and NetworkPolicy (%.1f s).\n",
 		kubernetesVersion, word, time.Since(begin).Seconds())
 	fmt.Printf("state and logs: %s\n", s.layout.Dir)
 	fmt.Printf("kubeconfig:     %s\n", s.layout.adminKubeconfig())
@@ -217,7 +217,7 @@ func (s *starter) fresh(ctx context.Context) error {
 	if err := writePKI(l); err != nil {
 		return err
 	}
-	if err := writeConfigFiles(l); err != nil {
+	if err := writeConfigFiles(l, s.programs); err != nil {
 		return err
 	}
 	if err := writeKubeconfigs(l); err != nil {
@@ -272,16 +272,19 @@ func (s *starter) startMissing(ctx context.Context) ([]string, error) {
 	if err := s.awaitContainerd(ctx); err != nil {
 		return started, err
 	}
-	if err := importPauseImage(ctx, l, s.programs["pause"]); err != nil {
-		return started, err
-	}
-	if err := s.awaitAPI(ctx); err != nil {
+	// The API server takes longer to be ready than the node to take the images.
+	imported := make(chan error, 1)
+	go func() { imported <- s.importImages(ctx) }()
+	if err := errors.Join(s.awaitAPI(ctx), <-imported); err != nil {
 		return started, err
 	}
 	if err := launch("kube-controller-manager", "kube-scheduler", "kubelet"); err != nil {
 		return started, err
 	}
 	if err := s.api.grantEnforcer(ctx); err != nil {
+		return started, err
+	}
+	if err := s.applyDNS(ctx); err != nil {
 		return started, err
 	}
 	if err := s.awaitNodeKnown(ctx); err != nil {
@@ -299,6 +302,15 @@ func (s *starter) startMissing(ctx context.Context) ([]string, error) {
 		return started, err
 	}
 	return started, s.awaitWhole(ctx)
+}
+
+// importImages gives the node the images that the cluster itself needs: that of
+// every pod's sandbox and that of the DNS server.
+func (s *starter) importImages(ctx context.Context) error {
+	if err := importProgram(ctx, s.layout, pauseImage, s.programs["pause"]); err != nil {
+		return err
+	}
+	return importProgram(ctx, s.layout, dnsImage(s.programs), s.programs[dnsName])
 }
 
 // awaitServiceRules waits for kube-proxy's first write. Once in some thirty
@@ -394,7 +406,8 @@ func (s *starter) awaitNodeKnown(ctx context.Context) error {
 	return nil
 }
 
-// awaitWhole waits until pods can be made, scheduled, reached and fenced.
+// awaitWhole waits until pods can be made, scheduled, reached and fenced, and
+// can look up each other's names.
 func (s *starter) awaitWhole(ctx context.Context) error {
 	return await(ctx, "the cluster", 90*time.Second, 100*time.Millisecond, func() error { return s.whole(ctx) })
 }
@@ -433,7 +446,7 @@ func (s *starter) whole(ctx context.Context) error {
 	if !strings.Contains(rules, ":KUBE-ROUTER-FORWARD") {
 		return fmt.Errorf("the NetworkPolicy enforcer has not written its rules yet; the end of %s:\n%s", l.log("kube-router"), logTail(l, "kube-router"))
 	}
-	return nil
+	return s.resolves()
 }
 
 func printKubeconfig(l Layout) error {
