@@ -71,6 +71,9 @@ func components(l Layout, p programs, containerd string) map[string]component {
 			"--flex-volume-plugin-dir=" + l.path("volume-plugins"),
 			"--cluster-signing-cert-file=" + l.pki("ca.crt"),
 			"--cluster-signing-key-file=" + l.pki("ca.key"),
+			// Its first calls would wait for each other for five seconds of
+			// every start. The rate in the long run stays what it is elsewhere.
+			"--kube-api-burst=300",
 			"--leader-elect=false",
 			"--profiling=false",
 		}},
