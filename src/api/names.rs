@@ -16,6 +16,12 @@ pub const MANAGED_BY: &str = "patchbay";
 pub const PLUGIN_LABEL: &str = "patchbay.dev/plugin";
 /// Label with the ordinal of a pod, from 0 to replicas - 1.
 pub const ORDINAL_LABEL: &str = "patchbay.dev/ordinal";
+/// Label with the name of the Job that a JobOutput belongs to.
+pub const JOB_LABEL: &str = "patchbay.dev/job";
+/// Label with the name of the Job whose work a Job does again.
+pub const RETRY_OF_LABEL: &str = "patchbay.dev/retry-of";
+/// Annotation that asks for the end of a Job; its value says who asks.
+pub const CANCEL_ANNOTATION: &str = "patchbay.dev/cancel";
 
 /// Annotation with the document that the sidecar reads through the downward API.
 pub const CONFIG_ANNOTATION: &str = "patchbay.dev/config";
@@ -50,6 +56,12 @@ pub const CANARY_PORT: u16 = 7445;
 
 /// Longest name of a Plugin: names of children, labels and host names are made from it.
 pub const MAX_PLUGIN_NAME: usize = 48;
+
+/// Name of the object that holds a piece of a Job's output. Attempts have one digit or two, rows
+/// and pieces are bounded by the limit of output, so it has at most 63 characters.
+pub fn job_output_name(job: &str, attempt: i32, row: i32, chunk: i32) -> String {
+    format!("{job}-{attempt}-{row}-{chunk}")
+}
 
 /// Name of a Plugin: DNS-1035, at most [`MAX_PLUGIN_NAME`] characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
