@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Looks at Patchbay's plugins and calls them.
+/// Looks at Patchbay's plugins, calls them and gives them jobs.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl patchbay",
@@ -47,6 +47,22 @@ pub(crate) enum Verb {
     Call(Call),
     /// Print the record by which a stock go-plugin host attaches to a running plugin
     Reattach(Reattach),
+    /// Give a plugin a job
+    ///
+    /// Exit code: 0 when the Job was made (with --wait: when it succeeded), 1 when it did not succeed, 2 when it was not made.
+    Submit(Submit),
+    /// Print what a plugin gave back for a Job, byte for byte
+    ///
+    /// Exit code: 0, or 1 when the Job has failed, 2 when it could not be read.
+    Output(JobOutput),
+    /// Cancel Jobs
+    ///
+    /// A job that a plugin has already is marked as Failed/Cancelled; what the plugin still answers is kept as late output.
+    Cancel(Cancel),
+    /// Make a new Job with the work of one that has ended
+    Retry(Retry),
+    /// Show what waits, for whom, why, and for how long
+    Queue(Queue),
     /// Print the CustomResourceDefinitions that this version knows
     Crds,
 }
@@ -117,6 +133,101 @@ pub(crate) struct Reattach {
     /// Process that the host watches in the plugin's stead (default: the one that runs this command)
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+}
+
+/// Arguments of `submit`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  kubectl patchbay submit scraper wget http://example.com/ --client 10.1.2.3 --wait
+  kubectl patchbay submit scraper wget 'Target IP Address=10.1.2.3' --start +10m --expire +1h
+  kubectl patchbay submit kv-go proto.KV/Get '{\"key\":\"a\"}' --wait")]
+pub(crate) struct Submit {
+    /// Name of the Plugin
+    pub(crate) plugin: String,
+    /// A command of the plugin, or package.Service/Method of a gRPC plugin
+    pub(crate) work: String,
+    /// Values of the command's inputs, in order or as NAME=VALUE; or the request as JSON
+    pub(crate) values: Vec<String>,
+    /// Value of an optional input
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
+    pub(crate) options: Vec<String>,
+    /// Only for this client of the plugin (default: any)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<String>,
+    /// Only for this port of the plugin (default: any)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Not before this time: RFC 3339, or +10m (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<String>,
+    /// Only before this time: RFC 3339, or +1h (default: for ever)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expire: Option<String>,
+    /// Decides between jobs of the same start; the greater comes first
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+    /// Fails when it has not ended so many seconds after its hand-out
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<i32>,
+    /// Deleted so many seconds after its end (default: kept)
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl: Option<i32>,
+    /// The work may safely be done twice: so many further attempts after a loss or failure
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) retries: Option<i32>,
+    /// Name of the Job (default: the plugin's with a random ending)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Print the output as it comes, until the end
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+}
+
+/// Arguments of `output`.
+#[derive(Args, Debug)]
+pub(crate) struct JobOutput {
+    /// Name of the Job
+    pub(crate) job: String,
+    /// Go on until the Job ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// One line of JSON for each row
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also what came after the end
+    #[arg(long)]
+    pub(crate) late: bool,
+}
+
+/// Arguments of `cancel`.
+#[derive(Args, Debug)]
+pub(crate) struct Cancel {
+    /// Names of the Jobs
+    #[arg(required = true)]
+    pub(crate) jobs: Vec<String>,
+}
+
+/// Arguments of `retry`.
+#[derive(Args, Debug)]
+pub(crate) struct Retry {
+    /// Name of the Job
+    pub(crate) job: String,
+    /// Only before this time: RFC 3339, or +1h (default: as before)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expire: Option<String>,
+}
+
+/// Arguments of `queue`.
+#[derive(Args, Debug)]
+pub(crate) struct Queue {
+    /// Name of the Plugin (default: all of the namespace)
+    pub(crate) plugin: Option<String>,
+    /// Look at every namespace
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t = Output::Tree)]
+    pub(crate) output: Output,
 }
 
 /// Reads `500ms`, `10s`, `2m`, `1h` or a bare number of seconds.

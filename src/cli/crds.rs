@@ -2,7 +2,7 @@
 
 use crate::output::{self, OutputError};
 use kube::CustomResourceExt;
-use patchbay_api::Plugin;
+use patchbay_api::{Job, JobOutput, Plugin};
 
 /// Why the kinds are not printed.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +18,14 @@ pub(crate) enum CrdsError {
 
 /// Prints one YAML document for each kind.
 pub(crate) fn run() -> Result<(), CrdsError> {
-    let name = Plugin::crd_name();
-    let text = serde_norway::to_string(&Plugin::crd())
-        .map_err(|source| CrdsError::Yaml { name, source })?;
-    output::text(&format!("---\n{text}"))?;
+    for (name, crd) in [
+        (Plugin::crd_name(), Plugin::crd()),
+        (Job::crd_name(), Job::crd()),
+        (JobOutput::crd_name(), JobOutput::crd()),
+    ] {
+        let text =
+            serde_norway::to_string(&crd).map_err(|source| CrdsError::Yaml { name, source })?;
+        output::text(&format!("---\n{text}"))?;
+    }
     Ok(())
 }

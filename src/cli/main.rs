@@ -1,12 +1,13 @@
-//! kubectl-patchbay: looks at plugins and calls them.
+//! kubectl-patchbay: looks at plugins, calls them and gives them jobs.
 //!
 //! It reads what the operator wrote and decides nothing: conditions and reasons are those of the
-//! API crate. It changes nothing in the cluster.
+//! API crate. The only objects that it writes are Jobs.
 
 mod args;
 mod call;
 mod connect;
 mod crds;
+mod job;
 mod near;
 mod output;
 mod plugins;
@@ -39,6 +40,8 @@ enum Failure {
     Reattach(#[from] reattach::ReattachError),
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
+    #[error(transparent)]
+    Job(#[from] job::JobError),
     #[error("starting the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -52,6 +55,7 @@ impl Failure {
                 | Failure::Call(call::CallError::Output(Closed))
                 | Failure::Reattach(reattach::ReattachError::Output(Closed))
                 | Failure::Crds(crds::CrdsError::Output(Closed))
+                | Failure::Job(job::JobError::Output(Closed))
         )
     }
 }
@@ -99,6 +103,28 @@ async fn run(arguments: Arguments) -> Result<bool, Failure> {
         Verb::Reattach(verb) => {
             let connection = connect::connect(&arguments.cluster).await?;
             reattach::run(&connection, &verb).await?;
+            Ok(true)
+        }
+        Verb::Submit(verb) => {
+            let connection = connect::connect(&arguments.cluster).await?;
+            Ok(job::submit(&connection, &verb).await?)
+        }
+        Verb::Output(verb) => {
+            let connection = connect::connect(&arguments.cluster).await?;
+            Ok(job::output(&connection, &verb).await?)
+        }
+        Verb::Cancel(verb) => {
+            let connection = connect::connect(&arguments.cluster).await?;
+            Ok(job::cancel(&connection, &verb).await?)
+        }
+        Verb::Retry(verb) => {
+            let connection = connect::connect(&arguments.cluster).await?;
+            job::retry(&connection, &verb).await?;
+            Ok(true)
+        }
+        Verb::Queue(verb) => {
+            let connection = connect::connect(&arguments.cluster).await?;
+            job::queue(&connection, &verb).await?;
             Ok(true)
         }
     }

@@ -14,8 +14,13 @@ pub(crate) enum OutputError {
 
 /// Writes `text` as it is.
 pub(crate) fn text(text: &str) -> Result<(), OutputError> {
+    bytes(text.as_bytes())
+}
+
+/// Writes `bytes` as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => OutputError::Closed,

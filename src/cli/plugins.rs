@@ -30,7 +30,7 @@ pub(crate) async fn one(connection: &Connection, name: &str) -> Result<Plugin, R
     } else {
         question(&close)
     };
-    Err(ReadError::NoPlugin { what, hint })
+    Err(ReadError::NoObject { what, hint })
 }
 
 /// All Plugins of the namespace.

@@ -18,15 +18,15 @@ pub(crate) enum ReadError {
     #[error("{what}: the API server {server} does not know these credentials (401); log in again")]
     Unauthorized { what: String, server: String },
     #[error(
-        "{what}: not allowed: {message}\nThe role patchbay-viewer allows looking, patchbay-plugin-author also calling"
+        "{what}: not allowed: {message}\nThe role patchbay-viewer allows looking, patchbay-plugin-author also calling and giving jobs"
     )]
     Forbidden { what: String, message: String },
     #[error(
-        "{what}: the cluster {server} does not know the kind Plugin: the chart patchbay-crds is not installed there\nInstall it, or choose another cluster with --context"
+        "{what}: the cluster {server} does not know Patchbay's kinds: the chart patchbay-crds is not installed there\nInstall it, or choose another cluster with --context"
     )]
     NoKind { what: String, server: String },
     #[error("{what}: it does not exist{hint}")]
-    NoPlugin { what: String, hint: String },
+    NoObject { what: String, hint: String },
     #[error("{what}: {cause}")]
     Other { what: String, cause: String },
 }

@@ -4,7 +4,11 @@ use k8s_openapi::jiff::Timestamp;
 
 /// `40s`, `3m`, `2h`, `5d`: from `then` to `now`, in the largest unit that fits.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
-    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    seconds(now.as_second().saturating_sub(then.as_second()).max(0))
+}
+
+/// A number of seconds in the largest unit that fits.
+pub(crate) fn seconds(seconds: i64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),

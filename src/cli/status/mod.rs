@@ -2,7 +2,7 @@
 //!
 //! Reads Plugins and events; `view` makes of them what is to be known, `tree` draws it.
 
-mod age;
+pub(crate) mod age;
 mod paint;
 #[cfg(test)]
 mod tests;
