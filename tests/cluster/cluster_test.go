@@ -178,8 +178,8 @@ func TestRenderedJSONParses(t *testing.T) {
 			parsed++
 		}
 	}
-	if parsed != 3 {
-		t.Errorf("%d JSON files, want those of the kubelet, the CNI and the DNS", parsed)
+	if parsed != 4 {
+		t.Errorf("%d JSON files, want those of the kubelet, the CNI, the audit and the DNS", parsed)
 	}
 }
 

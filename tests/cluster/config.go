@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -67,7 +68,7 @@ disabled_plugins = [
     bin_dir = %[6]q
     conf_dir = %[7]q
 `, l.path("containerd", "root"), l.containerdState(), l.containerdSocket(), pauseImage,
-		l.path("containerd", "runc"), cniPlugins, l.path("cni", "net.d"))
+		l.runcState(), cniPlugins, l.path("cni", "net.d"))
 }
 
 // cniConfig leaves masquerading to one rule of the node (see network.go): a
@@ -168,6 +169,7 @@ func kubeletWrapper(l Layout) string {
 	for _, name := range sortedKeys(kernelTunables) {
 		fmt.Fprintf(&script, "mount --bind %s /proc/sys/%s\n", l.path("tunables", flatName(name)), name)
 	}
+	fmt.Fprintf(&script, "mount --bind %s /proc/sys/kernel/random/boot_id\n", l.bootID())
 	fmt.Fprintf(&script, "mount --bind %s %s\n", l.path("kubelet-fixed"), fixedKubeletDir)
 	script.WriteString("exec \"$@\"\n")
 	return script.String()
@@ -185,11 +187,16 @@ func configFiles(l Layout, p programs) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	audit, err := auditPolicy()
+	if err != nil {
+		return nil, err
+	}
 	dns, err := renderJSON(dnsObjects(dnsImage(p)))
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{
+		l.config("audit-policy.json"):                  audit,
 		l.config("dns.json"):                           dns,
 		l.config("containerd.toml"):                    containerdConfig(l),
 		l.config("kubelet.json"):                       kubelet,
@@ -214,6 +221,21 @@ func writeConfigFiles(l Layout, p programs) error {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write a configuration file: %w", err)
 		}
+	}
+	return nil
+}
+
+// writeBootID gives the node a new identity of its boot. The kubelet is shown it
+// in place of the machine's, and reports a restart of the node when it changed.
+func writeBootID(l Layout) error {
+	raw := make([]byte, 16)
+	if _, err := rand.Read(raw); err != nil {
+		return fmt.Errorf("draw the identity of the node's boot: %w", err)
+	}
+	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80 // a random UUID, as the kernel's is
+	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
+	if err := os.WriteFile(l.bootID(), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write the identity of the node's boot: %w", err)
 	}
 	return nil
 }

@@ -81,7 +81,10 @@ func (l Layout) config(n string) string   { return l.path("config", n) }
 func (l Layout) kubelet() string          { return l.path("kubelet") }
 func (l Layout) containerdSocket() string { return l.path("containerd", "containerd.sock") }
 func (l Layout) containerdState() string  { return l.path("containerd", "state") }
+func (l Layout) runcState() string        { return l.path("containerd", "runc") }
 func (l Layout) podLogs() string          { return l.path("pod-logs") }
+func (l Layout) auditLog() string         { return l.path("audit.log") }
+func (l Layout) bootID() string           { return l.path("tunables", "boot_id") }
 
 // adminKubeconfig lies at the top, where people look for it.
 func (l Layout) adminKubeconfig() string { return l.path("admin.kubeconfig") }

@@ -22,12 +22,19 @@ const usage = `usage: cluster VERB [ARGUMENTS]
   status                say what runs; exit code 1 when the cluster is not whole
   prepare               install the Debian packages and build every program, start nothing
   kubeconfig            print the path of the administrator's kubeconfig
+  audit-log             print the path of the API server's audit log: changes of our objects, a JSON object a line
   load-image FILE...    import OCI or Docker archives into the node's image store
   bin NAME              print the path of a program (kubectl, helm, etcd, ...), building it when needed
   ctr ARGUMENTS         run containerd's client against the node
   node-exec -- COMMAND  run a command inside the node's network namespace
   stop-apiserver        kill kube-apiserver and leave it down
   start-apiserver       start it again and wait until it is ready
+  kill-apiserver        kill it, start it again and wait until it is ready
+  pause-apiserver       stop it by a signal: it keeps its connections and answers nothing
+  continue-apiserver    let it go on and wait until it is ready
+  fill-etcd             bring etcd into the alarm of a full disk quota: it refuses every write but deletions
+  empty-etcd            end that alarm
+  node-reboot           end all that runs on the node but the control plane, lose what is in memory, start again
   help                  print this text
 
 environment:
@@ -102,6 +109,20 @@ func run(ctx context.Context, args []string) error {
 		return stopAPIServer(ctx, layout)
 	case "start-apiserver":
 		return startAPIServer(ctx, layout)
+	case "kill-apiserver":
+		return killAPIServer(ctx, layout)
+	case "pause-apiserver":
+		return pauseAPIServer(ctx, layout)
+	case "continue-apiserver":
+		return continueAPIServer(ctx, layout)
+	case "fill-etcd":
+		return fillEtcd(ctx, layout)
+	case "empty-etcd":
+		return emptyEtcd(ctx, layout)
+	case "node-reboot":
+		return rebootNode(ctx, layout)
+	case "audit-log":
+		return printAuditLog(layout)
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 		return nil

@@ -67,7 +67,6 @@ func createNetwork(l Layout) error {
 		// addresses, else connecting fails before kube-proxy's rules are asked.
 		{"ip", "rule", "add", "iif", "lo", "to", serviceCIDR, "lookup", "96", "priority", "96"},
 		{"ip", "route", "add", "default", "dev", "lo", "src", nodeAddress, "table", "96"},
-		{"iptables", "-t", "nat", "-A", "POSTROUTING", "-s", clusterCIDR, "!", "-d", clusterCIDR, "-j", "MASQUERADE"},
 	}
 	for _, step := range steps {
 		if err := onNode(l, step...); err != nil {
@@ -82,10 +81,39 @@ func createNetwork(l Layout) error {
 			return fmt.Errorf("set up the host's end of the link: %w", err)
 		}
 	}
+	if err := masqueradePods(l); err != nil {
+		return err
+	}
 	// Both settings are per network namespace; these are the node's.
 	for _, setting := range []string{"net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"} {
 		if err := onNode(l, "sh", "-c", "echo 1 > /proc/sys/"+setting); err != nil {
 			return fmt.Errorf("set %s in the node's namespace: %w", setting, err)
+		}
+	}
+	return nil
+}
+
+// masqueradePods gives what leaves the pod network the node's address.
+func masqueradePods(l Layout) error {
+	err := onNode(l, "iptables", "-t", "nat", "-A", "POSTROUTING", "-s", clusterCIDR, "!", "-d", clusterCIDR, "-j", "MASQUERADE")
+	if err != nil {
+		return fmt.Errorf("set up the node's network: %w", err)
+	}
+	return nil
+}
+
+// clearFirewall forgets all rules, sets and tracked connections of the node.
+func clearFirewall(l Layout) error {
+	for _, table := range []string{"filter", "nat", "mangle"} {
+		for _, step := range []string{"-F", "-X"} {
+			if err := onNode(l, "iptables", "-t", table, step); err != nil {
+				return fmt.Errorf("clear the node's firewall: %w", err)
+			}
+		}
+	}
+	for _, step := range [][]string{{"ipset", "destroy"}, {"conntrack", "-F"}} {
+		if err := onNode(l, step...); err != nil {
+			return fmt.Errorf("clear the node's firewall: %w", err)
 		}
 	}
 	return nil

@@ -83,6 +83,12 @@ func (r processRecord) alive() bool {
 	return err == nil && stat.startTicks == r.StartTicks && stat.running()
 }
 
+// paused tells whether the recorded process is stopped by a signal.
+func (r processRecord) paused() bool {
+	stat, err := statOf(r.PID)
+	return err == nil && stat.state == 'T' && r.alive()
+}
+
 // signal reaches exactly the recorded process. os.FindProcess pins the process
 // by descriptor before its start time is compared, so it cannot be exchanged
 // in between.

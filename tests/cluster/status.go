@@ -25,6 +25,9 @@ func status(ctx context.Context, l Layout) error {
 		case !r.alive():
 			fmt.Printf("  %-24s ended (was process %d; log %s)\n", name, r.PID, l.log(name))
 			broken++
+		case r.paused():
+			fmt.Printf("  %-24s paused (process %d)\n", name, r.PID)
+			broken++
 		default:
 			fmt.Printf("  %-24s process %d\n", name, r.PID)
 		}
@@ -33,7 +36,7 @@ func status(ctx context.Context, l Layout) error {
 		return errors.New("the cluster's start was cut off; `cluster up` makes a new one")
 	}
 	if broken != 0 {
-		return fmt.Errorf("%d parts do not run; `cluster up` starts them again", broken)
+		return fmt.Errorf("%d parts do not run; `cluster up` makes them run again", broken)
 	}
 	now, err := wanted(l)
 	if err != nil {

@@ -220,6 +220,9 @@ func (s *starter) fresh(ctx context.Context) error {
 	if err := writeConfigFiles(l, s.programs); err != nil {
 		return err
 	}
+	if err := writeBootID(l); err != nil {
+		return err
+	}
 	if err := writeKubeconfigs(l); err != nil {
 		return err
 	}
@@ -244,6 +247,15 @@ func (s *starter) fresh(ctx context.Context) error {
 func (s *starter) repair(ctx context.Context) ([]string, error) {
 	if !namespaceExists(s.layout) {
 		return nil, errors.New("its network namespace is gone")
+	}
+	// A test that was cut off may have left a fault behind.
+	if err := resume(ctx, s.layout, stopOrder...); err != nil {
+		return nil, err
+	}
+	if componentAlive(s.layout, "etcd") {
+		if err := makeRoom(ctx, s.layout); err != nil {
+			return nil, err
+		}
 	}
 	return s.startMissing(ctx)
 }
@@ -418,6 +430,14 @@ func (s *starter) whole(ctx context.Context) error {
 	if err := dead(l, stopOrder...); err != nil {
 		return err
 	}
+	for _, name := range stopOrder {
+		if record, ok := readRecord(l, name); ok && record.paused() {
+			return fmt.Errorf("%s is paused", name)
+		}
+	}
+	if full, err := newEtcdClient(l).full(ctx); err != nil || full {
+		return errors.Join(err, errors.New("etcd takes no writes"))
+	}
 	if err := s.api.ready(ctx); err != nil {
 		return err
 	}
@@ -455,59 +475,4 @@ func printKubeconfig(l Layout) error {
 	}
 	fmt.Println(l.adminKubeconfig())
 	return nil
-}
-
-// withCluster runs a change of a running cluster under the lock.
-func withCluster(ctx context.Context, l Layout, change func(*starter) error) error {
-	if err := needRoot(); err != nil {
-		return err
-	}
-	unlock, err := lockFile(ctx, lockPath, "the cluster")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	record, known := readClusterRecord(l)
-	if !known || record.Phase != phaseUp || record.BootID != bootID() {
-		return errNotRunning
-	}
-	s, err := newStarter(ctx, l)
-	if err != nil {
-		return err
-	}
-	if record.Hash != s.hash {
-		return errors.New("change the running cluster: it was started with another configuration; run `cluster up` first")
-	}
-	return change(s)
-}
-
-// stopAPIServer kills the API server the way a crash would.
-func stopAPIServer(ctx context.Context, l Layout) error {
-	return withCluster(ctx, l, func(*starter) error {
-		record, ok := readRecord(l, "kube-apiserver")
-		if !ok || !record.alive() {
-			say("kube-apiserver is down already")
-			return nil
-		}
-		if err := kill([]processRecord{record}, 10*time.Second); err != nil {
-			return err
-		}
-		say("kube-apiserver (process %d) is killed", record.PID)
-		return nil
-	})
-}
-
-func startAPIServer(ctx context.Context, l Layout) error {
-	return withCluster(ctx, l, func(s *starter) error {
-		if !componentAlive(l, "kube-apiserver") {
-			if err := start(l, s.components["kube-apiserver"]); err != nil {
-				return err
-			}
-		}
-		if err := s.awaitAPI(ctx); err != nil {
-			return err
-		}
-		say("kube-apiserver is ready")
-		return nil
-	})
 }
