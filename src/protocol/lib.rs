@@ -5,6 +5,7 @@
 
 pub mod escape;
 pub mod handshake;
+pub mod location;
 pub mod log_line;
 pub mod pod_config;
 pub mod reason;

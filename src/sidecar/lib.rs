@@ -2,7 +2,8 @@
 //! credentials.
 //!
 //! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what the
-//! operator talks to, `proxy/` what client programs talk to, `go_plugin/` the family's protocol.
+//! operator talks to, `proxy/` what client programs talk to, `go_plugin/` the family's protocol, `jobs/` where work comes
+//! from and where its output goes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -15,6 +16,7 @@ pub mod go_plugin;
 pub mod handover;
 pub mod install;
 pub mod instance;
+pub mod jobs;
 pub mod launcher_link;
 pub mod link;
 pub mod logs;

@@ -43,6 +43,11 @@ impl Root {
         self.run().join(layout::CONTROL_SOCKET)
     }
 
+    /// Where the library of a controller plugin asks for jobs.
+    pub fn jobs_socket(&self) -> PathBuf {
+        self.run().join("jobs.sock")
+    }
+
     /// Directory of one start: its sockets and temporary files.
     pub fn start_directory(&self, start_id: StartId) -> PathBuf {
         self.run().join(start_id.to_string())
@@ -66,6 +71,16 @@ impl Root {
     /// Volume that only the sidecar sees.
     pub fn private(&self) -> PathBuf {
         self.below(layout::PRIVATE)
+    }
+
+    /// The ledger of Jobs.
+    pub fn jobs(&self) -> PathBuf {
+        self.private().join("jobs")
+    }
+
+    /// Where plugins of the family `controller` ask for work.
+    pub fn jobs_socket(&self) -> PathBuf {
+        self.run().join("jobs.sock")
     }
 
     /// Socket of the readiness probe.
