@@ -1,0 +1,3 @@
+module patchbay.dev/tests/checker
+
+go 1.25
