@@ -25,7 +25,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Row", type_ = "integer", json_path = ".spec.row"),
     printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".spec.bytes"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::output()))]

@@ -27,7 +27,9 @@ pub use life::{
     Health, OnFailure, Replacement, Restart, Shutdown, SidecarUpdate, Strategy, Update,
 };
 pub use pod::{PodOptions, PodSecurity, PodVolume};
-pub use protocol::{Controller, Cookie, GoPlugin, Handshake, PortRange, Protocol, Stage, TlsMode, TlsOptions};
+pub use protocol::{
+    Controller, Cookie, GoPlugin, Handshake, PortRange, Protocol, Stage, TlsMode, TlsOptions,
+};
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};
 
 /// What a plugin is and how it shall run.

@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 pub const MAX_INSTANCES: usize = 200;
 /// At most so many services of a plugin are listed.
 pub const MAX_SERVICES: usize = 256;
+/// At most so many commands of a plugin are listed.
+pub const MAX_COMMANDS: usize = 256;
+/// At most so many inputs of either sort belong to a command.
+pub const MAX_INPUTS: usize = 64;
+/// Room for all listed commands together, in bytes of their texts: status is one object.
+pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
 /// Longest foreign string in bytes.
 pub const MAX_FOREIGN: usize = 256;
 /// Longest message in bytes.

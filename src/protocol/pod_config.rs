@@ -34,7 +34,8 @@ pub struct PodConfig {
     pub restart: Restart,
     /// Phases of a stop.
     pub shutdown: Shutdown,
-    /// How Jobs are taken. Absent from operators that know none: none are taken.
+    /// How Jobs are taken. Absent from documents of operators that knew none; the usual limits
+    /// count then, and such an operator answers no request for work.
     #[serde(default)]
     pub jobs: Jobs,
 }
@@ -89,7 +90,7 @@ pub struct Jobs {
 impl Default for Jobs {
     fn default() -> Self {
         Self {
-            per_pod: 0,
+            per_pod: 4,
             recover_seconds: 30,
         }
     }

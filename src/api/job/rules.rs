@@ -5,8 +5,7 @@ use crate::schema::rule;
 use serde_json::{Value, json};
 
 /// On the object itself.
-pub(crate) const NAME: &str =
-    "size(self.metadata.name) <= 48 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
+pub(crate) const NAME: &str = "size(self.metadata.name) <= 48 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
 /// What [`NAME`] says.
 pub(crate) const NAME_MESSAGE: &str = "'metadata.name is ' + self.metadata.name + '; expected at most 48 characters of a-z, 0-9 and -, because names of objects with output are made from it: choose a shorter or simpler name'";
 

@@ -1,20 +1,17 @@
 //! The document in the annotation `patchbay.dev/config`.
 
 use crate::plugin::observe::Settings;
-use crate::plugin::resolve::Resolved;
+use crate::plugin::resolve::{FamilySettings, Resolved};
 use patchbay_api::plugin::{self as api, TlsMode};
 use patchbay_protocol::pod_config::{
-    CONTRACT, Checksum, GoPlugin, Health, OnFailure, PluginName, PodConfig, Protocol, Restart,
-    Shutdown, Tls,
+    CONTRACT, Checksum, Controller, GoPlugin, Health, Jobs, OnFailure, PluginName, PodConfig,
+    Protocol, Restart, Shutdown, Tls,
 };
 
 /// Everything that a sidecar has to know.
 pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
     let Resolved {
-        who,
-        spec,
-        go_plugin,
-        ..
+        who, spec, family, ..
     } = resolved;
     PodConfig {
         contract: CONTRACT,
@@ -25,7 +22,10 @@ pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
             name: who.name.to_string(),
             uid: who.uid.clone(),
         },
-        protocol: Protocol::GoPlugin(family(go_plugin)),
+        protocol: match family {
+            FamilySettings::GoPlugin(settings) => Protocol::GoPlugin(go_plugin(settings)),
+            FamilySettings::Controller(settings) => Protocol::Controller(controller(settings)),
+        },
         checksums: spec.checksums.iter().map(checksum).collect(),
         health: Health {
             period_seconds: count(spec.health.period_seconds),
@@ -46,10 +46,14 @@ pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
             exit_seconds: count(spec.shutdown.exit_seconds),
             term_seconds: count(spec.shutdown.term_seconds),
         },
+        jobs: Jobs {
+            per_pod: count(spec.jobs.max_running_per_pod),
+            recover_seconds: count(spec.jobs.recover_seconds),
+        },
     }
 }
 
-fn family(spec: &api::GoPlugin) -> GoPlugin {
+fn go_plugin(spec: &api::GoPlugin) -> GoPlugin {
     let mut versions: Vec<u32> = spec.versions.iter().copied().map(count).collect();
     versions.sort_unstable();
     GoPlugin {
@@ -68,6 +72,15 @@ fn family(spec: &api::GoPlugin) -> GoPlugin {
         handshake_timeout_seconds: count(spec.handshake.timeout_seconds),
         skip_lines: u16::try_from(spec.handshake.skip_lines).unwrap_or_default(),
         env: Default::default(),
+    }
+}
+
+fn controller(spec: &api::Controller) -> Controller {
+    Controller {
+        port: port(spec.port),
+        stage: spec.stage.as_str().to_owned(),
+        class_name: spec.class_name.clone(),
+        start_timeout_seconds: count(spec.start_timeout_seconds),
     }
 }
 

@@ -2,13 +2,19 @@
 
 use super::{probes, security, volumes};
 use crate::plugin::observe::Settings;
-use crate::plugin::resolve::Resolved;
-use k8s_openapi::api::core::v1::{Container, ContainerPort};
+use crate::plugin::resolve::{FamilySettings, Resolved};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector,
+};
 use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};
 use patchbay_launcher::layout;
 
 /// The sidecar's program in its image; the launcher lies beside it.
 pub const SIDECAR_PROGRAM: &str = "/patchbay-sidecar";
+
+/// Tells the sidecar the addresses of its pod, separated by commas: it listens for workers at
+/// each of them and never at the wildcard.
+pub const POD_IPS: &str = "PATCHBAY_POD_IPS";
 
 /// The native sidecar: an init container that never ends. It is up before the plugin's container
 /// starts and outlives it.
@@ -21,8 +27,12 @@ pub fn sidecar(resolved: &Resolved, settings: &Settings) -> Container {
         restart_policy: Some("Always".to_owned()),
         ports: Some(vec![
             port("session", layout::SESSION_PORT),
-            port("proxy", layout::PROXY_PORT),
+            port(
+                client_port_name(&resolved.family),
+                resolved.family.client_port(),
+            ),
         ]),
+        env: Some(vec![pod_ips()]),
         lifecycle: Some(probes::after_start()),
         readiness_probe: Some(probes::readiness()),
         resources: Some(settings.sidecar_resources.clone()),
@@ -60,6 +70,28 @@ pub fn plugin(resolved: &Resolved) -> Container {
 /// Absent rather than empty: an empty list would claim the field.
 pub(super) fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// Name of the port that the clients of a family use: in the sidecar's container only.
+fn client_port_name(family: &FamilySettings) -> &'static str {
+    match family {
+        FamilySettings::GoPlugin(_) => "proxy",
+        FamilySettings::Controller(_) => "workers",
+    }
+}
+
+fn pod_ips() -> EnvVar {
+    EnvVar {
+        name: POD_IPS.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: "status.podIPs".to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {

@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use patchbay_api::names::{PROXY_PORT, SESSION_PORT};
+use patchbay_api::names::SESSION_PORT;
 use patchbay_api::plugin::Client;
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub fn network_policy(resolved: &Resolved, settings: &Settings) -> NetworkPolicy
         .filter_map(peer)
         .collect();
     if !clients.is_empty() {
-        ingress.push(rule(PROXY_PORT, clients));
+        ingress.push(rule(resolved.family.client_port(), clients));
     }
     NetworkPolicy {
         metadata: child_meta(&resolved.who, resolved.who.name.network_policy()),

@@ -1,10 +1,10 @@
 //! The two Services of a Plugin.
 
 use super::{child_meta, labels};
-use crate::plugin::resolve::Resolved;
+use crate::plugin::resolve::{FamilySettings, Resolved};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use patchbay_api::names::PROXY_PORT;
+use patchbay_api::plugin::{ServiceType, TrafficPolicy};
 
 /// What makes meshes and gateways speak HTTP/2 without TLS to the port.
 const APP_PROTOCOL: &str = "kubernetes.io/h2c";
@@ -16,11 +16,10 @@ pub fn service(resolved: &Resolved) -> Service {
         metadata: child_meta(&resolved.who, resolved.who.name.service()),
         spec: Some(ServiceSpec {
             type_: Some(options.type_.as_str().to_owned()),
-            external_traffic_policy: options
-                .external_traffic_policy
+            external_traffic_policy: traffic_policy(resolved)
                 .map(|policy| policy.as_str().to_owned()),
             selector: Some(labels(&resolved.who)),
-            ports: Some(vec![port(options.port)]),
+            ports: Some(vec![port(&resolved.family, options.port)]),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -36,20 +35,40 @@ pub fn headless(resolved: &Resolved) -> Service {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(labels(&resolved.who)),
-            ports: Some(vec![port(i32::from(PROXY_PORT))]),
+            ports: Some(vec![port(
+                &resolved.family,
+                i32::from(resolved.family.client_port()),
+            )]),
             ..ServiceSpec::default()
         }),
         status: None,
     }
 }
 
-fn port(number: i32) -> ServicePort {
+/// What a node does with traffic from outside. The address of a worker says whose jobs it gets, so
+/// it stays visible unless the author wants otherwise.
+fn traffic_policy(resolved: &Resolved) -> Option<TrafficPolicy> {
+    let options = &resolved.spec.service;
+    let from_outside = options.type_ != ServiceType::ClusterIP;
+    let usual = match resolved.family {
+        FamilySettings::GoPlugin(_) => None,
+        FamilySettings::Controller(_) => from_outside.then_some(TrafficPolicy::Local),
+    };
+    options.external_traffic_policy.or(usual)
+}
+
+fn port(family: &FamilySettings, number: i32) -> ServicePort {
+    let (name, app_protocol) = match family {
+        FamilySettings::GoPlugin(_) => ("grpc", Some(APP_PROTOCOL)),
+        // What workers and a controller plugin say to each other is their own business.
+        FamilySettings::Controller(_) => ("workers", None),
+    };
     ServicePort {
-        name: Some("grpc".to_owned()),
+        name: Some(name.to_owned()),
         protocol: Some("TCP".to_owned()),
-        app_protocol: Some(APP_PROTOCOL.to_owned()),
+        app_protocol: app_protocol.map(str::to_owned),
         port: number,
-        target_port: Some(IntOrString::Int(i32::from(PROXY_PORT))),
+        target_port: Some(IntOrString::Int(i32::from(family.client_port()))),
         ..ServicePort::default()
     }
 }

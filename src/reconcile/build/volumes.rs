@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use patchbay_api::names::CONFIG_ANNOTATION;
-use patchbay_api::plugin::{Medium, PodVolume, TlsMode};
+use patchbay_api::plugin::{Medium, PodVolume};
 use patchbay_launcher::layout;
 
 const BIN: &str = "patchbay-bin";
@@ -20,8 +20,9 @@ const TMP: &str = "patchbay-tmp";
 
 /// Holds one launcher, and a second one while it is replaced.
 const BIN_LIMIT: &str = "16Mi";
-/// Holds the hand-over record and a cached configuration.
-const PRIVATE_LIMIT: &str = "8Mi";
+/// Holds the hand-over record, a cached configuration, the ledger of jobs, and their output until
+/// the operator has stored it.
+const PRIVATE_LIMIT: &str = "64Mi";
 const TMP_LIMIT: &str = "128Mi";
 
 /// Every volume of the pod.
@@ -42,7 +43,7 @@ pub fn volumes(resolved: &Resolved) -> Vec<Volume> {
         config(),
         empty_dir(TMP, Medium::Disk, TMP_LIMIT),
     ];
-    if let Some(name) = certificates(resolved) {
+    if let Some(name) = resolved.family.certificates() {
         volumes.push(secret(PLUGIN_TLS, name, mode));
     }
     volumes.extend(resolved.spec.pod.volumes.iter().map(of_plugin));
@@ -58,7 +59,7 @@ pub fn sidecar_mounts(resolved: &Resolved) -> Vec<VolumeMount> {
         read_only(IDENTITY, layout::IDENTITY),
         read_only(CONFIG, layout::CONFIG),
     ];
-    if certificates(resolved).is_some() {
+    if resolved.family.certificates().is_some() {
         mounts.push(read_only(PLUGIN_TLS, layout::PLUGIN_TLS));
     }
     mounts
@@ -73,13 +74,6 @@ pub fn plugin_mounts(resolved: &Resolved) -> Vec<VolumeMount> {
     ];
     mounts.extend(resolved.spec.volume_mounts.iter().cloned());
     mounts
-}
-
-fn certificates(resolved: &Resolved) -> Option<&str> {
-    let tls = &resolved.go_plugin.tls;
-    (tls.mode == TlsMode::Explicit)
-        .then_some(tls.secret_name.as_deref())
-        .flatten()
 }
 
 fn empty_dir(name: &str, medium: Medium, limit: &str) -> Volume {

@@ -8,6 +8,7 @@ use super::text::cut;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
 use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};
+use patchbay_api::plugin::protocol::Family;
 use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, MAX_MESSAGE};
 
 /// A pod and what is to be thought of it.
@@ -74,7 +75,7 @@ pub fn assess(observed: &Observed, pod: &OurPod<'_>) -> Assessed {
         reason: verdict.reason,
         handshaken: verdict.handshaken,
         terminating: pod.terminating(),
-        flaw: flaw(pod, session, &verdict),
+        flaw: flaw(observed, pod, session, &verdict),
     }
 }
 
@@ -130,8 +131,14 @@ fn judge(
         };
     }
     if ready {
-        let known = spoken.is_some_and(|instance| instance.handshake.is_some())
-            || before.is_some_and(|line| line.handshake.is_some());
+        let known = if is_controller(observed) {
+            // Nothing is agreed upon, so only its state tells of its first word.
+            spoken.is_some_and(|i| matches!(i.phase, Phase::Ready | Phase::Unhealthy))
+                || before.is_some_and(|line| line.state == InstanceState::Ready)
+        } else {
+            spoken.is_some_and(|instance| instance.handshake.is_some())
+                || before.is_some_and(|line| line.handshake.is_some())
+        };
         return Verdict {
             state: InstanceState::Ready,
             reason: None,
@@ -228,7 +235,19 @@ fn attached(instance: &Instance, pod_ready: bool) -> Verdict {
     }
 }
 
-fn flaw(pod: &OurPod<'_>, session: Option<&Session>, verdict: &Verdict) -> Option<Trouble> {
+fn is_controller(observed: &Observed) -> bool {
+    matches!(
+        observed.plugin.spec.protocol.family(),
+        Some(Family::Controller(_))
+    )
+}
+
+fn flaw(
+    observed: &Observed,
+    pod: &OurPod<'_>,
+    session: Option<&Session>,
+    verdict: &Verdict,
+) -> Option<Trouble> {
     let lost = session
         .filter(|session| !session.attached && session.instance.is_some())
         .and_then(|session| session.trouble.as_deref());
@@ -241,10 +260,20 @@ fn flaw(pod: &OurPod<'_>, session: Option<&Session>, verdict: &Verdict) -> Optio
             ),
         });
     }
+    let instance = session.and_then(|session| session.instance.as_ref());
+    // A go-plugin without a health service is none the worse for it; what a sidecar notes about a
+    // controller plugin hinders its jobs.
+    if let (None, Some(instance)) = (verdict.reason, instance)
+        && is_controller(observed)
+        && !instance.warnings.is_empty()
+    {
+        return Some(Trouble {
+            reason: Reason::Warned,
+            message: format!("pod {}: {}", pod.name, instance.warnings.join("; ")),
+        });
+    }
     // Three starts in vain are no accident.
-    let restarts = session
-        .and_then(|s| s.instance.as_ref())
-        .map_or(0, |i| i.restarts);
+    let restarts = instance.map_or(0, |i| i.restarts);
     (verdict.state == InstanceState::BackingOff && restarts >= 3).then(|| Trouble {
         reason: Reason::CrashLoop,
         message: format!(

@@ -7,15 +7,15 @@
 use crate::build::config::pod_config;
 use jiff::Timestamp;
 use patchbay_api::PluginSpec;
-use patchbay_api::plugin::{SidecarUpdate, Strategy, TlsMode};
-use patchbay_protocol::pod_config::CONTRACT;
+use patchbay_api::plugin::{GoPlugin, SidecarUpdate, Strategy, TlsMode};
+use patchbay_protocol::pod_config::{CONTRACT, Jobs, PodConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 use super::observe::Settings;
-use super::resolve::Resolved;
+use super::resolve::{FamilySettings, Resolved};
 
 /// Kinds of change, from none to the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,7 +144,7 @@ impl Built {
         Built {
             contract: CONTRACT,
             generation: resolved.who.generation,
-            live: hash(&json!([config.health, config.restart, config.shutdown])),
+            live: hash(&taken_over_at_once(&config)),
             process: hash(&json!([config.protocol, config.checksums])),
             sidecar: settings.sidecar_image.clone(),
             plugin: resolved.spec.image.clone(),
@@ -152,6 +152,16 @@ impl Built {
             swap: None,
             failed: None,
         }
+    }
+}
+
+/// What the sidecar takes over at once. Jobs with the usual limits are left out, so that pods of a
+/// release that knew none are not touched: a document without them means the same.
+fn taken_over_at_once(config: &PodConfig) -> Value {
+    if config.jobs == Jobs::default() {
+        json!([config.health, config.restart, config.shutdown])
+    } else {
+        json!([config.health, config.restart, config.shutdown, config.jobs])
     }
 }
 
@@ -176,13 +186,20 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
         restart: _,
         shutdown: _,
         update: _,
+        jobs: _,
         service: _,
         scratch,
         pod,
     } = &resolved.spec;
-    let tls = &resolved.go_plugin.tls;
-    let certificates = (tls.mode == TlsMode::Explicit).then_some(&tls.secret_name);
-    json!({
+    let (certificates, workers) = match &resolved.family {
+        FamilySettings::GoPlugin(GoPlugin { tls, .. }) => (
+            (tls.mode == TlsMode::Explicit).then_some(&tls.secret_name),
+            None,
+        ),
+        // A port of the sidecar's container; it also tells the families apart.
+        FamilySettings::Controller(controller) => (None, Some(controller.port)),
+    };
+    let mut fixed = json!({
         "imagePullPolicy": image_pull_policy,
         "command": command,
         "args": args,
@@ -194,7 +211,11 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
         "scratch": scratch,
         "pod": pod,
         "certificates": certificates,
-    })
+    });
+    if let (Some(port), Value::Object(fixed)) = (workers, &mut fixed) {
+        fixed.insert("workers".to_owned(), port.into());
+    }
+    fixed
 }
 
 /// The steps that a pod needs; several may be needed one after the other.

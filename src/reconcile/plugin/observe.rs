@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use patchbay_api::Plugin;
+use patchbay_api::plugin_status::AdvertisedCommand;
 use std::collections::BTreeMap;
 
 /// Everything about one Plugin at one moment.
@@ -130,6 +131,10 @@ pub struct Instance {
     pub services_omitted: u32,
     /// Why there are none; may be empty.
     pub services_note: String,
+    /// Commands that a controller plugin advertises.
+    pub commands: Vec<AdvertisedCommand>,
+    /// How many are left out.
+    pub commands_omitted: u32,
     /// Revision of the configuration in force.
     pub revision: u64,
     /// When the next start happens, while backing off.

@@ -6,6 +6,7 @@
 mod conditions;
 mod events;
 mod instances;
+mod provides;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use patchbay_api::PluginStatus;
 use patchbay_api::Reason;
 use patchbay_api::names::PluginName;
-use patchbay_api::plugin_status::{MAX_INSTANCES, MAX_SERVICES, Provides};
+use patchbay_api::plugin_status::MAX_INSTANCES;
 
 /// What is said about a Plugin.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +79,7 @@ pub fn report(
             .map(|family| family.as_str().to_owned()),
         conditions: conditions::conditions(&facts, &before, observed),
         handshake: speaker.and_then(|a| a.line.handshake.clone()),
-        provides: speaker.and_then(|a| provides(observed, a, &before)),
+        provides: speaker.and_then(|a| provides::provides(observed, a, &before)),
         instances: lines,
         instances_omitted: count(omitted),
         update: update::update(observed, plan, &facts, &before),
@@ -97,26 +98,6 @@ fn who(resolution: &Resolution) -> Option<&Who> {
         Resolution::Leaving(leaving) => Some(&leaving.who),
         Resolution::Refused(refusal) => refusal.who.as_ref(),
     }
-}
-
-/// What the plugin that runs longest says that it offers.
-fn provides(observed: &Observed, speaker: &Assessed, before: &PluginStatus) -> Option<Provides> {
-    let instance = observed
-        .sessions
-        .get(&speaker.line.pod_uid)
-        .and_then(|session| session.instance.as_ref());
-    let Some(instance) = instance else {
-        return before.provides.clone();
-    };
-    let mut services = instance.services.clone();
-    services.sort();
-    services.dedup();
-    let more = services.len().saturating_sub(MAX_SERVICES);
-    services.truncate(MAX_SERVICES);
-    Some(Provides {
-        services,
-        omitted: i64::from(instance.services_omitted) + i64::try_from(more).unwrap_or(i64::MAX),
-    })
 }
 
 fn count(number: usize) -> i32 {

@@ -3,9 +3,9 @@
 
 use super::observe::{Identity, Observed, Presence, Reference, ReferenceKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use patchbay_api::names::{FINALIZER, GROUP, PluginName, PodName, VERSION};
+use patchbay_api::names::{FINALIZER, GROUP, PROXY_PORT, PluginName, PodName, VERSION};
 use patchbay_api::plugin::protocol::Family;
-use patchbay_api::plugin::{GoPlugin, TlsMode};
+use patchbay_api::plugin::{Controller, GoPlugin, TlsMode};
 use patchbay_api::{PluginSpec, Reason};
 use std::collections::BTreeMap;
 
@@ -62,12 +62,54 @@ pub struct Resolved {
     pub who: Who,
     /// Its spec.
     pub spec: PluginSpec,
-    /// Settings of its family.
-    pub go_plugin: GoPlugin,
+    /// Its family, with the settings.
+    pub family: FamilySettings,
     /// Objects that it names and that do not exist. No pod is created while there are some.
     pub missing: Vec<Reference>,
     /// Whether the finalizer is in place.
     pub finalizer: bool,
+}
+
+/// The family of a Plugin, with its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FamilySettings {
+    /// HashiCorp go-plugin over gRPC.
+    GoPlugin(GoPlugin),
+    /// A controller plugin of the PCP job queue.
+    Controller(Controller),
+}
+
+impl FamilySettings {
+    /// Where the pods let in those who use the plugin: client programs at the proxy of a
+    /// go-plugin, external workers at the port of a controller plugin.
+    pub fn client_port(&self) -> u16 {
+        match self {
+            FamilySettings::GoPlugin(_) => PROXY_PORT,
+            // The schema lets no other number in.
+            FamilySettings::Controller(controller) => {
+                u16::try_from(controller.port).unwrap_or(u16::MAX)
+            }
+        }
+    }
+
+    /// Secret with certificates for the connection to the plugin, if one is named.
+    pub fn certificates(&self) -> Option<&str> {
+        match self {
+            FamilySettings::GoPlugin(GoPlugin { tls, .. }) if tls.mode == TlsMode::Explicit => {
+                tls.secret_name.as_deref()
+            }
+            FamilySettings::GoPlugin(_) | FamilySettings::Controller(_) => None,
+        }
+    }
+}
+
+impl From<Family<'_>> for FamilySettings {
+    fn from(family: Family<'_>) -> Self {
+        match family {
+            Family::GoPlugin(settings) => FamilySettings::GoPlugin(settings.clone()),
+            Family::Controller(settings) => FamilySettings::Controller(settings.clone()),
+        }
+    }
 }
 
 /// A Plugin that cannot be worked on.
@@ -115,9 +157,9 @@ pub fn resolve(observed: &Observed) -> Resolution {
     if meta.deletion_timestamp.is_some() {
         return Resolution::Leaving(Leaving { who, finalizer });
     }
-    let Some(Family::GoPlugin(go_plugin)) = plugin.spec.protocol.family() else {
+    let Some(family) = plugin.spec.protocol.family() else {
         let message =
-            "spec.protocol has no key; expected exactly one family, which is goPlugin: add it";
+            "spec.protocol has no key; expected exactly one family, goPlugin or controller: add it";
         return refuse(Some(&who), Reason::InvalidSpec, message.to_owned());
     };
     if let Some((reason, message)) = label_refusal(observed).or_else(|| taken(&who, observed)) {
@@ -132,7 +174,7 @@ pub fn resolve(observed: &Observed) -> Resolution {
     Resolution::Wanted(Box::new(Resolved {
         who,
         spec: plugin.spec.clone(),
-        go_plugin: go_plugin.clone(),
+        family: family.into(),
         missing,
         finalizer,
     }))

@@ -99,6 +99,8 @@ pub(crate) fn instance(phase: Phase) -> Instance {
         services: vec!["proto.KV".to_owned(), "grpc.health.v1.Health".to_owned()],
         services_omitted: 0,
         services_note: String::new(),
+        commands: Vec::new(),
+        commands_omitted: 0,
         revision: 1,
         next_start: None,
         warnings: Vec::new(),

@@ -12,6 +12,7 @@ use crate::plugin::resolve::{Resolution, name_taken};
 use crate::plugin::text::{foreign, with_mover};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use patchbay_api::plugin::SidecarUpdate;
+use patchbay_api::plugin::protocol::Family;
 use patchbay_api::reasons::Mover;
 use patchbay_api::{ConditionType, PluginStatus, Reason};
 
@@ -32,6 +33,8 @@ pub(super) struct Facts<'a> {
     /// Pods whose sidecar is not the installation's.
     outdated: usize,
     sidecar_update: SidecarUpdate,
+    /// What a handshake is in this family.
+    greeted: &'static str,
 }
 
 /// One verdict.
@@ -96,6 +99,10 @@ impl<'a> Facts<'a> {
             updated,
             outdated,
             sidecar_update: spec.update.sidecar,
+            greeted: match spec.protocol.family() {
+                Some(Family::Controller(_)) => "have announced their commands",
+                Some(Family::GoPlugin(_)) | None => "have shaken hands",
+            },
             living,
         }
     }
@@ -221,7 +228,7 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
     if done >= facts.wanted {
         return yes(
             Reason::Handshaken,
-            format!("{done} of {} replicas have shaken hands", facts.wanted),
+            format!("{done} of {} replicas {}", facts.wanted, facts.greeted),
         );
     }
     let open: Vec<_> = facts
@@ -243,8 +250,8 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
         None => unknown(
             Reason::WaitingForSession,
             format!(
-                "{done} of {} replicas are known to have shaken hands",
-                facts.wanted
+                "{done} of {} replicas are known to {}",
+                facts.wanted, facts.greeted
             ),
         ),
     }

@@ -17,7 +17,7 @@ pub(super) fn worst_first(assessed: &[Assessed], most: usize) -> (Vec<InstanceSt
 pub(super) fn speaker(assessed: &[Assessed]) -> Option<&Assessed> {
     assessed
         .iter()
-        .filter(|a| a.handshaken && !a.terminating && a.line.handshake.is_some())
+        .filter(|a| a.handshaken && !a.terminating)
         .min_by_key(|a| {
             (
                 a.line.started_at.as_ref().map(|t| t.0),
