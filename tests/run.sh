@@ -15,6 +15,10 @@ pure() {
   (cd tests/cluster && go test -v ./...)
   (cd images/build && go test -v ./...)
   (cd tests/plugins/go && go test -v ./...)
+  (cd tests/checker && go test -v ./...)
+  cargo test --locked -p patchbay-tests --test model
+  cargo test --locked -p patchbay-tests --test simulation
+  python3 -m unittest discover --verbose --top-level-directory runtime/python --start-directory runtime/python/tests
 }
 
 process() {
@@ -62,13 +66,46 @@ tier() {
   fi
 }
 
-# `test result: ok. 12 passed; 0 failed` of cargo and libtest-mimic, `--- PASS:` of go test -v.
+# How many of the numbered cases of the PCP job queue passed. A case is one or several tests whose
+# names hold pcp_NN_; it passes when at least one ran and none failed.
+pcp_cases() {
+  awk '
+    match($0, /pcp_[0-9][0-9]_[A-Za-z0-9_]+.* \.\.\. (ok|FAILED|FAIL|ERROR)/) {
+      number = substr($0, RSTART + 4, 2)
+      if ($0 ~ /\.\.\. ok/) passed[number] = 1; else failed[number] = 1
+    }
+    END {
+      for (i = 1; i <= 43; i++) {
+        number = sprintf("%02d", i)
+        if (number in failed) bad = bad " " i
+        else if (number in passed) good++
+        else absent = absent " " i
+      }
+      printf "%d of 43 PCP cases passed", good
+      if (bad) printf "; failed:%s", bad
+      if (absent) printf "; not run:%s", absent
+      print ""
+    }' "$@"
+}
+
+# `test result: ok. 12 passed; 0 failed` of cargo and libtest-mimic, `--- PASS:` of go test -v,
+# `Ran 12 tests` and `FAILED (failures=1, errors=2)` of Python.
 count() {
   local word=$1 file=$2 go
   [[ $word == passed ]] && go=PASS || go=FAIL
   awk -v word="$word" -v go="^ *--- $go:" '
     /^test result:/ { for (i = 1; i < NF; i++) if ($(i + 1) == word ";") total += $i }
     $0 ~ go { total++ }
+    /^Ran [0-9]+ tests? in / { ran = $2 }
+    ran && /^OK/ { if (word == "passed") total += ran; ran = 0 }
+    ran && /^FAILED \(/ {
+      bad = 0; line = $0
+      while (match(line, /(failures|errors)=[0-9]+/)) {
+        split(substr(line, RSTART, RLENGTH), pair, "="); bad += pair[2]
+        line = substr(line, RSTART + RLENGTH)
+      }
+      total += word == "passed" ? ran - bad : bad; ran = 0
+    }
     END { print total + 0 }' "$file"
 }
 
@@ -95,5 +132,6 @@ for name in pure process cluster; do
   fi
 done
 grep -hE '^[0-9]+ of 28 go-plugin cases passed' "$logs"/* 2>/dev/null || true
+pcp_cases "$logs"/*
 echo "$total_passed passed, $total_failed failed"
 exit "$failures"
