@@ -2,11 +2,13 @@
 //! beside one.
 
 use patchbay_protocol::escape::printable;
-use patchbay_protocol::session::{Exit, Handshake, Instance};
+use patchbay_protocol::session::{CommandInfo, Exit, Handshake, InputInfo, Instance};
 
 const WORD: usize = 256;
 const MESSAGE: usize = 1024;
 const SERVICES: usize = 256;
+const COMMANDS: usize = 256;
+const INPUTS: usize = 64;
 const WARNINGS: usize = 8;
 const VERSIONS: usize = 16;
 
@@ -45,9 +47,13 @@ pub fn bounded_instance(instance: Instance) -> Instance {
         revision,
         next_start_ms,
         warnings,
+        mut commands,
+        commands_omitted,
     } = instance;
     let more = services.len().saturating_sub(SERVICES);
     services.truncate(SERVICES);
+    let more_commands = commands.len().saturating_sub(COMMANDS);
+    commands.truncate(COMMANDS);
     Instance {
         phase,
         reason: bounded_text(&reason, 64),
@@ -88,6 +94,31 @@ pub fn bounded_instance(instance: Instance) -> Instance {
             .take(WARNINGS)
             .map(|w| bounded_text(w, WORD))
             .collect(),
+        commands: commands.iter().map(command).collect(),
+        commands_omitted: commands_omitted
+            .saturating_add(u32::try_from(more_commands).unwrap_or(u32::MAX)),
+    }
+}
+
+/// One input more than is allowed stays, so that the command is seen to have too many.
+fn command(command: &CommandInfo) -> CommandInfo {
+    let inputs =
+        |list: &[InputInfo]| -> Vec<_> { list.iter().take(INPUTS + 1).map(input).collect() };
+    CommandInfo {
+        name: bounded_text(&command.name, WORD),
+        tooltip: bounded_text(&command.tooltip, WORD),
+        output: command.output,
+        inputs: inputs(&command.inputs),
+        optional_inputs: inputs(&command.optional_inputs),
+    }
+}
+
+fn input(input: &InputInfo) -> InputInfo {
+    InputInfo {
+        name: bounded_text(&input.name, WORD),
+        r#type: bounded_text(&input.r#type, WORD),
+        tooltip: bounded_text(&input.tooltip, WORD),
+        value: bounded_text(&input.value, WORD),
     }
 }
 
@@ -125,6 +156,21 @@ mod tests {
                 seconds: f64::NAN,
                 ..Handshake::default()
             }),
+            commands: vec![
+                CommandInfo {
+                    name: huge.clone(),
+                    inputs: vec![
+                        InputInfo {
+                            value: huge.clone(),
+                            ..InputInfo::default()
+                        };
+                        100
+                    ],
+                    ..CommandInfo::default()
+                };
+                300
+            ],
+            commands_omitted: 1,
             last_exit: Some(Exit {
                 ended_by: huge,
                 ..Exit::default()
@@ -134,6 +180,11 @@ mod tests {
         assert_eq!(bounded.services.len(), 256);
         assert_eq!(bounded.services_omitted, 51);
         assert_eq!(bounded.warnings.len(), 8);
+        assert_eq!(bounded.commands.len(), 256);
+        assert_eq!(bounded.commands_omitted, 45);
+        assert_eq!(bounded.commands[0].name.len(), 256);
+        assert_eq!(bounded.commands[0].inputs.len(), 65);
+        assert_eq!(bounded.commands[0].inputs[0].value.len(), 256);
         let size: usize = bounded.services.iter().map(String::len).sum::<usize>()
             + bounded.message.len()
             + bounded.reason.len();

@@ -3,6 +3,7 @@
 
 use super::Snapshot;
 use jiff::Timestamp;
+use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::plugin::observe::{Exit, ExitHow, Handshake, Instance, Phase, Session};
 
@@ -46,6 +47,27 @@ fn instance(wire: wire::Instance) -> Instance {
         revision: wire.revision,
         next_start: time(wire.next_start_ms),
         warnings: wire.warnings,
+        commands: wire.commands.into_iter().map(command).collect(),
+        commands_omitted: wire.commands_omitted,
+    }
+}
+
+fn command(wire: wire::CommandInfo) -> AdvertisedCommand {
+    AdvertisedCommand {
+        name: wire.name,
+        tooltip: wire.tooltip,
+        output: wire.output,
+        inputs: wire.inputs.into_iter().map(input).collect(),
+        optional_inputs: wire.optional_inputs.into_iter().map(input).collect(),
+    }
+}
+
+fn input(wire: wire::InputInfo) -> AdvertisedInput {
+    AdvertisedInput {
+        name: wire.name,
+        type_: wire.r#type,
+        tooltip: wire.tooltip,
+        value: wire.value,
     }
 }
 
