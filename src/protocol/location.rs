@@ -23,15 +23,10 @@ pub fn address(text: &str) -> Option<IpAddr> {
         .and_then(|inner| inner.strip_suffix(']'))
         .unwrap_or(text);
     // The zone names an interface of one machine and means nothing elsewhere.
-    let (bare, zone) = match bare.split_once('%') {
-        Some((bare, _)) => (bare, true),
-        None => (bare, false),
-    };
-    match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) if zone => None,
-        Ok(IpAddr::V6(v6)) => Some(unmapped(v6)),
-        Ok(v4) => Some(v4),
-        Err(_) => None,
+    let bare = bare.split_once('%').map_or(bare, |(bare, _)| bare);
+    match bare.parse::<IpAddr>().ok()? {
+        IpAddr::V6(v6) => Some(unmapped(v6)),
+        v4 @ IpAddr::V4(_) => Some(v4),
     }
 }
 
@@ -51,6 +46,7 @@ mod tests {
             (" 10.1.2.3\n", "10.1.2.3"),
             ("::ffff:10.1.2.3", "10.1.2.3"),
             ("::FFFF:a01:203", "10.1.2.3"),
+            ("10.1.2.3%eth0", "10.1.2.3"),
             ("[::ffff:10.1.2.3]", "10.1.2.3"),
             ("fe80:0:0::1%eth0", "fe80::1"),
             ("[FE80::1]", "fe80::1"),
@@ -59,7 +55,7 @@ mod tests {
             // Not an address by the rules of addresses: a name.
             ("010.1.2.3", "010.1.2.3"),
             ("10.1.2", "10.1.2"),
-            ("10.1.2.3%eth0", "10.1.2.3%eth0"),
+            ("a%b", "a%b"),
             ("", ""),
             ("  ", ""),
         ] {

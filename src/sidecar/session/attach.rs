@@ -125,6 +125,8 @@ impl Session for Sessions {
             process_id: self.process_id.clone(),
             revision: self.hub.instance.borrow().revision,
             released: self.hub.released.load(Ordering::Relaxed),
+            ledger_epoch: String::new(),
+            ledger: Vec::new(),
         };
         tokio::spawn(async move {
             let up = talk.up.clone();
@@ -216,6 +218,11 @@ impl Talk {
             Down::Release(_) => Wish::Release,
             // Said once.
             Down::Hello(_) => return Ok(()),
+            Down::Grant(_)
+            | Down::Nothing(_)
+            | Down::Doubt(_)
+            | Down::RowStored(_)
+            | Down::Cancel(_) => return Ok(()),
         };
         self.hub
             .wishes
