@@ -1,0 +1,1 @@
+"""Tests of the runtime. Run them with `python3 -m unittest` in the folder above."""
