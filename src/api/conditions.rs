@@ -18,16 +18,36 @@ pub enum ConditionType {
     Ready,
     /// Some replicas work, or everything works with a flaw that somebody should look at.
     Degraded,
+    /// The job's time has come and it can be, or was, handed out.
+    Eligible,
+    /// A pod has, or had, the job.
+    Claimed,
+    /// The plugin works, or worked, on the job.
+    Started,
+    /// The job is done. The word of batch/v1.
+    Complete,
+    /// The job has ended without being done. The word of batch/v1.
+    Failed,
+    /// The job is held back. The word of batch/v1.
+    Suspended,
 }
 
 impl ConditionType {
-    /// The conditions that are always there, in the order of a pod's life.
+    /// The conditions of a Plugin that are always there, in the order of a pod's life.
     pub const SUMMARY: [ConditionType; 5] = [
         ConditionType::Accepted,
         ConditionType::ResolvedRefs,
         ConditionType::Handshaken,
         ConditionType::SidecarCurrent,
         ConditionType::Ready,
+    ];
+
+    /// The conditions of a Job that are always there, in the order of its life.
+    pub const JOB: [ConditionType; 4] = [
+        ConditionType::Accepted,
+        ConditionType::Eligible,
+        ConditionType::Claimed,
+        ConditionType::Started,
     ];
 
     /// The word as it stands in status.
@@ -39,6 +59,12 @@ impl ConditionType {
             ConditionType::SidecarCurrent => "SidecarCurrent",
             ConditionType::Ready => "Ready",
             ConditionType::Degraded => "Degraded",
+            ConditionType::Eligible => "Eligible",
+            ConditionType::Claimed => "Claimed",
+            ConditionType::Started => "Started",
+            ConditionType::Complete => "Complete",
+            ConditionType::Failed => "Failed",
+            ConditionType::Suspended => "Suspended",
         }
     }
 }

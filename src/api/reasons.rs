@@ -12,6 +12,8 @@ pub enum Mover {
     Patchbay,
     /// Whoever writes the Plugin object.
     Author,
+    /// Whoever makes the Job.
+    Submitter,
     /// Whoever makes the plugin program or its image.
     Vendor,
     /// Whoever runs the cluster or the installation.
@@ -25,6 +27,7 @@ impl Mover {
             Mover::Nobody => "nobody",
             Mover::Patchbay => "Patchbay",
             Mover::Author => "the author of this Plugin",
+            Mover::Submitter => "whoever made this Job",
             Mover::Vendor => "the maker of the plugin program",
             Mover::Administrator => "the cluster's administrator",
         }
@@ -66,7 +69,7 @@ macro_rules! reasons {
 
 reasons! {
     // As it should be.
-    Accepted, Nobody, "The Plugin can be run as it is written.";
+    Accepted, Nobody, "The object can be worked on as it is written.";
     Resolved, Nobody, "Every Secret and ConfigMap that the Plugin names exists.";
     Handshaken, Nobody, "Every replica has finished its handshake.";
     Current, Nobody, "Every pod runs the sidecar of this installation.";
@@ -140,6 +143,36 @@ reasons! {
     SidecarOutdated, Author, "The sidecar is not the installation's, and spec.update.sidecar is Manual.";
     SwapFailed, Administrator, "A new image did not become ready in time and the old one was put back.";
     UnknownReason, Administrator, "The sidecar reported a word that this operator does not know.";
+
+    // A Job on its way.
+    Eligible, Patchbay, "The job can be handed out as soon as the plugin asks for it.";
+    StartTimeInFuture, Patchbay, "The job's start time has not come.";
+    BackingOff, Patchbay, "An attempt was lost or failed; the next one waits for its time.";
+    PluginMissing, Submitter, "The Plugin that the job names does not exist or is being deleted.";
+    PluginNotReady, Author, "The plugin has not said yet which commands it knows.";
+    Unclaimed, Patchbay, "No plugin has the job.";
+    Claimed, Patchbay, "A pod has the job.";
+    Released, Patchbay, "A pod gave the job back without having handed it to its plugin.";
+    NotStarted, Patchbay, "The plugin is not known to work on the job.";
+    Started, Patchbay, "The plugin works on the job.";
+    Suspended, Submitter, "The job is held back by spec.suspend.";
+    Resumed, Nobody, "The job is no longer held back.";
+    AlreadyClaimed, Nobody, "A job that a pod has cannot be suspended any more.";
+
+    // The end of a Job.
+    Completed, Nobody, "The plugin answered; its output is stored.";
+    UnknownCommand, Submitter, "The plugin does not know the command or method that the job names.";
+    BadInputs, Submitter, "The job does not fit what the plugin takes; the message names the field.";
+    WrongFamily, Submitter, "The job is made for another family of plugins.";
+    Expired, Submitter, "The job's time was over before any plugin got it.";
+    DeadlineExceeded, Submitter, "The job was not done within its activeDeadlineSeconds.";
+    Cancelled, Nobody, "Somebody asked for the end of the job.";
+    PluginLost, Vendor, "The plugin that had the job is gone and has not answered.";
+    PluginError, Vendor, "The plugin answered that the job went wrong.";
+    CallFailed, Vendor, "The call ended with a gRPC error.";
+    OutputTooLarge, Submitter, "The plugin gave more output than may be kept.";
+    BackoffLimitExceeded, Vendor, "The last attempt that was allowed has failed too.";
+    LateOutput, Nobody, "The plugin gave output after the end of the job.";
 }
 
 impl fmt::Display for Reason {
