@@ -70,8 +70,13 @@ pub enum Command {
 pub struct Start {
     /// Chosen by the sidecar, new for every start.
     pub start_id: StartId,
-    /// Set over the container's own environment, after every inherited `PLUGIN_*` was removed.
+    /// Set over the container's own environment.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Set where the container's own environment has no variable of that name.
+    pub defaults: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the container's own `PLUGIN_*` stay. For some plugins they are the words of a host,
+    /// and an inherited one would be somebody else's.
+    pub keep_host_variables: bool,
     /// Directory to make (mode 0700) before the start and to remove after the exit; absolute.
     pub directory: Vec<u8>,
     /// Digests to verify; the executed file is verified on the descriptor that is executed.

@@ -52,15 +52,30 @@ pub(crate) fn start(
 }
 
 fn environment(order: &Start) -> Vec<(OsString, OsString)> {
-    let inherited =
-        std::env::vars_os().filter(|(key, _)| !key.as_bytes().starts_with(HOST_VARIABLES));
-    let ordered = order.env.iter().map(|(key, value)| {
-        (
-            OsStr::from_bytes(key).to_os_string(),
-            OsStr::from_bytes(value).to_os_string(),
-        )
+    let inherited = std::env::vars_os().filter(|(key, _)| {
+        order.keep_host_variables || !key.as_bytes().starts_with(HOST_VARIABLES)
     });
-    inherited.chain(ordered).collect()
+    layers(&order.defaults, inherited, &order.env)
+}
+
+/// A later one of the same name wins.
+fn layers(
+    defaults: &[(Vec<u8>, Vec<u8>)],
+    inherited: impl Iterator<Item = (OsString, OsString)>,
+    ordered: &[(Vec<u8>, Vec<u8>)],
+) -> Vec<(OsString, OsString)> {
+    fn owned(env: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (OsString, OsString)> {
+        env.iter().map(|(key, value)| {
+            (
+                OsStr::from_bytes(key).to_os_string(),
+                OsStr::from_bytes(value).to_os_string(),
+            )
+        })
+    }
+    owned(defaults)
+        .chain(inherited)
+        .chain(owned(ordered))
+        .collect()
 }
 
 /// Searches along the plugin's PATH, as a shell would, unless the command holds a slash.

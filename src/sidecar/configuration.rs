@@ -1,7 +1,8 @@
 //! The configuration: from the annotation, from the session, from the cache. The highest revision
 //! wins, wherever it came from.
 
-use patchbay_protocol::pod_config::{CONTRACT, PodConfig, Protocol};
+use patchbay_launcher::layout;
+use patchbay_protocol::pod_config::{CONTRACT, Controller, GoPlugin, PodConfig, Protocol};
 
 use crate::paths::{Root, replace};
 
@@ -26,7 +27,22 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
             config.contract
         ));
     }
-    let Protocol::GoPlugin(family) = &config.protocol;
+    match &config.protocol {
+        Protocol::GoPlugin(family) => check_go_plugin(family)?,
+        Protocol::Controller(family) => check_controller(family)?,
+    }
+    for checksum in &config.checksums {
+        if digest(&checksum.sha256).is_none() {
+            return Err(format!(
+                "read the configuration: the checksum of {:?} is not 64 hexadecimal digits",
+                checksum.path
+            ));
+        }
+    }
+    Ok(config)
+}
+
+fn check_go_plugin(family: &GoPlugin) -> Result<(), String> {
     if family.versions.is_empty() {
         return Err("read the configuration: versions is empty".to_owned());
     }
@@ -41,15 +57,29 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
     if family.min_port > family.max_port {
         return Err("read the configuration: ports.min is above ports.max".to_owned());
     }
-    for checksum in &config.checksums {
-        if digest(&checksum.sha256).is_none() {
-            return Err(format!(
-                "read the configuration: the checksum of {:?} is not 64 hexadecimal digits",
-                checksum.path
-            ));
-        }
+    Ok(())
+}
+
+fn check_controller(family: &Controller) -> Result<(), String> {
+    let ours = [
+        layout::SESSION_PORT,
+        layout::PROXY_PORT,
+        layout::CANARY_PORT,
+    ];
+    if family.port == 0 || ours.contains(&family.port) {
+        return Err(format!(
+            "read the configuration: the plugin cannot have port {}",
+            family.port
+        ));
     }
-    Ok(config)
+    let class_name = family.class_name.as_deref().unwrap_or_default();
+    if family.stage.contains('\0') || class_name.contains('\0') {
+        return Err(
+            "read the configuration: stage or className cannot be an environment variable"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// The 32 bytes that 64 hexadecimal digits stand for.
@@ -221,6 +251,17 @@ mod tests {
         assert!(change("[3,5]", "[]").is_err());
         assert!(change("\"COOKIE\"", "\"A=B\"").is_err());
         assert!(change("10000", "60000").is_err());
+        let controller = |port| {
+            let config = crate::instance::tests::controller_config(1, port);
+            parse(&serde_json::to_string(&config).unwrap())
+        };
+        assert!(controller(10_000).is_ok());
+        assert!(controller(0).is_err());
+        assert!(
+            controller(layout::SESSION_PORT)
+                .unwrap_err()
+                .contains("7443")
+        );
         assert!(change("\"contract\":1", "\"future\":{},\"contract\":1").is_ok());
         assert!(parse(&"x".repeat(300_000)).unwrap_err().contains("longer"));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use patchbay_launcher::control::{self, Command, StartId, Stream};
 use patchbay_protocol::handshake::looks_like_handshake;
-use patchbay_protocol::pod_config::{PodConfig, Protocol, Tls};
+use patchbay_protocol::pod_config::{PodConfig, Protocol};
 use patchbay_protocol::reason::Reason;
 use patchbay_protocol::session::{Instance, Phase};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +20,8 @@ use crate::go_plugin::tls::HostCertificate;
 use crate::go_plugin::{controller, stdio};
 use crate::handover::Record;
 use crate::instance::trouble::Trouble;
-use crate::instance::{Action, Announced, Dialled, Event, Machine, Now};
+use crate::instance::{Action, Announced, Dialled, Event, Gone, Machine, Now};
+use crate::jobs::{Greeting, Jobs};
 use crate::launcher_link::{FromLauncher, Orders};
 use crate::link::{self, Link};
 use crate::output::Output;
@@ -64,6 +65,10 @@ pub(crate) struct Driver {
     /// The proxy port, as the launcher handed it over.
     listener: Option<TcpListener>,
     proxy: Option<ProxyHandle>,
+    jobs: Jobs,
+    greetings: watch::Receiver<Option<Greeting>>,
+    /// The process that the jobs know of.
+    process: Option<StartId>,
     leaving: bool,
     pub(crate) left: bool,
 }
@@ -72,6 +77,7 @@ impl Driver {
     pub(crate) fn new(
         root: Root,
         orders: Orders,
+        jobs: Jobs,
         readiness: watch::Sender<Readiness>,
         telling: mpsc::Sender<Told>,
     ) -> Driver {
@@ -98,6 +104,9 @@ impl Driver {
             stdio: Fanout::new(),
             listener: None,
             proxy: None,
+            greetings: jobs.greetings(),
+            jobs,
+            process: None,
             leaving: false,
             left: false,
         }
@@ -125,6 +134,33 @@ impl Driver {
         let now = self.now();
         for action in self.machine.step(now, event) {
             self.act(action);
+        }
+        self.name_process();
+    }
+
+    /// Tells the jobs which process is the plugin, and the machine what that process said there.
+    fn name_process(&mut self) {
+        let process = self.machine.process();
+        if self.process != process {
+            self.process = process;
+            self.greetings.mark_changed();
+            if let Some(start_id) = process {
+                self.jobs.plugin_started(start_id);
+            }
+        }
+        self.hear_greeting();
+    }
+
+    /// A controller plugin may have introduced itself.
+    pub(crate) fn hear_greeting(&mut self) {
+        if !self.greetings.has_changed().unwrap_or(false) {
+            return;
+        }
+        let greeting = self.greetings.borrow_and_update().clone();
+        if let Some(greeting) = greeting
+            && Some(greeting.start_id) == self.process
+        {
+            self.step(Event::Greeted(Box::new(greeting)));
         }
     }
 
@@ -159,10 +195,12 @@ impl Driver {
                 self.tell_later(async move { Told::Event(link.list(start_id, LIST_LIMIT).await) });
             }
             Action::Admit(start_id) => {
-                let Some(link) = &self.link else { return };
                 tracing::info!(%start_id, "the plugin is ready");
+                let Some(link) = &self.link else { return };
                 self.upstream
                     .send_replace(Upstream::Present(link.endpoint.clone()));
+                self.jobs
+                    .plugin_serves(start_id, Some(link.channel.clone()));
             }
             Action::Drain(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
@@ -190,7 +228,7 @@ impl Driver {
                 tracing::info!(%start_id, signal, "the plugin's process group is sent a signal");
                 self.order(&Command::Signal { start_id, signal });
             }
-            Action::Forget(start_id) => self.forget(start_id),
+            Action::Forget(start_id, gone) => self.forget(start_id, gone),
             Action::Reconnect => self.orders.reconnect(),
         }
     }
@@ -203,16 +241,15 @@ impl Driver {
     }
 
     fn start(&mut self, start_id: StartId, config: Box<PodConfig>) {
-        let Protocol::GoPlugin(family) = &config.protocol;
-        let host = match family.tls {
-            Tls::AutoMTLS => match HostCertificate::generate() {
+        let host = match link::tls_word(&config) {
+            "AutoMTLS" => match HostCertificate::generate() {
                 Ok(host) => Some(host),
                 Err(error) => {
                     let trouble = Trouble::new(error.reason(), error.to_string());
                     return self.step(Event::NotOrdered(start_id, trouble));
                 }
             },
-            Tls::None | Tls::Explicit { .. } => None,
+            _ => None,
         };
         let start = order::order(
             &self.root,
@@ -290,8 +327,14 @@ impl Driver {
         });
     }
 
-    fn forget(&mut self, start_id: StartId) {
-        tracing::info!(%start_id, "the plugin process is gone");
+    fn forget(&mut self, start_id: StartId, gone: Gone) {
+        tracing::info!(%start_id, ?gone, "the plugin process is gone");
+        self.jobs.plugin_serves(start_id, None);
+        match gone {
+            Gone::Ended(exit) => self.jobs.plugin_ended(start_id, Some(exit)),
+            Gone::Unseen => self.jobs.plugin_ended(start_id, None),
+            Gone::OutOfReach => {}
+        }
         self.tasks.abort_all();
         while self.tasks.try_join_next().is_some() {}
         self.link = None;
@@ -356,6 +399,11 @@ impl Driver {
     /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
     /// sent away: so nothing is lost when a sidecar is swapped.
     fn keep_proxy(&mut self, phase: Phase) {
+        if self.is_controller() {
+            // Its clients are workers, and they have a port of their own.
+            self.listener = None;
+            return;
+        }
         let admitted = matches!(&*self.upstream.borrow(), Upstream::Present(_));
         let waits = matches!(phase, Phase::Starting | Phase::WaitingForLauncher) && !admitted;
         if self.proxy.is_some() || self.leaving || self.machine.stops() || waits {
@@ -414,6 +462,7 @@ impl Driver {
             Ok(Some(config)) => {
                 logs::name_plugin(&config.plugin.namespace, &config.plugin.name);
                 tracing::info!(revision = config.revision, "a configuration is in force");
+                self.jobs.configure(&config);
                 self.step(Event::Configured(Box::new(config)));
             }
             Ok(None) => {}
@@ -422,6 +471,11 @@ impl Driver {
                 self.step(Event::ConfigurationUnreadable(error));
             }
         }
+    }
+
+    fn is_controller(&self) -> bool {
+        let config = self.machine.config();
+        config.is_some_and(|config| matches!(config.protocol, Protocol::Controller(_)))
     }
 
     fn drain_limit(&self) -> Duration {
@@ -439,11 +493,14 @@ impl Driver {
         }
         tracing::info!("the sidecar is being stopped");
         self.leaving = true;
+        self.jobs.leave();
         self.step(Event::Leaving);
         self.listener = None;
         let (proxy, limit, telling) = (self.proxy.take(), self.drain_limit(), self.telling.clone());
+        let jobs = self.jobs.clone();
         tokio::spawn(async move {
             drain(proxy, limit).await;
+            let _ = tokio::time::timeout(limit, jobs.calls_done()).await;
             let _ = telling.send(Told::Left).await;
         });
     }
@@ -464,10 +521,12 @@ impl Driver {
             changed
         });
         let readiness = match picture.readiness {
-            Readiness::Ready if self.proxy.is_none() => Readiness::NotReady(format!(
-                "{}: the proxy port is not served",
-                Reason::WaitingForLauncher
-            )),
+            Readiness::Ready if self.proxy.is_none() && !self.is_controller() => {
+                Readiness::NotReady(format!(
+                    "{}: the proxy port is not served",
+                    Reason::WaitingForLauncher
+                ))
+            }
             told => told,
         };
         self.readiness.send_if_modified(|known| {

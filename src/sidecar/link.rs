@@ -41,7 +41,12 @@ pub fn endpoint(
     announced: &Announced,
     host: Option<&HostCertificate>,
 ) -> Result<Endpoint, Trouble> {
-    let Protocol::GoPlugin(family) = &announced.config.protocol;
+    let Protocol::GoPlugin(family) = &announced.config.protocol else {
+        return Err(Trouble::new(
+            Reason::BadConfig,
+            "a plugin of another family announced an address",
+        ));
+    };
     let client = match (&family.tls, &announced.handshake.certificate, host) {
         (Tls::None, _, _) => None,
         (Tls::Explicit { server_name }, _, _) => {
@@ -66,11 +71,13 @@ pub fn endpoint(
 
 /// The configured mode in one word.
 pub fn tls_word(config: &PodConfig) -> &'static str {
-    let Protocol::GoPlugin(family) = &config.protocol;
-    match family.tls {
-        Tls::None => "None",
-        Tls::AutoMTLS => "AutoMTLS",
-        Tls::Explicit { .. } => "Explicit",
+    match &config.protocol {
+        Protocol::GoPlugin(family) => match family.tls {
+            Tls::None => "None",
+            Tls::AutoMTLS => "AutoMTLS",
+            Tls::Explicit { .. } => "Explicit",
+        },
+        Protocol::Controller(_) => "None",
     }
 }
 

@@ -1,10 +1,12 @@
-//! The order to start a plugin: go-plugin's environment contract.
+//! The order to start a plugin: the environment that each family promises it.
 
 use patchbay_launcher::control::{Start, StartId};
-use patchbay_protocol::pod_config::{PodConfig, Protocol};
+use patchbay_protocol::pod_config::{Controller, GoPlugin, PodConfig, Protocol};
 
 use crate::configuration::digest;
 use crate::paths::Root;
+
+type Environment = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Makes up the order. `host_certificate` is the PEM of the host's certificate, with AutoMTLS.
 pub fn order(
@@ -13,55 +15,82 @@ pub fn order(
     config: &PodConfig,
     host_certificate: Option<String>,
 ) -> Start {
-    let Protocol::GoPlugin(family) = &config.protocol;
     let directory = root
         .start_directory(start_id)
         .into_os_string()
         .into_encoded_bytes();
+    let checksums = config.checksums.iter().filter_map(|checksum| {
+        Some((
+            checksum.path.clone().into_bytes(),
+            digest(&checksum.sha256)?,
+        ))
+    });
+    let mut start = Start {
+        start_id,
+        // Plugins before go-plugin 1.5 and those in other languages know only TMPDIR.
+        env: vec![(b"TMPDIR".to_vec(), directory.clone())],
+        defaults: Vec::new(),
+        keep_host_variables: false,
+        directory,
+        checksums: checksums.collect(),
+        head_lines: 0,
+        term_millis: config.shutdown.term_seconds.saturating_mul(1000),
+    };
+    match &config.protocol {
+        Protocol::GoPlugin(family) => {
+            start.head_lines = family.skip_lines.saturating_add(1);
+            go_plugin(family, &mut start, host_certificate);
+        }
+        Protocol::Controller(family) => {
+            // PLUGIN_NAME is no word of a host here, and neither are those that resemble it.
+            start.keep_host_variables = true;
+            start.defaults = vec![pair("PLUGIN_NAME", &config.plugin.name)];
+            controller(family, root, &mut start.env);
+        }
+    }
+    start
+}
+
+fn pair(name: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
+    (name.as_bytes().to_vec(), value.as_bytes().to_vec())
+}
+
+fn go_plugin(family: &GoPlugin, start: &mut Start, host_certificate: Option<String>) {
     let mut versions = family.versions.clone();
     versions.sort_unstable();
     versions.dedup();
     let versions: Vec<String> = versions.iter().map(u32::to_string).collect();
-    let mut env: Vec<(Vec<u8>, Vec<u8>)> = family
-        .env
-        .iter()
-        .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
-        .collect();
-    let mut set = |name: &str, value: Vec<u8>| env.push((name.as_bytes().to_vec(), value));
-    // Plugins before go-plugin 1.5 and those in other languages know only TMPDIR.
-    set("TMPDIR", directory.clone());
-    set("PLUGIN_UNIX_SOCKET_DIR", directory.clone());
-    set("PLUGIN_MIN_PORT", family.min_port.to_string().into_bytes());
-    set("PLUGIN_MAX_PORT", family.max_port.to_string().into_bytes());
-    set("PLUGIN_PROTOCOL_VERSIONS", versions.join(",").into_bytes());
+    let own = family.env.iter().map(|(name, value)| pair(name, value));
+    start.env.splice(0..0, own);
+    let directory = start.directory.clone();
+    let env = &mut start.env;
+    env.push((b"PLUGIN_UNIX_SOCKET_DIR".to_vec(), directory));
+    env.push(pair("PLUGIN_MIN_PORT", &family.min_port.to_string()));
+    env.push(pair("PLUGIN_MAX_PORT", &family.max_port.to_string()));
+    env.push(pair("PLUGIN_PROTOCOL_VERSIONS", &versions.join(",")));
     // PLUGIN_MULTIPLEX_GRPC is left out: any value, even "false", changes the handshake line.
     if let Some(pem) = host_certificate {
-        set("PLUGIN_CLIENT_CERT", pem.into_bytes());
+        env.push(pair("PLUGIN_CLIENT_CERT", &pem));
     }
-    set(&family.cookie_key, family.cookie_value.clone().into_bytes());
-    Start {
-        start_id,
-        env,
-        directory,
-        checksums: config
-            .checksums
-            .iter()
-            .filter_map(|checksum| {
-                Some((
-                    checksum.path.clone().into_bytes(),
-                    digest(&checksum.sha256)?,
-                ))
-            })
-            .collect(),
-        head_lines: family.skip_lines.saturating_add(1),
-        term_millis: config.shutdown.term_seconds.saturating_mul(1000),
+    env.push(pair(&family.cookie_key, &family.cookie_value));
+}
+
+fn controller(family: &Controller, root: &Root, env: &mut Environment) {
+    env.push(pair("PORT", &family.port.to_string()));
+    env.push(pair("STAGE", &family.stage));
+    // Plugins may print it; the library asks at the socket below.
+    env.push(pair("RETHINK_HOST", "127.0.0.1"));
+    if let Some(class_name) = &family.class_name {
+        env.push(pair("PLUGIN", class_name));
     }
+    let socket = root.jobs_socket().into_os_string().into_encoded_bytes();
+    env.push((b"PATCHBAY_JOBS_SOCKET".to_vec(), socket));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::tests::config;
+    use crate::instance::tests::{config, controller_config, go_plugin};
     use patchbay_protocol::pod_config::Checksum;
 
     fn value<'a>(start: &'a Start, name: &str) -> Option<&'a str> {
@@ -75,7 +104,7 @@ mod tests {
     #[test]
     fn the_environment_follows_the_contract() {
         let mut config = config(1);
-        let Protocol::GoPlugin(family) = &mut config.protocol;
+        let family = go_plugin(&mut config);
         family.versions = vec![5, 3, 5];
         family.skip_lines = 2;
         config.checksums = vec![Checksum {
@@ -103,5 +132,39 @@ mod tests {
 
         let start = order(&root, StartId(1), &config, Some("PEM\n".into()));
         assert_eq!(value(&start, "PLUGIN_CLIENT_CERT"), Some("PEM\n"));
+    }
+
+    #[test]
+    fn a_controller_plugin_gets_its_own_environment_and_keeps_its_name() {
+        let mut config = controller_config(1, 10_000);
+        let root = Root::new("/patchbay".into());
+        let start = order(&root, StartId(0xab), &config, None);
+        for (name, wanted) in [
+            ("PORT", "10000"),
+            ("STAGE", "PROD"),
+            ("RETHINK_HOST", "127.0.0.1"),
+            ("PATCHBAY_JOBS_SOCKET", "/patchbay/run/jobs.sock"),
+            ("TMPDIR", "/patchbay/run/00000000000000ab"),
+        ] {
+            assert_eq!(value(&start, name), Some(wanted), "{name}");
+        }
+        assert_eq!(value(&start, "PLUGIN"), None);
+        assert_eq!(start.defaults, [pair("PLUGIN_NAME", "kv")]);
+        assert!(start.keep_host_variables);
+        assert_eq!(start.head_lines, 0);
+        assert_eq!(
+            start
+                .env
+                .iter()
+                .filter(|(name, _)| name.starts_with(b"PLUGIN_"))
+                .count(),
+            0
+        );
+
+        if let Protocol::Controller(family) = &mut config.protocol {
+            family.class_name = Some("SamplePlugin".into());
+        }
+        let start = order(&root, StartId(1), &config, None);
+        assert_eq!(value(&start, "PLUGIN"), Some("SamplePlugin"));
     }
 }

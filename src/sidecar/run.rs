@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::driver::{Driver, Told};
 use crate::instance::Event;
+use crate::jobs::Jobs;
 use crate::paths::Root;
 use crate::ready::{self, Readiness};
 use crate::session::{self, Hub, Port};
@@ -62,7 +63,9 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
     let (wishing, mut wishes) = mpsc::channel(WAITING);
     let (port, mut ports) = watch::channel(Port::Unknown);
 
-    let mut driver = Driver::new(root.clone(), orders, readiness, telling);
+    let jobs = Jobs::start(&root)?;
+    let mut driver = Driver::new(root.clone(), orders, jobs.clone(), readiness, telling);
+    let mut greetings = jobs.greetings();
     let hub = Hub {
         root: root.clone(),
         instance: driver.instance.subscribe(),
@@ -83,6 +86,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
                 Told::Linked(start_id, outcome) => driver.linked(start_id, outcome),
                 Told::Left => driver.left = true,
             },
+            Ok(()) = greetings.changed() => driver.hear_greeting(),
             Some(wish) = wishes.recv() => driver.hear_operator(wish),
             Ok(()) = changes.changed() => driver.read_configuration(false),
             Ok(()) = ports.changed() => {

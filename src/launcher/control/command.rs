@@ -58,16 +58,15 @@ fn write_start(w: &mut Writer, start: &Start) {
     let Start {
         start_id,
         env,
+        defaults,
+        keep_host_variables,
         directory,
         checksums,
         head_lines,
         term_millis,
     } = start;
     w.start_id(*start_id);
-    w.list(env, |w, (key, value)| {
-        w.string(key);
-        w.string(value);
-    });
+    write_env(w, env);
     w.string(directory);
     w.list(checksums, |w, (path, digest)| {
         w.string(path);
@@ -75,15 +74,32 @@ fn write_start(w: &mut Writer, start: &Start) {
     });
     w.u16(*head_lines);
     w.u32(*term_millis);
+    write_env(w, defaults);
+    w.bool(*keep_host_variables);
+}
+
+fn write_env(w: &mut Writer, env: &[(Vec<u8>, Vec<u8>)]) {
+    w.list(env, |w, (key, value)| {
+        w.string(key);
+        w.string(value);
+    });
 }
 
 fn read_start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
-    Ok(Start {
+    let mut start = Start {
         start_id: r.start_id()?,
         env: r.list(|r| Ok((r.string()?, r.string()?)))?,
+        defaults: Vec::new(),
+        keep_host_variables: false,
         directory: r.string()?,
         checksums: r.list(|r| Ok((r.string()?, r.digest()?)))?,
         head_lines: r.u16()?,
         term_millis: r.u32()?,
-    })
+    };
+    // A sidecar of an earlier build ends here.
+    if !r.is_empty() {
+        start.defaults = r.list(|r| Ok((r.string()?, r.string()?)))?;
+        start.keep_host_variables = r.bool()?;
+    }
+    Ok(start)
 }

@@ -124,11 +124,24 @@ fn command() -> impl Strategy<Value = Command> {
         proptest::collection::vec((bytes(50), any::<[u8; 32]>()), 0..4),
         any::<u16>(),
         any::<u32>(),
+        proptest::collection::vec((bytes(20), bytes(100)), 0..6),
+        any::<bool>(),
     )
         .prop_map(
-            |(start_id, env, directory, checksums, head_lines, term_millis)| Start {
+            |(
                 start_id,
                 env,
+                directory,
+                checksums,
+                head_lines,
+                term_millis,
+                defaults,
+                keep_host_variables,
+            )| Start {
+                start_id,
+                env,
+                defaults,
+                keep_host_variables,
                 directory,
                 checksums,
                 head_lines,
@@ -247,6 +260,8 @@ fn what_does_not_fit_into_a_frame_is_not_encoded() {
         Command::Start(Start {
             start_id: StartId(1),
             env,
+            defaults: Vec::new(),
+            keep_host_variables: false,
             directory: Vec::new(),
             checksums: Vec::new(),
             head_lines: 1,

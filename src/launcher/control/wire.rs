@@ -98,6 +98,11 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
+    /// Whether every field was taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(u8::from_be_bytes(self.array()?))
     }

@@ -8,6 +8,8 @@ fn order(run: &Path) -> Start {
     Start {
         start_id: StartId(1),
         env: vec![(b"PATH".to_vec(), b"/usr/bin:/bin".to_vec())],
+        defaults: Vec::new(),
+        keep_host_variables: false,
         directory: run
             .join("0000000000000001")
             .into_os_string()
@@ -35,6 +37,28 @@ fn output(process: Process) -> String {
     File::from(stdout).read_to_string(&mut text).unwrap();
     rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
     text
+}
+
+#[test]
+fn an_order_wins_over_the_container_and_the_container_over_a_default() {
+    let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let own = [("NAME", "own"), ("PORT", "1")].map(|(key, value)| (key.into(), value.into()));
+    let env = layers(
+        &[pair("NAME", "default"), pair("OTHER", "default")],
+        own.into_iter(),
+        &[pair("PORT", "2")],
+    );
+    let last = |name: &str| {
+        env.iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .unwrap()
+            .1
+            .clone()
+    };
+    assert_eq!(last("NAME"), "own");
+    assert_eq!(last("OTHER"), "default");
+    assert_eq!(last("PORT"), "2");
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! The plugin's lines until the handshake is accepted or refused.
+//! Family go-plugin: the plugin's lines until the handshake is accepted or refused.
 
 use patchbay_launcher::control::{self, Exit, Line, LineEnd, Stream};
 use patchbay_protocol::escape::printable;
 use patchbay_protocol::handshake::{self, Asked, Expect};
-use patchbay_protocol::pod_config::{PodConfig, Protocol, Tls};
+use patchbay_protocol::pod_config::{GoPlugin, PodConfig, Protocol, Tls};
 use patchbay_protocol::reason::Reason;
 
 use super::trouble::{self, Trouble};
 use super::{
     Action, Announced, HELD_LINE, Held, Machine, Now, STDERR_LINE, STDERR_LINES, Stage, State,
+    controller,
 };
 
 impl Machine {
@@ -27,6 +28,14 @@ impl Machine {
         }
         let empty_end = line.end == LineEnd::Eof && line.bytes.is_empty();
         process.wrote_to_stdout |= !empty_end;
+        if process
+            .config
+            .as_deref()
+            .is_some_and(|config| go_plugin(config).is_none())
+        {
+            // Lines of that family are its log and nothing else.
+            return;
+        }
         let Stage::Starting { held, .. } = &mut process.stage else {
             return;
         };
@@ -71,7 +80,10 @@ impl Machine {
             let Some(config) = process.config.as_deref() else {
                 return;
             };
-            let trouble = match handshake::parse(&line, &expectation(config)) {
+            let Some(expectation) = expectation(config) else {
+                return;
+            };
+            let trouble = match handshake::parse(&line, &expectation) {
                 Err(rejected) => Trouble::new(rejected.reason, rejected.message),
                 Ok(_) => return,
             };
@@ -87,7 +99,9 @@ impl Machine {
         let Some(config) = process.config.as_deref() else {
             return;
         };
-        let Protocol::GoPlugin(family) = &config.protocol;
+        let Some(family) = go_plugin(config) else {
+            return;
+        };
         if let Stage::Starting { skipped, .. } = &mut process.stage
             && *skipped < family.skip_lines
         {
@@ -110,7 +124,10 @@ impl Machine {
         let Some(config) = process.config.clone() else {
             return;
         };
-        match handshake::parse(&line, &expectation(&config)) {
+        let Some(expectation) = expectation(&config) else {
+            return;
+        };
+        match handshake::parse(&line, &expectation) {
             Ok(handshake) => {
                 for warning in &handshake.warnings {
                     process.warn(warning.clone());
@@ -134,8 +151,8 @@ impl Machine {
     }
 }
 
-/// The process ended before a line was accepted. A first line without line end is judged first:
-/// one that is wrong anyway keeps its own reason.
+/// The process ended before a line was accepted or a first word was said. A first line without
+/// line end is judged first: one that is wrong anyway keeps its own reason.
 pub(super) fn early_trouble(
     config: &PodConfig,
     exit: Exit,
@@ -143,25 +160,36 @@ pub(super) fn early_trouble(
     wrote: bool,
     stderr: &[String],
 ) -> Trouble {
-    let Some(held) = held else {
-        return trouble::exited_early(config, exit, None, wrote, stderr);
+    let (Some(family), Some(expectation)) = (go_plugin(config), expectation(config)) else {
+        return controller::exited_early(exit, stderr);
     };
-    match handshake::parse(&held.line, &expectation(config)) {
+    let Some(held) = held else {
+        return trouble::exited_early(family, exit, None, wrote, stderr);
+    };
+    match handshake::parse(&held.line, &expectation) {
         Err(rejected) => Trouble::new(rejected.reason, rejected.message),
-        Ok(_) => trouble::exited_early(config, exit, Some(&held.line), wrote, stderr),
+        Ok(_) => trouble::exited_early(family, exit, Some(&held.line), wrote, stderr),
+    }
+}
+
+/// The family's settings, when it is this family.
+pub(super) fn go_plugin(config: &PodConfig) -> Option<&GoPlugin> {
+    match &config.protocol {
+        Protocol::GoPlugin(family) => Some(family),
+        Protocol::Controller(_) => None,
     }
 }
 
 /// What a handshake line has to say under this configuration.
-fn expectation(config: &PodConfig) -> Expect<'_> {
-    let Protocol::GoPlugin(family) = &config.protocol;
+fn expectation(config: &PodConfig) -> Option<Expect<'_>> {
+    let family = go_plugin(config)?;
     let tls = match family.tls {
         Tls::None => Asked::None,
         Tls::AutoMTLS => Asked::AutoMTLS,
         Tls::Explicit { .. } => Asked::Explicit,
     };
-    Expect {
+    Some(Expect {
         versions: &family.versions,
         tls,
-    }
+    })
 }

@@ -4,9 +4,13 @@
 use patchbay_launcher::control::{self, Exit, Hello, Line, StartId};
 use patchbay_protocol::reason::Reason;
 
+use super::announce::early_trouble;
 use super::stop::{Step, Why};
 use super::trouble::{self, Trouble};
-use super::{Action, EndedBy, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State};
+use super::{
+    Action, EndedBy, Gone, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State,
+    controller, start_seconds,
+};
 
 impl Machine {
     pub(super) fn hear_hello(&mut self, now: Now, hello: Hello, actions: &mut Vec<Action>) {
@@ -20,7 +24,9 @@ impl Machine {
         if another {
             // A new container: whatever ran ended with the old one, and the kubelet has its own pauses.
             self.lose_process(now, actions);
-            self.resumed = None;
+            if let Some(resumed) = self.resumed.take() {
+                actions.push(Action::Forget(resumed.start_id, Gone::Unseen));
+            }
             self.restarts = 0;
             self.started_in_container = false;
             self.backoff.reset();
@@ -31,7 +37,7 @@ impl Machine {
             control::State::Idle => {
                 // The order was lost with the connection.
                 if let State::Alive(process) = &self.state {
-                    actions.push(Action::Forget(process.start_id));
+                    actions.push(Action::Forget(process.start_id, Gone::Unseen));
                     self.state = State::Idle;
                 }
             }
@@ -52,9 +58,10 @@ impl Machine {
                 } else if let Some(resumed) =
                     self.resumed.take_if(|resumed| resumed.start_id == start_id)
                 {
+                    actions.push(Action::Forget(start_id, Gone::Ended(exit)));
                     self.hear_ended_unseen(now, &resumed, exit, at_ms);
                 } else if let State::Alive(process) = &self.state {
-                    actions.push(Action::Forget(process.start_id));
+                    actions.push(Action::Forget(process.start_id, Gone::Unseen));
                     self.state = State::Idle;
                 }
             }
@@ -68,7 +75,7 @@ impl Machine {
     pub(super) fn lose_process(&mut self, now: Now, actions: &mut Vec<Action>) {
         let was = match std::mem::replace(&mut self.state, State::Idle) {
             State::Alive(process) => {
-                actions.push(Action::Forget(process.start_id));
+                actions.push(Action::Forget(process.start_id, Gone::Unseen));
                 !matches!(process.stage, Stage::Stopping(_))
             }
             // What an earlier sidecar left behind may have ended in order.
@@ -104,7 +111,7 @@ impl Machine {
             return;
         }
         if let State::Alive(process) = &self.state {
-            actions.push(Action::Forget(process.start_id));
+            actions.push(Action::Forget(process.start_id, Gone::Unseen));
         }
         match self.resumed.take_if(|resumed| resumed.start_id == start_id) {
             Some(resumed) => self.resume(now, resumed, started_at_ms, head, actions),
@@ -134,9 +141,13 @@ impl Machine {
         let age = now.wall.saturating_sub(started_at_ms);
         let mut process = Process::new(resumed.start_id, now.mono);
         process.started_at_ms = started_at_ms;
+        let left = (u64::from(start_seconds(&resumed.config)) * 1000).saturating_sub(age);
+        let left = match controller::family(&resumed.config) {
+            Some(_) => left.max(controller::GREETING_AGAIN),
+            None => left,
+        };
         process.stage = Stage::Starting {
-            deadline: now.mono
-                + (u64::from(super::handshake_seconds(&resumed.config)) * 1000).saturating_sub(age),
+            deadline: now.mono + left,
             skipped: 0,
             held: None,
         };
@@ -167,8 +178,15 @@ impl Machine {
             at_ms,
         });
         let trouble = match resumed.announced {
+            _ if controller::family(&resumed.config).is_some() => {
+                let message = format!(
+                    "the plugin ended with {} while no sidecar ran",
+                    trouble::exit_text(exit)
+                );
+                Trouble::new(Reason::Crashed, message)
+            }
             Some(_) => trouble::crashed(exit, 0, &["it ended while no sidecar ran".to_owned()]),
-            None => trouble::exited_early(&resumed.config, exit, None, false, &[]),
+            None => early_trouble(&resumed.config, exit, None, false, &[]),
         };
         self.back_off(now, 0, trouble);
     }

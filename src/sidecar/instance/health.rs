@@ -1,4 +1,4 @@
-//! From the connection on: is the plugin well?
+//! Family go-plugin, from the connection on: is the plugin well?
 
 use patchbay_protocol::pod_config::OnFailure;
 use patchbay_protocol::reason::Reason;

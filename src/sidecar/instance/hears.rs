@@ -6,7 +6,9 @@ use patchbay_protocol::pod_config::PodConfig;
 use super::announce::early_trouble;
 use super::stop::{Step, Why};
 use super::trouble;
-use super::{Action, EndedBy, Event, LastExit, Launcher, Machine, Now, Stage, State};
+use super::{
+    Action, EndedBy, Event, Gone, LastExit, Launcher, Machine, Now, Stage, State, controller,
+};
 
 impl Machine {
     pub(super) fn hear(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
@@ -19,9 +21,12 @@ impl Machine {
             Event::Released => self.released = true,
             Event::NotOrdered(start_id, trouble) => {
                 if self.is_current(start_id) {
-                    actions.push(Action::Forget(start_id));
+                    actions.push(Action::Forget(start_id, Gone::Unseen));
                     self.back_off(now, 0, trouble);
                 }
+            }
+            Event::Greeted(greeting) if self.is_current(greeting.start_id) => {
+                self.hear_greeting(now, greeting, actions);
             }
             Event::Dialled(start_id, outcome) if self.is_current(start_id) => {
                 self.hear_dialled(now, outcome, actions)
@@ -57,7 +62,8 @@ impl Machine {
             }
             Event::Leaving => self.leaving = true,
             // About a start that is over, or just the time.
-            Event::Dialled(..)
+            Event::Greeted(_)
+            | Event::Dialled(..)
             | Event::LinkBroken(..)
             | Event::Health(..)
             | Event::Services(..)
@@ -160,7 +166,7 @@ impl Machine {
         refusal: &Refusal,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::Forget(start_id));
+        actions.push(Action::Forget(start_id, Gone::Unseen));
         let config = match std::mem::replace(&mut self.state, State::Idle) {
             State::Alive(process) => process.config,
             State::Idle | State::BackingOff { .. } => None,
@@ -193,7 +199,7 @@ impl Machine {
         let State::Alive(mut process) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
-        actions.push(Action::Forget(process.start_id));
+        actions.push(Action::Forget(process.start_id, Gone::Ended(exit)));
         let ready_for = process.ready_for(now.mono);
         let ran_for = at_ms.saturating_sub(process.started_at_ms);
         let lines = process.stderr.make_contiguous();
@@ -205,6 +211,7 @@ impl Machine {
                     .map(|config| early_trouble(config, exit, held, process.wrote_to_stdout, lines))
             }
             Stage::Dialling | Stage::Running(_) => Some(trouble::crashed(exit, ran_for, lines)),
+            Stage::Greeted => Some(controller::ended(exit, ran_for, lines)),
             Stage::Stopping(stopping) => {
                 ended_by = stopping.ended_by(exit);
                 match stopping.why {

@@ -1,17 +1,20 @@
 //! One plugin instance as a state machine: an event and a time go in, actions come out.
 //!
 //! Nothing here reads a clock, opens a socket or draws a random number; [`crate::run`] does that
-//! and feeds [`Machine::step`]. `words.rs` holds events and actions, `hears.rs`, `greeting.rs`,
-//! `announce.rs` and `health.rs` what each event does, `stop.rs` the ladder of a
-//! stop, `picture.rs` what the operator and the readiness probe are told.
+//! and feeds [`Machine::step`]. `words.rs` holds events and actions, `hears.rs` and `greeting.rs`
+//! what each event does, `announce.rs` and `health.rs` what is go-plugin's own, `controller.rs`
+//! what is that family's, `timers.rs` what the time demands, `stop.rs` the ladder of a stop,
+//! `picture.rs` what the operator and the readiness probe are told.
 
 mod announce;
 pub mod backoff;
+mod controller;
 mod greeting;
 mod health;
 mod hears;
 mod picture;
 mod stop;
+mod timers;
 pub mod trouble;
 mod words;
 
@@ -21,15 +24,16 @@ pub(crate) mod tests;
 use std::collections::VecDeque;
 
 use patchbay_launcher::control::{Exit, StartId};
-use patchbay_protocol::pod_config::{PodConfig, Shutdown};
+use patchbay_protocol::pod_config::{PodConfig, Protocol, Shutdown};
 use patchbay_protocol::reason::Reason;
 
 use crate::go_plugin::reflection::Services;
+use crate::jobs::Greeting;
 use backoff::Backoff;
 pub use picture::Picture;
 use stop::{Step, Stopping};
 use trouble::Trouble;
-pub use words::{Action, Announced, Dialled, Event, Now, Resumed};
+pub use words::{Action, Announced, Dialled, Event, Gone, Now, Resumed};
 
 /// A launcher that does not answer for so long, in milliseconds, has ended with its container.
 const LAUNCHER_GRACE: u64 = 2_000;
@@ -95,6 +99,8 @@ struct Process {
     since: u64,
     started_at_ms: u64,
     announced: Option<Announced>,
+    /// Family controller only.
+    greeting: Option<Box<Greeting>>,
     tls: String,
     ready_since: Option<u64>,
     /// Services by reflection, once asked.
@@ -107,7 +113,7 @@ struct Process {
 
 #[derive(Debug)]
 enum Stage {
-    /// No handshake line yet.
+    /// No handshake line or first word yet.
     Starting {
         deadline: u64,
         skipped: u16,
@@ -117,6 +123,8 @@ enum Stage {
     Dialling,
     /// A connection stands.
     Running(Running),
+    /// Family controller: it said its first word.
+    Greeted,
     /// It has to end.
     Stopping(Stopping),
 }
@@ -213,42 +221,6 @@ impl Machine {
         actions
     }
 
-    /// When [`Event::Tick`] is due at the latest, on the clock that never jumps.
-    pub fn wake_at(&self) -> Option<u64> {
-        let mut earliest: Option<u64> = None;
-        let mut at = |time: u64| earliest = Some(earliest.map_or(time, |known| known.min(time)));
-        if let Launcher::Lost { since } = self.launcher {
-            at(since + LAUNCHER_GRACE);
-        }
-        match &self.state {
-            State::Idle => {}
-            State::BackingOff { until } => {
-                if self.missing().is_none() {
-                    at(*until);
-                }
-            }
-            State::Alive(process) => match &process.stage {
-                Stage::Starting { deadline, held, .. } => {
-                    at(*deadline);
-                    if let Some(held) = held {
-                        at(held.until);
-                    }
-                }
-                Stage::Dialling => {}
-                Stage::Running(running) => {
-                    if !running.asked {
-                        at(running.due);
-                    }
-                    if let (Some((_, since)), false) = (self.port_taken, self.leaving) {
-                        at(since + PORT_GRACE);
-                    }
-                }
-                Stage::Stopping(stopping) => at(stopping.until),
-            },
-        }
-        earliest
-    }
-
     /// The configuration in force.
     pub fn config(&self) -> Option<&PodConfig> {
         self.config.as_deref()
@@ -277,6 +249,14 @@ impl Machine {
     /// Whether the launcher accepts orders and its plugin is meant to serve.
     pub fn launcher_serves(&self) -> bool {
         matches!(self.launcher, Launcher::Up { terminating: false })
+    }
+
+    /// The process that was ordered or found and has not ended.
+    pub fn process(&self) -> Option<StartId> {
+        match &self.state {
+            State::Alive(process) => Some(process.start_id),
+            State::Idle | State::BackingOff { .. } => None,
+        }
     }
 
     /// Whether the plugin process is on its way out.
@@ -319,73 +299,6 @@ impl Machine {
         None
     }
 
-    /// Does what only the time or the sum of the circumstances demands.
-    fn settle(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Launcher::Lost { since } = self.launcher
-            && now.mono >= since + LAUNCHER_GRACE
-        {
-            self.launcher = Launcher::Unseen;
-            self.detach(actions);
-        }
-        if let State::BackingOff { until } = self.state
-            && now.mono >= until
-            && self.missing().is_none()
-        {
-            self.state = State::Idle;
-        }
-        if matches!(self.state, State::Idle) && self.missing().is_none() {
-            self.start(now, actions);
-        }
-        self.settle_process(now, actions);
-    }
-
-    fn settle_process(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let port_taken = self
-            .port_taken
-            .filter(|(_, since)| now.mono >= since + PORT_GRACE && !self.leaving);
-        let State::Alive(process) = &mut self.state else {
-            return;
-        };
-        match &mut process.stage {
-            Stage::Starting { deadline, held, .. } => {
-                if let Some(ripe) = held.take_if(|held| now.mono >= held.until) {
-                    self.judge(now, ripe.line, actions);
-                } else if now.mono >= *deadline {
-                    let seconds = process.config.as_deref().map_or(0, handshake_seconds);
-                    let lines = process.stderr.make_contiguous();
-                    let trouble = trouble::start_timeout(seconds, process.wrote_to_stdout, lines);
-                    self.fail(now, trouble, actions);
-                }
-            }
-            Stage::Running(running) => {
-                if let Some((port, _)) = port_taken {
-                    self.port_taken = None;
-                    let message = format!(
-                        "another program of the pod listens on port {port}, which is ours; the plugin is started again"
-                    );
-                    self.stop(
-                        now,
-                        stop::Why::Failed(Trouble::new(Reason::PortTaken, message)),
-                        Step::Drain,
-                        actions,
-                    );
-                } else if !running.asked && now.mono >= running.due {
-                    running.asked = true;
-                    let millis = process.config.as_deref().map_or(2000, |config| {
-                        u64::from(config.health.timeout_seconds.max(1)) * 1000
-                    });
-                    actions.push(Action::CheckHealth(process.start_id, millis));
-                }
-            }
-            Stage::Stopping(stopping) => {
-                if now.mono >= stopping.until {
-                    self.next_step(now, actions);
-                }
-            }
-            Stage::Dialling => {}
-        }
-    }
-
     fn start(&mut self, now: Now, actions: &mut Vec<Action>) {
         let Some(config) = self.config.clone() else {
             return;
@@ -399,7 +312,7 @@ impl Machine {
         self.next_start_ms = 0;
         let mut process = Process::new(now.fresh, now.mono);
         process.stage = Stage::Starting {
-            deadline: now.mono + u64::from(handshake_seconds(&config)) * 1000,
+            deadline: now.mono + u64::from(start_seconds(&config)) * 1000,
             skipped: 0,
             held: None,
         };
@@ -428,7 +341,7 @@ impl Machine {
         let State::Alive(process) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
-        actions.push(Action::Forget(process.start_id));
+        actions.push(Action::Forget(process.start_id, Gone::OutOfReach));
         self.lost_sight = !matches!(process.stage, Stage::Stopping(_));
         if let Some(config) = process.config {
             self.resumed = Some(Resumed {
@@ -467,6 +380,7 @@ impl Process {
             since,
             started_at_ms: 0,
             announced: None,
+            greeting: None,
             tls: String::new(),
             ready_since: None,
             services: None,
@@ -491,7 +405,11 @@ impl Process {
     }
 }
 
-fn handshake_seconds(config: &PodConfig) -> u32 {
-    let patchbay_protocol::pod_config::Protocol::GoPlugin(family) = &config.protocol;
-    family.handshake_timeout_seconds.max(1)
+/// Seconds from a start to the plugin's handshake or first word.
+fn start_seconds(config: &PodConfig) -> u32 {
+    let seconds = match &config.protocol {
+        Protocol::GoPlugin(family) => family.handshake_timeout_seconds,
+        Protocol::Controller(family) => family.start_timeout_seconds,
+    };
+    seconds.max(1)
 }

@@ -2,16 +2,18 @@
 
 use patchbay_launcher::control::Exit;
 use patchbay_protocol::escape::printable;
-use patchbay_protocol::pod_config::Protocol;
 use patchbay_protocol::reason::Reason;
 use patchbay_protocol::session;
 use session::Phase;
 
 use crate::ready::Readiness;
 
+use super::announce::go_plugin;
 use super::stop::{Step, Why};
 use super::trouble::{MAX_MESSAGE, Trouble, clip};
-use super::{Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict};
+use super::{
+    Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict, controller,
+};
 
 /// Longest string of the plugin in bytes.
 const MAX_WORD: usize = 256;
@@ -104,6 +106,7 @@ impl Machine {
                         Some(Trouble::new(Reason::Unhealthy, why.clone())),
                     ),
                 },
+                Stage::Greeted => (Phase::Ready, None),
                 Stage::Stopping(stopping) => {
                     let doing = match stopping.step {
                         Step::Drain => "calls in flight may end",
@@ -166,7 +169,12 @@ impl Machine {
     /// Until it is ready, the reason of the last failure stays: a plugin that fails again and
     /// again would otherwise show it only between its starts.
     fn starting(&self, process: &Process) -> Trouble {
+        let is_controller = process
+            .config
+            .as_deref()
+            .is_some_and(|config| controller::family(config).is_some());
         let doing = match &process.stage {
+            Stage::Starting { .. } if is_controller => "its call of start() is awaited",
             Stage::Starting { .. } => "its handshake line is awaited",
             Stage::Dialling => "its address is being dialled",
             _ => "its first health check is awaited",
@@ -191,7 +199,11 @@ fn tell_process(process: &Process, instance: &mut session::Instance) {
     instance.handshake = process
         .announced
         .as_ref()
-        .map(|announced| handshake(announced, &process.tls));
+        .and_then(|announced| handshake(announced, &process.tls));
+    if let Some(greeting) = &process.greeting {
+        instance.commands.clone_from(&greeting.commands);
+        instance.commands_omitted = greeting.omitted;
+    }
     match &process.services {
         None => {}
         Some(Ok(found)) => {
@@ -211,18 +223,18 @@ fn tell_process(process: &Process, instance: &mut session::Instance) {
     }
 }
 
-fn handshake(announced: &Announced, tls: &str) -> session::Handshake {
-    let Protocol::GoPlugin(family) = &announced.config.protocol;
+fn handshake(announced: &Announced, tls: &str) -> Option<session::Handshake> {
+    let family = go_plugin(&announced.config)?;
     let mut offered = family.versions.clone();
     offered.sort_unstable();
-    session::Handshake {
+    Some(session::Handshake {
         core_version: announced.handshake.core_version(),
         app_version: announced.handshake.app_version,
         offered,
         transport: announced.handshake.address.network().to_owned(),
         tls: tls.to_owned(),
         seconds: announced.millis as f64 / 1000.0,
-    }
+    })
 }
 
 fn exit(last: &LastExit) -> session::Exit {

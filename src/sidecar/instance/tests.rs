@@ -4,7 +4,9 @@ use crate::go_plugin::health::Health;
 use crate::ready::Readiness;
 use patchbay_launcher::control;
 use patchbay_launcher::control::{Hello, Line, LineEnd, Stream};
-use patchbay_protocol::pod_config::{GoPlugin, OnFailure, PluginName, Protocol, Restart, Tls};
+use patchbay_protocol::pod_config::{
+    Controller, GoPlugin, OnFailure, PluginName, Protocol, Restart, Tls,
+};
 use patchbay_protocol::session::Phase;
 
 /// A configuration of the given revision with short pauses.
@@ -46,6 +48,28 @@ pub(crate) fn config(revision: u64) -> PodConfig {
             exit_seconds: 2,
             term_seconds: 5,
         },
+        jobs: Default::default(),
+    }
+}
+
+/// The same for the family controller.
+pub(crate) fn controller_config(revision: u64, port: u16) -> PodConfig {
+    PodConfig {
+        protocol: Protocol::Controller(Controller {
+            port,
+            stage: "PROD".into(),
+            class_name: None,
+            start_timeout_seconds: 60,
+        }),
+        ..config(revision)
+    }
+}
+
+/// The go-plugin settings of a configuration that has them.
+pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPlugin {
+    match &mut config.protocol {
+        Protocol::GoPlugin(family) => family,
+        Protocol::Controller(_) => panic!("another family"),
     }
 }
 
@@ -319,7 +343,7 @@ fn a_wrong_line_kills_at_once_and_its_reason_survives_the_kill() {
         );
         assert_eq!(
             bench.exits(start_id, Exit::Signal(9)),
-            [Action::Forget(start_id)]
+            [Action::Forget(start_id, Gone::Ended(Exit::Signal(9)))]
         );
         assert_eq!(bench.phase(), (Phase::BackingOff, reason.into()));
     }
@@ -338,7 +362,7 @@ fn a_line_too_long_is_no_handshake() {
 #[test]
 fn as_many_foreign_lines_are_skipped_as_allowed_and_no_more() {
     let mut noisy = config(1);
-    let Protocol::GoPlugin(family) = &mut noisy.protocol;
+    let family = go_plugin(&mut noisy);
     family.skip_lines = 1;
     let (mut bench, start_id) = Bench::ordered(noisy.clone());
     assert_eq!(bench.line(start_id, b"banner", LineEnd::Newline), []);
@@ -442,7 +466,7 @@ fn a_stop_climbs_every_rung_and_tells_which_one_ended_it() {
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 9)]);
     assert_eq!(
         bench.exits(start_id, Exit::Signal(9)),
-        [Action::Forget(start_id)]
+        [Action::Forget(start_id, Gone::Ended(Exit::Signal(9)))]
     );
     assert_eq!(bench.phase().0, Phase::Stopping);
     assert_eq!(
@@ -500,7 +524,7 @@ fn a_changed_protocol_restarts_the_plugin_without_a_pause_and_other_changes_do_n
     assert_eq!(bench.tell(Event::Configured(Box::new(live))), []);
     assert_eq!(bench.machine.picture().instance.revision, 2);
     let mut other = config(3);
-    let Protocol::GoPlugin(family) = &mut other.protocol;
+    let family = go_plugin(&mut other);
     family.versions = vec![5];
     assert_eq!(
         bench.tell(Event::Configured(Box::new(other))),
@@ -508,7 +532,7 @@ fn a_changed_protocol_restarts_the_plugin_without_a_pause_and_other_changes_do_n
     );
     let actions = bench.exits(start_id, Exit::Code(0));
     assert!(
-        matches!(&actions[..], [Action::Forget(_), Action::Start(_, config)] if config.revision == 3)
+        matches!(&actions[..], [Action::Forget(..), Action::Start(_, config)] if config.revision == 3)
     );
 }
 
@@ -519,7 +543,7 @@ fn a_repaired_configuration_cuts_the_pause_short() {
     let (mut bench, start_id) = Bench::ordered(slow);
     bench.exits(start_id, Exit::Code(1));
     let mut repaired = config(2);
-    let Protocol::GoPlugin(family) = &mut repaired.protocol;
+    let family = go_plugin(&mut repaired);
     family.cookie_value = "right".into();
     started(&bench.tell(Event::Configured(Box::new(repaired))));
 }
@@ -685,7 +709,10 @@ fn a_process_that_ended_between_two_sidecars_counts_as_crashed() {
         exit: Exit::Signal(11),
         at_ms: 5,
     };
-    assert_eq!(bench.tell(Event::Connected(Hello { state, ..idle(7) })), []);
+    assert_eq!(
+        bench.tell(Event::Connected(Hello { state, ..idle(7) })),
+        [Action::Forget(start_id, Gone::Ended(Exit::Signal(11)))]
+    );
     assert_eq!(bench.phase(), (Phase::BackingOff, "Crashed".into()));
     started(&bench.until_action());
     assert_eq!(bench.machine.restarts(), 3);
@@ -701,7 +728,10 @@ fn a_broken_connection_to_the_same_launcher_changes_nothing() {
 
     // Even a long silence is healed by the record.
     bench.tell(Event::Disconnected);
-    assert_eq!(bench.until_action(), [Action::Forget(start_id)]);
+    assert_eq!(
+        bench.until_action(),
+        [Action::Forget(start_id, Gone::OutOfReach)]
+    );
     assert_eq!(bench.phase().0, Phase::WaitingForLauncher);
     let actions = bench.tell(Event::Connected(running(7, start_id)));
     assert!(matches!(&actions[..], [Action::Dial(id, _)] if *id == start_id));
@@ -756,7 +786,7 @@ fn a_leaving_sidecar_starts_and_stops_nothing() {
     assert_eq!(bench.tell(Event::Configured(Box::new(other))), []);
     assert_eq!(
         bench.exits(start_id, Exit::Code(0)),
-        [Action::Forget(start_id)]
+        [Action::Forget(start_id, Gone::Ended(Exit::Code(0)))]
     );
     assert_eq!(bench.later(600_000), []);
 }
@@ -818,7 +848,7 @@ proptest::proptest! {
             let event = match what {
                 0 => Event::Configured(Box::new({
                     let mut made = config(choice);
-                    let Protocol::GoPlugin(family) = &mut made.protocol;
+                    let family = go_plugin(&mut made);
                     family.skip_lines = choice as u16;
                     made
                 })),
@@ -856,7 +886,7 @@ proptest::proptest! {
                     }
                     Action::Dial(id, _) => { alive.insert(id); }
                     Action::Signal(id, _) => { alive.insert(id); last = id; }
-                    Action::Forget(id) => { alive.remove(&id); }
+                    Action::Forget(id, _) => { alive.remove(&id); }
                     _ => {}
                 }
             }

@@ -5,7 +5,7 @@
 
 use patchbay_launcher::control::{Exit, Refusal};
 use patchbay_protocol::escape::printable;
-use patchbay_protocol::pod_config::{Checksum, PodConfig, Protocol};
+use patchbay_protocol::pod_config::{Checksum, GoPlugin, PodConfig};
 use patchbay_protocol::reason::Reason;
 
 /// Longest message in bytes, as the session's contract has it.
@@ -77,7 +77,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
+pub(super) fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
     match exit {
         Exit::Code(0) if !wrote_to_stdout => {
             "A plugin whose listener or TLS could not be set up ends this way and says why on stderr"
@@ -102,7 +102,7 @@ fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
 }
 
 /// The last lines that still fit behind `text`, newest kept.
-fn with_lines(text: String, stderr: &[String]) -> String {
+pub(super) fn with_lines(text: String, stderr: &[String]) -> String {
     const INTRODUCTION: &str = ". Last on stderr: ";
     let mut room = MAX_MESSAGE.saturating_sub(text.len() + INTRODUCTION.len());
     let mut kept: Vec<&str> = Vec::new();
@@ -125,13 +125,12 @@ fn with_lines(text: String, stderr: &[String]) -> String {
 
 /// The process ended before its handshake line.
 pub fn exited_early(
-    config: &PodConfig,
+    family: &GoPlugin,
     exit: Exit,
     partial: Option<&[u8]>,
     wrote_to_stdout: bool,
     stderr: &[String],
 ) -> Trouble {
-    let Protocol::GoPlugin(family) = &config.protocol;
     let tells_of_cookie = || {
         let said = stderr.join("\n").to_lowercase();
         said.contains("is a plugin") || said.contains("magic cookie")
@@ -285,18 +284,19 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::tests::config;
+    use crate::instance::tests::{config, go_plugin};
 
     #[test]
     fn a_cookie_notice_counts_only_with_exit_code_one_and_an_empty_stdout() {
         let said =
             ["This binary is a plugin. These are not meant to be executed directly.".to_owned()];
-        let reason = |exit, wrote| exited_early(&config(1), exit, None, wrote, &said).reason;
+        let reason =
+            |exit, wrote| exited_early(go_plugin(&mut config(1)), exit, None, wrote, &said).reason;
         assert_eq!(reason(Exit::Code(1), false), Reason::CookieRejected);
         assert_eq!(reason(Exit::Code(1), true), Reason::ExitedEarly);
         assert_eq!(reason(Exit::Code(2), false), Reason::ExitedEarly);
         assert_eq!(
-            exited_early(&config(1), Exit::Code(1), None, false, &[]).reason,
+            exited_early(go_plugin(&mut config(1)), Exit::Code(1), None, false, &[]).reason,
             Reason::ExitedEarly
         );
     }
@@ -306,11 +306,23 @@ mod tests {
         let lines: Vec<String> = (0..20)
             .map(|n| format!("{n}-{}", "x".repeat(200)))
             .collect();
-        let trouble = exited_early(&config(1), Exit::Signal(11), None, false, &lines);
+        let trouble = exited_early(
+            go_plugin(&mut config(1)),
+            Exit::Signal(11),
+            None,
+            false,
+            &lines,
+        );
         assert!(trouble.message.contains("signal 11 (SIGSEGV)"));
         assert!(trouble.message.contains("19-xxx") && !trouble.message.contains("10-xxx"));
         assert!(trouble.message.len() <= MAX_MESSAGE);
-        let long = exited_early(&config(1), Exit::Code(0), None, false, &["y".repeat(4000)]);
+        let long = exited_early(
+            go_plugin(&mut config(1)),
+            Exit::Code(0),
+            None,
+            false,
+            &["y".repeat(4000)],
+        );
         assert!(long.message.contains("yyy") && long.message.len() <= MAX_MESSAGE);
     }
 

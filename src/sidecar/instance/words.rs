@@ -1,12 +1,13 @@
 //! What the instance hears and says.
 
-use patchbay_launcher::control::{self, StartId};
+use patchbay_launcher::control::{self, Exit, StartId};
 use patchbay_protocol::handshake::Handshake;
 use patchbay_protocol::pod_config::PodConfig;
 
 use crate::go_plugin::controller::ShutdownAnswer;
 use crate::go_plugin::health::Health;
 use crate::go_plugin::reflection::Services;
+use crate::jobs::Greeting;
 
 use super::trouble::Trouble;
 
@@ -38,6 +39,8 @@ pub enum Event {
     Released,
     /// The order to start could not be made up.
     NotOrdered(StartId, Trouble),
+    /// Family controller: the plugin called `start()`.
+    Greeted(Box<Greeting>),
     /// The announced address was dialled.
     Dialled(StartId, Result<Dialled, Trouble>),
     /// The connection turned out to be unusable after it was made.
@@ -78,18 +81,30 @@ pub enum Action {
     CheckHealth(StartId, u64),
     /// Ask for the services.
     ListServices(StartId),
-    /// The first health check passed: let clients in.
+    /// The first health check passed, or the plugin said its first word: let clients in.
     Admit(StartId),
-    /// Send clients away and report when none is left, after this many milliseconds at the latest.
+    /// Take no new work for the plugin, and report when nothing is under way any more, after this
+    /// many milliseconds at the latest.
     Drain(StartId, u64),
     /// Call Shutdown, for this many milliseconds at the longest.
     CallShutdown(StartId, u64),
     /// Send a signal to the process group.
     Signal(StartId, i32),
     /// The process is gone or out of reach: end everything that belongs to it.
-    Forget(StartId),
+    Forget(StartId, Gone),
     /// The launcher contradicts us: ask for its state again.
     Reconnect,
+}
+
+/// What is known of a process that is not watched any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It ended.
+    Ended(Exit),
+    /// It ended unseen, together with its container, or was never started.
+    Unseen,
+    /// The launcher is out of reach; the process may live on behind it.
+    OutOfReach,
 }
 
 /// A handshake line that was accepted.

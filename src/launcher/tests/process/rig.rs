@@ -137,6 +137,8 @@ impl Rig {
                 b"PLUGIN_UNIX_SOCKET_DIR".to_vec(),
                 directory.clone().into_bytes(),
             )],
+            defaults: Vec::new(),
+            keep_host_variables: false,
             directory: directory.into_bytes(),
             checksums: Vec::new(),
             head_lines: 1,
