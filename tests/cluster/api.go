@@ -113,6 +113,9 @@ type node struct {
 			Status  string `json:"status"`
 			Message string `json:"message"`
 		} `json:"conditions"`
+		NodeInfo struct {
+			BootID string `json:"bootID"`
+		} `json:"nodeInfo"`
 	} `json:"status"`
 }
 

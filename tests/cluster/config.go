@@ -227,17 +227,17 @@ func writeConfigFiles(l Layout, p programs) error {
 
 // writeBootID gives the node a new identity of its boot. The kubelet is shown it
 // in place of the machine's, and reports a restart of the node when it changed.
-func writeBootID(l Layout) error {
+func writeBootID(l Layout) (string, error) {
 	raw := make([]byte, 16)
 	if _, err := rand.Read(raw); err != nil {
-		return fmt.Errorf("draw the identity of the node's boot: %w", err)
+		return "", fmt.Errorf("draw the identity of the node's boot: %w", err)
 	}
 	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80 // a random UUID, as the kernel's is
-	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
-	if err := os.WriteFile(l.bootID(), []byte(text), 0o644); err != nil {
-		return fmt.Errorf("write the identity of the node's boot: %w", err)
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
+	if err := os.WriteFile(l.bootID(), []byte(id+"\n"), 0o644); err != nil {
+		return "", fmt.Errorf("write the identity of the node's boot: %w", err)
 	}
-	return nil
+	return id, nil
 }
 
 func writeKubeconfigs(l Layout) error {

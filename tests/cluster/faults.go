@@ -70,7 +70,7 @@ func killAPIServer(ctx context.Context, l Layout) error {
 }
 
 func (s *starter) startAPIServer(ctx context.Context) error {
-	if err := resume(ctx, s.layout, apiServer); err != nil {
+	if _, err := resume(ctx, s.layout, apiServer); err != nil {
 		return err
 	}
 	if !componentAlive(s.layout, apiServer) {
@@ -120,15 +120,17 @@ func continueAPIServer(ctx context.Context, l Layout) error {
 	})
 }
 
-// resume lets the named components go on when they are paused.
-func resume(ctx context.Context, l Layout, names ...string) error {
+// resume lets the named components go on when they are paused, and returns the
+// names of those that were.
+func resume(ctx context.Context, l Layout, names ...string) ([]string, error) {
+	var resumed []string
 	for _, name := range names {
 		record, ok := readRecord(l, name)
 		if !ok || !record.paused() {
 			continue
 		}
 		if err := record.signal(syscall.SIGCONT); err != nil {
-			return err
+			return resumed, err
 		}
 		err := await(ctx, name+" to go on", 10*time.Second, time.Millisecond, func() error {
 			if record.paused() {
@@ -137,10 +139,11 @@ func resume(ctx context.Context, l Layout, names ...string) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return resumed, err
 		}
+		resumed = append(resumed, name)
 	}
-	return nil
+	return resumed, nil
 }
 
 // fillEtcd brings etcd into the condition in which its file has passed the
@@ -176,7 +179,7 @@ func emptyEtcd(ctx context.Context, l Layout) error {
 		if err := dead(l, "etcd"); err != nil {
 			return err
 		}
-		if err := makeRoom(ctx, l); err != nil {
+		if _, err := makeRoom(ctx, l); err != nil {
 			return err
 		}
 		say("etcd takes writes again")
@@ -184,20 +187,18 @@ func emptyEtcd(ctx context.Context, l Layout) error {
 	})
 }
 
-// makeRoom ends etcd's alarm when there is one, and waits until it takes writes.
-func makeRoom(ctx context.Context, l Layout) error {
+// makeRoom ends etcd's alarm, waits until it takes writes, and tells whether
+// there was an alarm.
+func makeRoom(ctx context.Context, l Layout) (bool, error) {
 	etcd := newEtcdClient(l)
 	full, err := etcd.full(ctx)
-	if err != nil {
-		return err
-	}
-	if !full {
-		return nil
+	if err != nil || !full {
+		return false, err
 	}
 	if err := etcd.setFull(ctx, false); err != nil {
-		return err
+		return true, err
 	}
-	return await(ctx, "etcd to take writes", 10*time.Second, 10*time.Millisecond, func() error { return etcd.write(ctx) })
+	return true, await(ctx, "etcd to take writes", 10*time.Second, 10*time.Millisecond, func() error { return etcd.write(ctx) })
 }
 
 // rebootNode does to the node what the loss of its power does: processes end
@@ -214,7 +215,8 @@ func rebootNode(ctx context.Context, l Layout) error {
 			return err
 		}
 		gone := time.Since(begin)
-		if err := writeBootID(l); err != nil {
+		boot, err := writeBootID(l)
+		if err != nil {
 			return err
 		}
 		if err := createCgroups(); err != nil {
@@ -224,6 +226,18 @@ func rebootNode(ctx context.Context, l Layout) error {
 			return err
 		}
 		if _, err := s.startMissing(ctx); err != nil {
+			return err
+		}
+		// Until the kubelet reports, the API shows the node and its pods as
+		// they were before.
+		err = await(ctx, "the kubelet to report the restart", time.Minute, 50*time.Millisecond, func() error {
+			n, err := s.api.node(ctx)
+			if err == nil && n.Status.NodeInfo.BootID != boot {
+				err = errors.New("the node's status is from before")
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		say("the node was down for %.1f s and works again after %.1f s", gone.Seconds(), time.Since(begin).Seconds())

@@ -220,7 +220,7 @@ func (s *starter) fresh(ctx context.Context) error {
 	if err := writeConfigFiles(l, s.programs); err != nil {
 		return err
 	}
-	if err := writeBootID(l); err != nil {
+	if _, err := writeBootID(l); err != nil {
 		return err
 	}
 	if err := writeKubeconfigs(l); err != nil {
@@ -242,22 +242,38 @@ func (s *starter) fresh(ctx context.Context) error {
 	return writeJSON(l.record(), record)
 }
 
-// repair starts components that ended. It fails when the cluster does not work
+// repair starts components that ended and ends what faults were left. It fails when the cluster does not work
 // again afterwards.
 func (s *starter) repair(ctx context.Context) ([]string, error) {
 	if !namespaceExists(s.layout) {
 		return nil, errors.New("its network namespace is gone")
 	}
 	// A test that was cut off may have left a fault behind.
-	if err := resume(ctx, s.layout, stopOrder...); err != nil {
+	repaired, err := resume(ctx, s.layout, stopOrder...)
+	if err != nil {
 		return nil, err
 	}
-	if componentAlive(s.layout, "etcd") {
-		if err := makeRoom(ctx, s.layout); err != nil {
-			return nil, err
+	if !componentAlive(s.layout, "etcd") {
+		if err := start(s.layout, s.components["etcd"]); err != nil {
+			return repaired, err
 		}
+		repaired = append(repaired, "etcd")
 	}
-	return s.startMissing(ctx)
+	err = await(ctx, "etcd", 30*time.Second, 20*time.Millisecond, func() error {
+		if err := dead(s.layout, "etcd"); err != nil {
+			return err
+		}
+		full, err := makeRoom(ctx, s.layout)
+		if full {
+			repaired = append(repaired, "room in etcd")
+		}
+		return err
+	})
+	if err != nil {
+		return repaired, err
+	}
+	started, err := s.startMissing(ctx)
+	return append(repaired, started...), err
 }
 
 // startMissing starts every component that does not run, each as soon as what
