@@ -30,8 +30,7 @@ def main():
         _say("%s" % error)
         return NO_PLUGIN
     except Exception as error:
-        # Without the frames of this runner, which tell the plugin's author nothing.
-        traceback.print_exception(type(error), error, error.__traceback__.tb_next)
+        traceback.print_exception(type(error), error, _frames_of_the_plugin(error.__traceback__))
         _say(_remedy(error))
         return 1
     _say("%s has ended of its own" % type(plugin).__name__)
@@ -43,6 +42,18 @@ def _check_constructed(plugin, place):
         raise loading.LoadError(
             "%s from %s was not constructed whole; expected that its __init__ calls "
             "super().__init__(name, functionality): add that" % (type(plugin).__name__, place))
+
+
+def _frames_of_the_plugin(frames):
+    """Without the runner's own, which tell the plugin's author nothing."""
+    own = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    inner = frames
+    while inner is not None:
+        file = inner.tb_frame.f_code.co_filename
+        if not file.startswith((own, "<frozen importlib")):
+            return inner
+        inner = inner.tb_next
+    return frames
 
 
 def _remedy(error):

@@ -190,10 +190,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         address = urllib.parse.urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         query = dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True))
-        with stand_in.lock:
+        with stand_in.changed:
             faults, replies = stand_in.faults[address.path], stand_in.replies[address.path]
             fault = faults.popleft() if faults else None
             raw = replies.popleft() if replies else None
+            stand_in.changed.notify_all()
         self.close_connection = self.close_connection or fault is not None or raw is not None
         if raw is not None:
             self.wfile.write(raw)
