@@ -43,6 +43,11 @@ impl Root {
         self.run().join(layout::CONTROL_SOCKET)
     }
 
+    /// Where the library of a controller plugin asks for jobs.
+    pub fn jobs_socket(&self) -> PathBuf {
+        self.run().join("jobs.sock")
+    }
+
     /// Directory of one start: its sockets and temporary files.
     pub fn start_directory(&self, start_id: StartId) -> PathBuf {
         self.run().join(start_id.to_string())
