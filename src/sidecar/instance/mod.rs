@@ -19,6 +19,8 @@ pub mod trouble;
 mod words;
 
 #[cfg(test)]
+mod controller_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::VecDeque;

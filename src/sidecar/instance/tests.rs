@@ -76,14 +76,14 @@ pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPlugin {
 const GOOD: &[u8] = b"1|5|unix|/patchbay/run/1/plugin1|grpc|";
 
 /// Drives a machine by hand; every step takes one millisecond unless told otherwise.
-struct Bench {
-    machine: Machine,
-    mono: u64,
+pub(super) struct Bench {
+    pub(super) machine: Machine,
+    pub(super) mono: u64,
     ids: u64,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         Bench {
             machine: Machine::new(false, None),
             mono: 1_000_000,
@@ -91,7 +91,14 @@ impl Bench {
         }
     }
 
-    fn tell(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn of(machine: Machine) -> Bench {
+        Bench {
+            machine,
+            ..Bench::new()
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) -> Vec<Action> {
         self.mono += 1;
         self.ids += 1;
         let now = Now {
@@ -102,13 +109,13 @@ impl Bench {
         self.machine.step(now, event)
     }
 
-    fn later(&mut self, millis: u64) -> Vec<Action> {
+    pub(super) fn later(&mut self, millis: u64) -> Vec<Action> {
         self.mono += millis;
         self.tell(Event::Tick)
     }
 
     /// Lets time pass until the machine wants something done, at most ten minutes.
-    fn until_action(&mut self) -> Vec<Action> {
+    pub(super) fn until_action(&mut self) -> Vec<Action> {
         let end = self.mono + 600_000;
         while let Some(at) = self.machine.wake_at() {
             assert!(at <= end, "nothing happens before {at}");
@@ -121,13 +128,13 @@ impl Bench {
         panic!("the machine waits for nothing");
     }
 
-    fn phase(&self) -> (Phase, String) {
+    pub(super) fn phase(&self) -> (Phase, String) {
         let picture = self.machine.picture();
         (picture.instance.phase(), picture.instance.reason)
     }
 
     /// Configured, connected and released: the plugin is ordered.
-    fn ordered(config: PodConfig) -> (Bench, StartId) {
+    pub(super) fn ordered(config: PodConfig) -> (Bench, StartId) {
         let mut bench = Bench::new();
         bench.tell(Event::Configured(Box::new(config)));
         bench.tell(Event::Connected(idle(7)));
@@ -136,7 +143,7 @@ impl Bench {
         (bench, start_id)
     }
 
-    fn started(&mut self, start_id: StartId) {
+    pub(super) fn started(&mut self, start_id: StartId) {
         let started_at_ms = self.mono;
         self.tell(Event::Launcher(control::Event::Started {
             start_id,
@@ -145,13 +152,13 @@ impl Bench {
         }));
     }
 
-    fn ready(config: PodConfig) -> (Bench, StartId) {
+    pub(super) fn ready(config: PodConfig) -> (Bench, StartId) {
         let (mut bench, start_id) = Bench::ordered(config);
         bench.serve(start_id);
         (bench, start_id)
     }
 
-    fn serve(&mut self, start_id: StartId) {
+    pub(super) fn serve(&mut self, start_id: StartId) {
         let actions = self.line(start_id, GOOD, LineEnd::Newline);
         assert!(
             matches!(actions[..], [Action::Dial(id, _)] if id == start_id),
@@ -167,7 +174,7 @@ impl Bench {
         assert_eq!(self.phase().0, Phase::Ready);
     }
 
-    fn line(&mut self, start_id: StartId, bytes: &[u8], end: LineEnd) -> Vec<Action> {
+    pub(super) fn line(&mut self, start_id: StartId, bytes: &[u8], end: LineEnd) -> Vec<Action> {
         let line = Line {
             start_id,
             stream: Stream::Stdout,
@@ -177,7 +184,7 @@ impl Bench {
         self.tell(Event::Launcher(control::Event::Line(line)))
     }
 
-    fn says(&mut self, start_id: StartId, bytes: &[u8]) {
+    pub(super) fn says(&mut self, start_id: StartId, bytes: &[u8]) {
         let line = Line {
             start_id,
             stream: Stream::Stderr,
@@ -187,7 +194,7 @@ impl Bench {
         self.tell(Event::Launcher(control::Event::Line(line)));
     }
 
-    fn exits(&mut self, start_id: StartId, exit: Exit) -> Vec<Action> {
+    pub(super) fn exits(&mut self, start_id: StartId, exit: Exit) -> Vec<Action> {
         let at_ms = self.mono;
         self.tell(Event::Launcher(control::Event::Exited {
             start_id,
@@ -197,7 +204,7 @@ impl Bench {
     }
 }
 
-fn idle(launcher_id: u64) -> Hello {
+pub(super) fn idle(launcher_id: u64) -> Hello {
     Hello {
         oldest: 1,
         newest: 1,
@@ -208,7 +215,7 @@ fn idle(launcher_id: u64) -> Hello {
     }
 }
 
-fn running(launcher_id: u64, start_id: StartId) -> Hello {
+pub(super) fn running(launcher_id: u64, start_id: StartId) -> Hello {
     let state = control::State::Running {
         start_id,
         pid: 9,
@@ -220,7 +227,7 @@ fn running(launcher_id: u64, start_id: StartId) -> Hello {
     }
 }
 
-fn started(actions: &[Action]) -> StartId {
+pub(super) fn started(actions: &[Action]) -> StartId {
     match actions {
         [.., Action::Start(start_id, _)] => *start_id,
         other => panic!("no start among {other:?}"),
@@ -839,7 +846,7 @@ proptest::proptest! {
     /// Whatever a launcher and a plugin do, in any order: no panic, at most one living process, a
     /// bounded picture, and a plugin that is released in a serving container is never forgotten.
     #[test]
-    fn any_order_of_events_keeps_the_invariants(script in proptest::collection::vec((0_u8..20, 0_u64..4, 0_u64..70_000), 1..120)) {
+    fn any_order_of_events_keeps_the_invariants(script in proptest::collection::vec((0_u8..21, 0_u64..4, 0_u64..70_000), 1..120)) {
         let mut bench = Bench::new();
         let mut alive = std::collections::BTreeSet::new();
         let mut last = StartId(0);
@@ -847,10 +854,13 @@ proptest::proptest! {
             let start_id = if choice == 0 { StartId(12345) } else { last };
             let event = match what {
                 0 => Event::Configured(Box::new({
-                    let mut made = config(choice);
-                    let family = go_plugin(&mut made);
-                    family.skip_lines = choice as u16;
-                    made
+                    if choice == 3 {
+                        controller_config(choice, 10_000)
+                    } else {
+                        let mut made = config(choice);
+                        go_plugin(&mut made).skip_lines = choice as u16;
+                        made
+                    }
                 })),
                 1 => Event::Connected(idle(choice)),
                 2 => Event::Connected(running(choice, start_id)),
@@ -874,6 +884,12 @@ proptest::proptest! {
                 })),
                 16 => Event::Launcher(control::Event::Refused { start_id, refusal: control::Refusal::Busy }),
                 17 => Event::NotOrdered(start_id, Trouble::new(Reason::BadConfig, "x")),
+                18 => Event::Greeted(Box::new(Greeting {
+                    start_id,
+                    commands: vec![],
+                    omitted: 0,
+                    warnings: vec!["x".repeat(300)],
+                })),
                 _ => Event::Tick,
             };
             bench.mono += pause;
