@@ -32,6 +32,8 @@ cluster() {
   make binaries
   . tests/cluster/choose.sh
   . charts/install.sh
+  export PATCHBAY_CHECKER=$CACHE/tools/checker
+  go build -C tests/checker -o "$PATCHBAY_CHECKER" .
   cargo test --locked -p patchbay-tests --test real_cluster
 }
 

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Relative to the package, so that checkouts that share a target folder do not watch each
+    // other's files.
+    println!("cargo::rerun-if-changed=../../proto");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    println!("cargo::rerun-if-changed={}", root.display());
     if std::env::var_os("CARGO_FEATURE_GRPC").is_none() {
         return Ok(());
     }

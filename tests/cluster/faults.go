@@ -208,7 +208,17 @@ func makeRoom(ctx context.Context, l Layout) (bool, error) {
 func rebootNode(ctx context.Context, l Layout) error {
 	return withCluster(ctx, l, func(s *starter) error {
 		begin := time.Now()
-		if err := dead(l, "etcd", apiServer); err != nil {
+		var err error
+		if s.api, err = newAPIClient(l); err != nil {
+			return err
+		}
+		if err := s.whole(ctx); err != nil {
+			return fmt.Errorf("restart the node of a whole cluster: %w", err)
+		}
+		// Cut off from here on, it can only be made anew.
+		record, _ := readClusterRecord(l)
+		record.Phase = phaseStarting
+		if err := writeJSON(l.record(), record); err != nil {
 			return err
 		}
 		if err := s.cutPower(); err != nil {
@@ -238,6 +248,10 @@ func rebootNode(ctx context.Context, l Layout) error {
 			return err
 		})
 		if err != nil {
+			return err
+		}
+		record.Phase = phaseUp
+		if err := writeJSON(l.record(), record); err != nil {
 			return err
 		}
 		say("the node was down for %.1f s and works again after %.1f s", gone.Seconds(), time.Since(begin).Seconds())

@@ -5,7 +5,10 @@
 //! its own; those that break the operator or the API server run one by one afterwards.
 
 mod cases;
+mod chronicle;
 mod commands;
+mod job;
+mod kills;
 mod operator;
 mod plugin;
 mod sandbox;

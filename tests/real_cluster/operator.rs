@@ -27,8 +27,23 @@ pub struct Numbers {
     pub writes: u64,
 }
 
-/// Reads the operator's metrics through the API server's proxy.
+/// Reads the operator's totals.
 pub async fn numbers(world: &World) -> Outcome<Numbers> {
+    let text = metrics(world).await?;
+    Ok(Numbers {
+        passes: sum(&text, "patchbay_reconciles_total", ""),
+        writes: sum(&text, "patchbay_api_writes_total", "kind=\"leases\""),
+    })
+}
+
+/// Reads from the API server since the operator's start, the Lease excepted.
+pub async fn reads(world: &World) -> Outcome<u64> {
+    let text = metrics(world).await?;
+    Ok(sum(&text, "patchbay_api_reads_total", "kind=\"leases\""))
+}
+
+/// The operator's metrics, through the API server's proxy.
+async fn metrics(world: &World) -> Outcome<String> {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
     let selector = ListParams::default().labels("app.kubernetes.io/name=patchbay");
     let Some(pod) = pods.list(&selector).await?.items.into_iter().next() else {
@@ -42,10 +57,7 @@ pub async fn numbers(world: &World) -> Outcome<Numbers> {
         .client
         .request_text(http::Request::get(path).body(Vec::new())?)
         .await?;
-    Ok(Numbers {
-        passes: sum(&text, "patchbay_reconciles_total", ""),
-        writes: sum(&text, "patchbay_api_writes_total", "kind=\"leases\""),
-    })
+    Ok(text)
 }
 
 /// Adds up the samples of one metric, without those whose labels contain `but`.

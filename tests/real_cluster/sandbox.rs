@@ -178,6 +178,12 @@ impl Sandbox {
                 },
             )
             .await?;
+        self.event_about(name, reason).await?;
+        Ok((status, start.elapsed()))
+    }
+
+    /// Waits for an event of this reason about an object of this name.
+    pub async fn event_about(&self, name: &str, reason: &str) -> Outcome {
         let events: Api<Event> = self.api();
         self.until(
             &format!("an event with reason {reason} about {name}"),
@@ -193,8 +199,7 @@ impl Sandbox {
                 Ok(found.then_some(()))
             },
         )
-        .await?;
-        Ok((status, start.elapsed()))
+        .await
     }
 
     /// Asks `question` until it answers; for things that no single watch shows.

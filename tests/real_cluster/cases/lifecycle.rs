@@ -134,24 +134,7 @@ async fn crashed(world: Arc<World>) -> Outcome {
     sandbox.apply(&Plugin::kv_go("kv")).await?;
     let before = sandbox.ready("kv").await?["instances"][0].clone();
     let pod = before["pod"].as_str().unwrap_or_default().to_owned();
-    let id = plugin_container(&sandbox, &pod).await?;
-    // The plugin is the launcher's only child; both live in the container's pid namespace.
-    let pids = sandbox.world.cluster(&["ctr", "tasks", "ps", &id]).await?;
-    let mut pids: Vec<i32> = pids
-        .lines()
-        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
-    let Some(plugin) = pids.get(1) else {
-        fail!("no plugin process in {id}: {pids:?}")
-    };
-    let killed = tokio::process::Command::new("kill")
-        .args(["-KILL", &plugin.to_string()])
-        .status()
-        .await?;
-    if !killed.success() {
-        fail!("cannot kill process {plugin}");
-    }
+    sandbox.kill_plugin(&pod).await?;
     let after = sandbox
         .plugin_until("kv", "Ready after one restart", |status| {
             status["readyReplicas"] == 1 && status["instances"][0]["restarts"] == 1
@@ -162,22 +145,4 @@ async fn crashed(world: Arc<World>) -> Outcome {
         fail!("the plugin was not started again in the same pod: {before} then {after}");
     }
     sandbox.close().await
-}
-
-async fn plugin_container(sandbox: &Sandbox, pod: &str) -> Outcome<String> {
-    let status = sandbox
-        .api::<Pod>()
-        .get(pod)
-        .await?
-        .status
-        .unwrap_or_default();
-    let container = status
-        .container_statuses
-        .unwrap_or_default()
-        .into_iter()
-        .next();
-    match container.and_then(|container| container.container_id) {
-        Some(id) => Ok(id.trim_start_matches("containerd://").to_owned()),
-        None => fail!("pod {pod} has no plugin container"),
-    }
 }

@@ -2,11 +2,15 @@
 
 mod bad_input;
 mod calls;
+mod chaos;
 mod faults;
+mod job_faults;
+mod jobs;
 mod lifecycle;
 mod network;
 mod readme;
 mod swaps;
+mod workers;
 
 use crate::world::{Outcome, World};
 use std::future::Future;
@@ -43,6 +47,9 @@ pub fn side_by_side() -> Vec<Case> {
         swaps::cases(),
         network::cases(),
         bad_input::cases(),
+        jobs::cases(),
+        workers::cases(),
+        job_faults::side_by_side(),
         readme::cases(),
     ]
     .into_iter()
@@ -52,5 +59,8 @@ pub fn side_by_side() -> Vec<Case> {
 
 /// Stories that stop the operator or the API server.
 pub fn one_by_one() -> Vec<Case> {
-    faults::cases()
+    [faults::cases(), job_faults::one_by_one(), chaos::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
