@@ -229,6 +229,28 @@ func TestTheTableIsValidAndTheDockerfileHasEveryImage(t *testing.T) {
 	}
 }
 
+func TestThePythonImageHoldsTheWholeRuntime(t *testing.T) {
+	root, err := repositoryRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitions, err := readDefinitions(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, err := filepath.Glob(filepath.Join(root, "runtime", "python", "src", "*.py"))
+	if err != nil || len(modules) == 0 {
+		t.Fatalf("no modules were found (%v)", err)
+	}
+	for _, module := range modules {
+		name := filepath.Base(module)
+		wanted := File{From: "file:runtime/python/src/" + name, To: "/opt/patchbay/python/src/" + name, Mode: "0644"}
+		if !slices.Contains(definitions.Images["patchbay-python"].Files, wanted) {
+			t.Errorf("images.yaml lacks %+v", wanted)
+		}
+	}
+}
+
 func TestATableWithAnUnknownSourceIsRefused(t *testing.T) {
 	definitions := Definitions{Images: map[string]Image{"one": {
 		Repository: "example.org/one", Entrypoint: []string{"/x"},
