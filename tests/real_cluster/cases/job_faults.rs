@@ -50,6 +50,11 @@ pub(super) fn one_by_one() -> Vec<Case> {
             operator_restarted,
         ),
         case(
+            "job_faults::a_rebooted_node_loses_what_it_had_and_goes_on",
+            node_rebooted,
+        ),
+        case("job_faults::a_full_etcd_loses_nothing", full_etcd),
+        case(
             "job_faults::jobs_outlive_a_minute_without_api_server",
             without_api_server,
         ),
@@ -278,6 +283,51 @@ async fn without_api_server(world: Arc<World>) -> Outcome {
     }
     sandbox.submit(&Job::echo("late", "x")).await?;
     sandbox.job_phase("late", "Succeeded").await?;
+    sandbox.close().await
+}
+
+async fn node_rebooted(world: Arc<World>) -> Outcome {
+    let sandbox = Sandbox::new(world.clone(), "job-reboot").await?;
+    sandbox.with_actor().await?;
+    sandbox.submit(&Job::act("had", HOLD)).await?;
+    claimed(&sandbox, "had").await?;
+    let before = sandbox.pods("actor").await?.remove(0);
+    // The pod keeps its uid; its memory volumes, the ledger among them, are gone.
+    world.cluster(&["node-reboot"]).await?;
+    sandbox.job_failed("had", "PluginLost").await?;
+    sandbox.submit(&Job::echo("next", "x")).await?;
+    sandbox.job_phase("next", "Succeeded").await?;
+    let after = sandbox.pods("actor").await?.remove(0);
+    if before.uid() != after.uid() {
+        fail!("the pod was replaced, so this was no reboot");
+    }
+    sandbox.close().await
+}
+
+async fn full_etcd(world: Arc<World>) -> Outcome {
+    let sandbox = Sandbox::new(world.clone(), "job-full-etcd").await?;
+    sandbox.with_actor().await?;
+    sandbox
+        .submit(&Job::act(
+            "early",
+            "time.sleep(2); self.respond_output(job, 'spooled')",
+        ))
+        .await?;
+    sandbox.submit(&Job::echo("second", "x")).await?;
+    claimed(&sandbox, "early").await?;
+    world.cluster(&["fill-etcd"]).await?;
+    // Long enough for the answer to meet the full store, short enough for the node's own lease.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let during = sandbox.jobs().get("early").await?;
+    if during.data["status"]["phase"] == "Succeeded" {
+        fail!("etcd was not full: {}", pretty(&during.data["status"]));
+    }
+    world.cluster(&["empty-etcd"]).await?;
+    let status = sandbox.job_phase("early", "Succeeded").await?;
+    if status["output"]["preview"] != "spooled" || status["output"]["rowCount"] != 1 {
+        fail!("{}", pretty(&status));
+    }
+    sandbox.job_phase("second", "Succeeded").await?;
     sandbox.close().await
 }
 

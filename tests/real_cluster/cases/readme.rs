@@ -13,7 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 const README: &str = include_str!("../../../README.md");
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+pub(super) const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 
 async fn first_five_minutes(world: Arc<World>) -> Outcome {
     shell(&world, &format!("kubectl apply -f {EXAMPLES}")).await?;
@@ -36,7 +36,7 @@ async fn first_five_minutes(world: Arc<World>) -> Outcome {
 }
 
 /// Runs a line in a shell that finds our command line and kubectl.
-async fn shell(world: &World, line: &str) -> Outcome {
+pub(super) async fn shell(world: &World, line: &str) -> Outcome {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("bash")
         .args(["-euc", line])
