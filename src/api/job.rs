@@ -8,6 +8,8 @@ pub mod rules;
 
 #[cfg(test)]
 mod rules_tests;
+#[cfg(test)]
+mod schema_tests;
 
 use crate::job_status::JobStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -36,6 +38,8 @@ use serde_json::{Map, Value};
     selectable = ".status.phase",
     validation = kube::core::Rule::new(rules::NAME)
         .message(kube::core::Message::Expression(rules::NAME_MESSAGE.to_owned())),
+    validation = kube::core::Rule::new(rules::STATUS_STAYS)
+        .message(rules::STATUS_STAYS_MESSAGE),
     printcolumn(name = "Plugin", type_ = "string", json_path = ".spec.pluginRef.name",
         description = "The plugin that does it."),
     printcolumn(name = "Command", type_ = "string", json_path = ".status.command",
@@ -73,10 +77,12 @@ pub struct JobSpec {
 
     /// Not handed out before this time. Its creation when absent. RFC 3339 with microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time")]
     pub start_time: Option<MicroTime>,
 
     /// Handed out strictly before this time or never. RFC 3339 with microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time")]
     pub expire_time: Option<MicroTime>,
 
     /// While true it is not handed out. Has no effect on a job that a plugin has already.
@@ -117,6 +123,7 @@ pub struct JobSpec {
 
 /// Names a Plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::plugin_ref()))]
 pub struct PluginRef {
     /// Name of the Plugin.
     #[schemars(length(min = 1, max = 48))]
@@ -175,6 +182,7 @@ pub struct Call {
 /// Which client of the plugin a job is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("x-kubernetes-validations" = rules::target()))]
 pub struct Target {
     /// Address or name of the client; empty means any.
     #[schemars(length(max = 253))]
@@ -241,10 +249,26 @@ impl Default for OutputPolicy {
     }
 }
 
-/// An object whose fields are the plugin's business.
+/// A time to the microsecond, as text: a rule can then show it. The pattern is stricter than the
+/// format date-time: what the API server lets in is read by every program here, and loses nothing.
+fn time(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$",
+        "x-kubernetes-validations": rules::time()
+    })
+}
+
+/// An object whose fields are the plugin's business. Said as a map of anything: on an object that
+/// keeps unknown fields the API server would take a renamed field for no change.
 fn free_object(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({
         "type": "object",
-        "x-kubernetes-preserve-unknown-fields": true
+        "maxProperties": 1024,
+        "additionalProperties": {
+            "nullable": true,
+            "x-kubernetes-preserve-unknown-fields": true
+        }
     })
 }

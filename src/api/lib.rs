@@ -14,6 +14,8 @@ pub mod plugin;
 pub mod plugin_status;
 pub mod reasons;
 
+#[cfg(test)]
+mod published;
 mod schema;
 
 pub use conditions::ConditionType;

@@ -161,6 +161,7 @@ impl Default for Handshake {
 /// Settings of the family controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::controller()))]
 pub struct Controller {
     /// The plugin's one port: PORT in its environment, and where external workers connect.
     #[schemars(range(min = 1024, max = 65535))]

@@ -2,8 +2,8 @@
 //! compares with what the schema publishes.
 
 use super::Plugin;
-use kube::CustomResourceExt;
-use kube::core::cel::{ValidationError, Validator};
+use crate::published::{self, merge};
+use kube::core::cel::ValidationError;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -32,21 +32,6 @@ fn sample() -> Value {
     })
 }
 
-/// A JSON merge: objects are merged, everything else replaces, null removes.
-fn merge(into: &mut Value, from: &Value) {
-    let (Some(object), Some(changes)) = (into.as_object_mut(), from.as_object()) else {
-        *into = from.clone();
-        return;
-    };
-    for (key, change) in changes {
-        if change.is_null() {
-            object.remove(key);
-        } else {
-            merge(object.entry(key).or_insert(json!({})), change);
-        }
-    }
-}
-
 fn with(spec: &Value) -> Value {
     let mut object = sample();
     merge(&mut object["spec"], spec);
@@ -54,20 +39,27 @@ fn with(spec: &Value) -> Value {
 }
 
 fn schema() -> Value {
-    let crd = Plugin::crd();
-    let schema = crd.spec.versions[0].schema.as_ref();
-    serde_json::to_value(schema.and_then(|s| s.open_api_v3_schema.as_ref())).unwrap()
+    published::schema::<Plugin>()
 }
 
 fn violations(schema: &Value, object: &Value) -> Vec<ValidationError> {
-    match Validator::new().validate_with_defaults(schema, object, None) {
-        Ok(()) => Vec::new(),
-        Err(errors) => errors.into_vec(),
-    }
+    published::violations(schema, object, None)
 }
 
 fn go_plugin(change: Value) -> Value {
     json!({"protocol": {"goPlugin": change}})
+}
+
+/// A controller plugin with these settings.
+fn family(settings: Value) -> Value {
+    json!({"protocol": {"goPlugin": null, "controller": settings}})
+}
+
+/// A controller plugin, changed.
+fn controller(change: Value) -> Value {
+    let mut spec = family(json!({"port": 10000}));
+    merge(&mut spec, &change);
+    spec
 }
 
 fn volume(change: Value) -> Value {
@@ -179,6 +171,46 @@ fn cases() -> Vec<Case> {
             json!({}),
             json!({"protocol": {"goPlugin": null}}),
             "expected exactly one family",
+        ),
+        case(
+            "two families",
+            family(json!({"port": 10000})),
+            json!({"protocol": {"controller": {"port": 10000}}}),
+            "expected exactly one family",
+        ),
+        case(
+            "controller env",
+            controller(json!({"env": [
+                {"name": "PLUGIN_NAME", "value": "Sample"}, {"name": "LOGLEVEL", "value": "INFO"}
+            ]})),
+            controller(
+                json!({"env": [{"name": "A", "value": "1"}, {"name": "STAGE", "value": "QA"}]}),
+            ),
+            "spec.env sets STAGE",
+        ),
+        case(
+            "env of the other family",
+            json!({"env": [{"name": "PORT", "value": "1"}]}),
+            controller(json!({"env": [{"name": "PORT", "value": "1"}]})),
+            "spec.env sets PORT",
+        ),
+        case(
+            "jobs per pod",
+            json!({"jobs": {"maxRunningPerPod": 9}}),
+            controller(json!({"jobs": {"maxRunningPerPod": 9}})),
+            "expected it with goPlugin only",
+        ),
+        case(
+            "controller port",
+            family(json!({"port": 7446})),
+            family(json!({"port": 7444})),
+            "controller.port is one of 7443 to 7445",
+        ),
+        case(
+            "class name",
+            family(json!({"port": 10000, "className": "Sample_Plugin2"})),
+            family(json!({"port": 10000, "className": "plugins.SamplePlugin"})),
+            "controller.className is plugins.SamplePlugin",
         ),
         case(
             "cookie key",
@@ -330,8 +362,6 @@ fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
 #[test]
 fn no_published_rule_is_without_examples() {
     let schema = schema();
-    let mut published = BTreeSet::new();
-    collect(&schema, &mut published);
     let mut bad_name = sample();
     bad_name["metadata"]["name"] = "9kv".into();
     let mut tried: BTreeSet<String> = violations(&schema, &bad_name)
@@ -345,22 +375,5 @@ fn no_published_rule_is_without_examples() {
                 .map(|v| v.rule),
         );
     }
-    assert_eq!(published, tried);
-}
-
-fn collect(schema: &Value, rules: &mut BTreeSet<String>) {
-    match schema {
-        Value::Object(map) => {
-            for (key, value) in map {
-                if key == "x-kubernetes-validations" {
-                    let list = value.as_array().into_iter().flatten();
-                    rules.extend(list.filter_map(|r| r["rule"].as_str().map(str::to_owned)));
-                } else {
-                    collect(value, rules);
-                }
-            }
-        }
-        Value::Array(list) => list.iter().for_each(|value| collect(value, rules)),
-        _ => {}
-    }
+    assert_eq!(published::rules(&schema), tried);
 }

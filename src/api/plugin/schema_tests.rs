@@ -6,42 +6,12 @@ use super::{
 };
 use super::{Plugin, PluginSpec};
 use crate::PluginStatus;
+use crate::published::{self, walk};
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 fn schema() -> Value {
-    let crd = Plugin::crd();
-    let schema = crd.spec.versions[0].schema.as_ref();
-    serde_json::to_value(schema.and_then(|s| s.open_api_v3_schema.as_ref())).unwrap()
-}
-
-fn walk(path: &str, schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
-    visit(path, schema);
-    if let Some(properties) = schema["properties"].as_object() {
-        for (name, property) in properties {
-            walk(&format!("{path}.{name}"), property, visit);
-        }
-    }
-    for inner in ["items", "additionalProperties"] {
-        if schema[inner].is_object() {
-            walk(&format!("{path}[]"), &schema[inner], visit);
-        }
-    }
-}
-
-/// What an API server fills in for an object of that schema.
-fn defaults(schema: &Value) -> Value {
-    let mut value = schema.get("default").cloned().unwrap_or(json!({}));
-    if let (Some(object), Some(properties)) =
-        (value.as_object_mut(), schema["properties"].as_object())
-    {
-        for (name, property) in properties {
-            if let Some(default) = property.get("default") {
-                object.entry(name).or_insert(default.clone());
-            }
-        }
-    }
-    value
+    published::schema::<Plugin>()
 }
 
 #[test]
@@ -49,16 +19,7 @@ fn every_published_default_decodes_to_the_default_here() {
     let schema = schema();
     let spec = &schema["properties"]["spec"]["properties"];
     macro_rules! same {
-        ($($type:ty, $place:expr;)+) => {$(
-            let published = defaults(&$place);
-            let decoded: $type = serde_json::from_value(published.clone()).unwrap();
-            assert_eq!(decoded, <$type>::default(), "{published}");
-            // And piece by piece: a default of the whole must not differ from those of its parts.
-            let mut parts = $place.clone();
-            parts.as_object_mut().unwrap().remove("default");
-            let decoded: $type = serde_json::from_value(defaults(&parts)).unwrap();
-            assert_eq!(decoded, <$type>::default(), "{parts}");
-        )+};
+        ($($type:ty, $place:expr;)+) => {$(published::has_the_default::<$type>(&$place);)+};
     }
     let family = &spec["protocol"]["properties"]["goPlugin"]["properties"];
     same! {
@@ -66,6 +27,7 @@ fn every_published_default_decodes_to_the_default_here() {
         Restart, spec["restart"];
         Shutdown, spec["shutdown"];
         Update, spec["update"];
+        super::JobOptions, spec["jobs"];
         ServiceOptions, spec["service"];
         Scratch, spec["scratch"];
         PodOptions, spec["pod"];
@@ -113,44 +75,12 @@ fn null_leaves_the_user_to_the_cluster() {
 
 #[test]
 fn every_string_list_and_map_has_a_maximum() {
-    walk("", &schema(), &mut |path, schema| {
-        if path.is_empty()
-            || path.starts_with(".metadata")
-            || path == ".apiVersion"
-            || path == ".kind"
-        {
-            return;
-        }
-        let bounded = match schema["type"].as_str() {
-            Some("string") => {
-                schema["maxLength"].is_u64()
-                    || schema["enum"].is_array()
-                    || schema["format"].is_string()
-            }
-            Some("array") => schema["maxItems"].is_u64(),
-            Some("object") if schema["additionalProperties"].is_object() => {
-                schema["maxProperties"].is_u64()
-            }
-            _ => true,
-        };
-        assert!(bounded, "{path} has no maximum: {schema}");
-    });
+    published::is_bounded(&schema());
 }
 
 #[test]
 fn every_list_of_objects_says_how_writers_share_it() {
-    walk("", &schema(), &mut |path, schema| {
-        if schema["type"] != "array" || schema["items"]["type"] != "object" {
-            return;
-        }
-        // Inside types of Kubernetes the markers are Kubernetes' own business.
-        let ours = path.matches('[').count() == 0 && !path.contains("affinity");
-        let marked = schema["x-kubernetes-list-type"].is_string();
-        assert!(
-            marked || !ours || path.ends_with(".items") || path.ends_with("matchExpressions"),
-            "{path} has no list type"
-        );
-    });
+    published::has_list_types(&schema());
 }
 
 #[test]
@@ -166,14 +96,22 @@ fn nothing_in_the_schema_keeps_unknown_fields() {
 
 #[test]
 fn numbers_have_formats_that_kubernetes_knows() {
-    walk("", &schema(), &mut |path, schema| {
-        if let Some(format) = schema["format"].as_str() {
-            assert!(
-                ["int32", "int64", "double", "date-time"].contains(&format),
-                "{path} has the format {format}"
-            );
-        }
-    });
+    published::has_known_formats(&schema());
+}
+
+#[test]
+fn a_controller_needs_its_port_alone() {
+    let schema = schema();
+    let place = &schema["properties"]["spec"]["properties"]["protocol"]["properties"]["controller"];
+    let mut written = published::defaults(place);
+    written["port"] = 10_000.into();
+    let filled: super::Controller = serde_json::from_value(written).unwrap();
+    let bare: super::Controller = serde_json::from_value(json!({"port": 10_000})).unwrap();
+    assert_eq!(filled, bare);
+    assert_eq!(
+        (bare.stage.as_str(), bare.start_timeout_seconds),
+        ("PROD", 60)
+    );
 }
 
 #[test]
