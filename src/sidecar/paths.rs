@@ -78,11 +78,6 @@ impl Root {
         self.private().join("jobs")
     }
 
-    /// Where plugins of the family `controller` ask for work.
-    pub fn jobs_socket(&self) -> PathBuf {
-        self.run().join("jobs.sock")
-    }
-
     /// Socket of the readiness probe.
     pub fn ready_socket(&self) -> PathBuf {
         self.private().join("ready.sock")

@@ -3,6 +3,8 @@
 //!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 
+pub mod book;
+
 use std::sync::Arc;
 
 use patchbay_launcher::control::{Exit, StartId};

@@ -1,0 +1,552 @@
+//! From a request of the plugin, or a free place for a call, to a job.
+
+use patchbay_protocol::session::from_sidecar::Message as Up;
+use patchbay_protocol::session::{self, Grant};
+
+use super::Book;
+use super::entry::{Digest, Entry, Kind, State};
+use super::words::{ClaimId, Filter, Now, RequestId, Todo};
+
+/// How long an ask waits at the operator while the plugin keeps getting nothing, in milliseconds:
+/// plugins may ask in a loop without sleep.
+pub(super) const HOLDS: [u64; 3] = [200, 400, 750];
+/// The answer of the operator may be so late; then there is none. With the longest hold it makes
+/// the second after which a plugin gets its "no job" in any case.
+const SLACK_MS: u64 = 250;
+/// An ask whose plugin was answered in the meantime is kept for the next request of its kind. So
+/// a slow operator is not asked in vain again and again.
+const ORPHAN_MS: u64 = 5_000;
+/// A job that came for such an ask is given back after this.
+const KEEP_MS: u64 = 2_000;
+/// How long an ask for a call waits at the operator.
+const CALL_HOLD_MS: u64 = 60_000;
+/// An operator that has not answered by then has forgotten the ask.
+const FORGOTTEN_MS: u64 = 10_000;
+/// Pause after an answer that should have taken longer.
+pub(super) const REST_MS: u64 = 1_000;
+/// Longest uid of a Job in bytes. It becomes part of a file's name.
+const MAX_UID: usize = 64;
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    filter: Filter,
+    /// When it is told that there is no job.
+    pub(super) answer_at_ms: u64,
+    /// What was asked for it in this session.
+    pub(super) ask: Option<ClaimId>,
+    /// The operator has nothing; only the pause is waited for.
+    rests: bool,
+}
+
+/// What was asked of the operator.
+#[derive(Debug)]
+pub(super) struct Ask {
+    purpose: Purpose,
+    sent_ms: u64,
+    hold_ms: u64,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Request {
+        filter: Filter,
+        /// Who waits for it; nobody until the given moment.
+        waiter: Result<RequestId, u64>,
+    },
+    Call,
+}
+
+impl Ask {
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        match self.purpose {
+            Purpose::Request { waiter: Ok(_), .. } => None,
+            Purpose::Request {
+                waiter: Err(until), ..
+            } => Some(until),
+            Purpose::Call => Some(self.sent_ms + self.hold_ms + FORGOTTEN_MS),
+        }
+    }
+
+    fn is_orphan(&self, of: &Filter) -> bool {
+        matches!(&self.purpose, Purpose::Request { filter, waiter: Err(_) } if filter == of)
+    }
+}
+
+impl Book {
+    pub(super) fn request(
+        &mut self,
+        now: &mut Now<'_>,
+        request: RequestId,
+        filter: Filter,
+        todo: &mut Vec<Todo>,
+    ) {
+        if let Some(claim) = self.claim_of(request) {
+            return self.hand_over_again(now, claim, request, todo);
+        }
+        let limit = now.mono_ms + self.hold_ms + SLACK_MS;
+        let known = self.waiters.remove(&request);
+        let mut ask = known.and_then(|waiter| {
+            let same = waiter.filter == filter;
+            if !same {
+                self.disown(now, waiter.ask);
+            }
+            waiter.ask.filter(|_| same)
+        });
+        if let Some(granted) = self.kept_for(&filter, now.mono_ms) {
+            self.disown(now, ask);
+            return self.take_kept(granted, request, todo);
+        }
+        if ask.is_none() {
+            ask = self
+                .asks
+                .iter()
+                .find_map(|(claim, ask)| ask.is_orphan(&filter).then_some(*claim));
+        }
+        if let Some(Ask {
+            purpose: Purpose::Request { waiter, .. },
+            ..
+        }) = ask.and_then(|claim| self.asks.get_mut(&claim))
+        {
+            *waiter = Ok(request);
+        }
+        let waiter = Waiter {
+            filter,
+            answer_at_ms: limit,
+            ask,
+            rests: false,
+        };
+        self.waiters.insert(request, waiter);
+    }
+
+    /// The claim that this request was answered with.
+    fn claim_of(&self, request: RequestId) -> Option<ClaimId> {
+        let mut entries = self.entries.values();
+        entries
+            .find(|entry| {
+                entry.request() == Some(request)
+                    && matches!(entry.state, State::Delivered { .. })
+                    && entry.spec.is_some()
+            })
+            .map(|entry| entry.claim)
+    }
+
+    /// The plugin did not get the answer. It may have it as long as it could have had it first.
+    fn hand_over_again(
+        &mut self,
+        now: &Now<'_>,
+        claim: ClaimId,
+        request: RequestId,
+        todo: &mut Vec<Todo>,
+    ) {
+        let Some(entry) = self.entries.get(&claim) else {
+            return;
+        };
+        if entry.deadline_ms.is_none_or(|at| now.mono_ms < at) {
+            let entry = entry.clone();
+            self.hand_over(request, entry, todo);
+        } else {
+            let message = "its expireTime passed before the plugin, whose connection had broken, could take it";
+            self.lose(claim, super::entry::Ended::Unseen, message.to_owned(), todo);
+            todo.push(Todo::AnswerNothing(request));
+        }
+    }
+
+    /// A job that came for a request of this kind and found nobody.
+    fn kept_for(&self, filter: &Filter, now_ms: u64) -> Option<ClaimId> {
+        let mut entries = self.entries.values();
+        let found = entries.find(|entry| {
+            matches!(entry.state, State::Granted { .. })
+                && self.kept.get(&entry.claim) == Some(filter)
+                && entry.deadline_ms.is_none_or(|at| now_ms < at)
+        });
+        found.map(|entry| entry.claim)
+    }
+
+    fn take_kept(&mut self, claim: ClaimId, request: RequestId, todo: &mut Vec<Todo>) {
+        let Some(start_id) = self.current else { return };
+        self.kept.remove(&claim);
+        let state = State::Delivered {
+            start_id: start_id.0,
+            gone: None,
+        };
+        let entry = self.change(claim, todo, |entry| {
+            entry.state = state;
+            entry.kind = Kind::Command { request };
+        });
+        if let Some(entry) = entry.cloned() {
+            self.hold_ms = HOLDS[0];
+            // It was kept for somebody, never handed to anybody.
+            self.handed.insert(claim, 0);
+            self.hand_over(request, entry, todo);
+        }
+    }
+
+    fn hand_over(&mut self, request: RequestId, entry: Entry, todo: &mut Vec<Todo>) {
+        // What an earlier process of the sidecar did is not known.
+        let count = self.handed.entry(entry.claim).or_insert(1);
+        *count += 1;
+        todo.push(Todo::HandOver {
+            request,
+            before_ms: entry.deadline_ms,
+            count: *count,
+            entry: Box::new(entry),
+        });
+    }
+
+    /// Nobody waits for this ask any more.
+    fn disown(&mut self, now: &Now<'_>, ask: Option<ClaimId>) {
+        if let Some(Ask {
+            purpose: Purpose::Request { waiter, .. },
+            ..
+        }) = ask.and_then(|claim| self.asks.get_mut(&claim))
+        {
+            *waiter = Err(now.mono_ms + ORPHAN_MS);
+        }
+    }
+
+    pub(super) fn request_gone(&mut self, now: &mut Now<'_>, request: RequestId) {
+        if let Some(waiter) = self.waiters.remove(&request) {
+            self.disown(now, waiter.ask);
+        }
+    }
+
+    pub(super) fn nothing(&mut self, now: &mut Now<'_>, claim: ClaimId, todo: &mut Vec<Todo>) {
+        let Some(ask) = self.asks.remove(&claim) else {
+            return;
+        };
+        let held = now.mono_ms >= ask.sent_ms + ask.hold_ms;
+        match ask.purpose {
+            Purpose::Request {
+                waiter: Ok(request),
+                ..
+            } => {
+                let Some(waiter) = self.waiters.get_mut(&request) else {
+                    return;
+                };
+                waiter.ask = None;
+                let due = waiter.answer_at_ms.saturating_sub(SLACK_MS);
+                if now.mono_ms >= due {
+                    self.answer_nothing(request, todo);
+                } else if !held {
+                    // Sooner than asked: the operator has enough to do.
+                    waiter.rests = true;
+                    waiter.answer_at_ms = due;
+                }
+                // Else the ask was older than the request: it is asked again for the rest.
+            }
+            Purpose::Request { .. } => {}
+            Purpose::Call if held => {}
+            Purpose::Call => self.call_asks_from = now.mono_ms + REST_MS,
+        }
+    }
+
+    fn answer_nothing(&mut self, request: RequestId, todo: &mut Vec<Todo>) {
+        self.waiters.remove(&request);
+        let longer = HOLDS.iter().find(|hold| **hold > self.hold_ms);
+        self.hold_ms = *longer.unwrap_or(&HOLDS[HOLDS.len() - 1]);
+        todo.push(Todo::AnswerNothing(request));
+    }
+
+    pub(super) fn granted(&mut self, now: &mut Now<'_>, grant: Grant, todo: &mut Vec<Todo>) {
+        let Some(name) = grant.claim.clone() else {
+            return;
+        };
+        let Some(claim) = ClaimId::parse(&name.claim_id) else {
+            return;
+        };
+        if self.entries.contains_key(&claim) || self.past.iter().any(|past| past.claim == claim) {
+            // Told twice. To give it back now would be a lie.
+            return;
+        }
+        let ask = self.asks.remove(&claim);
+        let deadline_ms = match (&ask, grant.remaining_ms) {
+            (Some(ask), remaining) if remaining > 0 => Some(
+                ask.sent_ms
+                    .saturating_add(grant.held_ms)
+                    .saturating_add(remaining),
+            ),
+            _ => None,
+        };
+        let spec = std::str::from_utf8(&grant.spec_json).ok();
+        let refused = match (&ask, self.current, spec) {
+            (None, _, _) => Some("the ask is over"),
+            (_, None, _) => Some("the plugin process is gone"),
+            _ if self.leaving => Some("the sidecar ends"),
+            _ if !usable(&name.job_uid, MAX_UID) || !usable(&grant.job, 253) => {
+                Some("the grant names no Job")
+            }
+            (_, _, None) => Some("the Job's spec is not text"),
+            _ if deadline_ms.is_some_and(|at| now.mono_ms >= at) => Some("it came too late"),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return self.refuse(now, ask, name, grant.job, why, todo);
+        }
+        let (Some(ask), Some(start_id), Some(spec)) = (ask, self.current, spec) else {
+            return;
+        };
+        let delivered = State::Delivered {
+            start_id: start_id.0,
+            gone: None,
+        };
+        let (kind, state) = match &ask.purpose {
+            Purpose::Call => (Kind::Call, delivered),
+            Purpose::Request { waiter, .. } => match waiter {
+                Ok(request) => (Kind::Command { request: *request }, delivered),
+                Err(_) => (
+                    Kind::Command {
+                        request: RequestId(0),
+                    },
+                    State::Granted {
+                        keep_until_ms: now.mono_ms + KEEP_MS,
+                    },
+                ),
+            },
+        };
+        let entry = Entry {
+            claim,
+            job_uid: name.job_uid,
+            job: grant.job,
+            attempt: grant.attempt,
+            state,
+            kind,
+            deadline_ms,
+            spec: Some(spec.into()),
+            start_time: grant.start_time,
+            active_deadline_ms: grant.active_deadline_ms,
+            output_max_bytes: grant.output_max_bytes,
+            started: false,
+            next_row: 1,
+            kept_bytes: 0,
+            digest: Digest::default(),
+            pending: Vec::new(),
+            known_rows: Default::default(),
+        };
+        self.undo.push((claim, None));
+        self.entries.insert(claim, entry.clone());
+        todo.push(Todo::WriteEntry(Box::new(entry.clone())));
+        self.handed.insert(claim, 0);
+        match ask.purpose {
+            Purpose::Call => {
+                self.handed.insert(claim, 1);
+                let (before_ms, entry) = (deadline_ms, Box::new(entry));
+                todo.push(Todo::Call { before_ms, entry });
+            }
+            Purpose::Request {
+                waiter: Ok(request),
+                ..
+            } => {
+                self.waiters.remove(&request);
+                self.hold_ms = HOLDS[0];
+                self.hand_over(request, entry, todo);
+            }
+            Purpose::Request { filter, .. } => {
+                self.kept.insert(claim, filter);
+            }
+        }
+    }
+
+    /// Gives a grant back that nobody can take.
+    fn refuse(
+        &mut self,
+        now: &Now<'_>,
+        ask: Option<Ask>,
+        claim: session::ClaimName,
+        job: String,
+        why: &str,
+        todo: &mut Vec<Todo>,
+    ) {
+        match ask.map(|ask| ask.purpose) {
+            Some(Purpose::Request {
+                waiter: Ok(request),
+                ..
+            }) => {
+                if let Some(waiter) = self.waiters.get_mut(&request) {
+                    (waiter.ask, waiter.rests) = (None, true);
+                }
+            }
+            Some(Purpose::Call) => self.call_asks_from = now.mono_ms + REST_MS,
+            Some(Purpose::Request { .. }) | None => {}
+        }
+        let released = session::Released {
+            claim: Some(claim),
+            job,
+            why: why.to_owned(),
+        };
+        self.say(Up::Released(released), todo);
+    }
+
+    /// The plugin was to get it and did not. Only a claim that was handed to nobody else can be
+    /// given back.
+    pub(super) fn not_handed(
+        &mut self,
+        now: &mut Now<'_>,
+        claim: ClaimId,
+        count: u32,
+        todo: &mut Vec<Todo>,
+    ) {
+        let Some(entry) = self.entries.get(&claim) else {
+            return;
+        };
+        let unseen = matches!(entry.state, State::Delivered { .. })
+            && entry.next_row == 1
+            && !entry.started
+            && count == 1
+            && self.handed.get(&claim) == Some(&1);
+        if unseen {
+            self.release(claim, "the plugin did not wait for it any more", todo);
+            self.call_asks_from = now.mono_ms + REST_MS;
+        }
+    }
+
+    /// What time brings about: answers, asks that are over, jobs that nobody fetched.
+    pub(super) fn settle_time(&mut self, now: &mut Now<'_>, todo: &mut Vec<Todo>) {
+        let due: Vec<RequestId> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| {
+                now.mono_ms >= waiter.answer_at_ms || self.leaving
+            })
+            .map(|(request, _)| *request)
+            .collect();
+        for request in due {
+            let ask = self.waiters.get(&request).and_then(|waiter| waiter.ask);
+            self.disown(now, ask);
+            self.answer_nothing(request, todo);
+        }
+        let takes_calls = self.takes_calls();
+        let over: Vec<ClaimId> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| {
+                self.leaving
+                    || self.current.is_none()
+                    || ask.wake_at().is_some_and(|at| now.mono_ms >= at)
+                    || (matches!(ask.purpose, Purpose::Call) && !takes_calls)
+            })
+            .map(|(claim, _)| *claim)
+            .collect();
+        for claim in over {
+            self.withdraw(claim, todo);
+        }
+        let fallow: Vec<ClaimId> = self
+            .entries
+            .values()
+            .filter(|entry| match entry.state {
+                State::Granted { keep_until_ms } => {
+                    self.leaving
+                        || self.current.is_none()
+                        || now.mono_ms >= keep_until_ms
+                        || entry.deadline_ms.is_some_and(|at| now.mono_ms >= at)
+                }
+                _ => false,
+            })
+            .map(|entry| entry.claim)
+            .collect();
+        for claim in fallow {
+            self.release(claim, "the plugin did not ask again", todo);
+        }
+        let lost: Vec<(ClaimId, super::entry::Ended)> = self
+            .entries
+            .values()
+            .filter_map(|entry| match &entry.state {
+                State::Delivered {
+                    gone: Some(gone), ..
+                } if now.mono_ms >= gone.lost_at_ms => Some((entry.claim, gone.ended)),
+                _ => None,
+            })
+            .collect();
+        for (claim, ended) in lost {
+            let message = format!(
+                "the plugin process {ended} while it had the job, and none came back to answer within {} s",
+                self.recover_ms / 1000
+            );
+            self.lose(claim, ended, message, todo);
+        }
+    }
+
+    /// The ask is over; a grant that is on its way will be given back.
+    pub(super) fn withdraw(&mut self, claim: ClaimId, todo: &mut Vec<Todo>) {
+        if self.asks.remove(&claim).is_some() {
+            let withdraw = session::Withdraw {
+                claim_id: claim.to_string(),
+            };
+            self.say(Up::Withdraw(withdraw), todo);
+        }
+    }
+
+    fn takes_calls(&self) -> bool {
+        self.callable && self.current.is_some() && !self.leaving
+    }
+
+    /// Whether a further ask for a call is due.
+    pub(super) fn wants_call(&self) -> bool {
+        if !self.takes_calls() || self.session.is_none() {
+            return false;
+        }
+        let asks = self.asks.values();
+        let standing = asks.filter(|ask| matches!(ask.purpose, Purpose::Call)).count();
+        standing + self.calls() < self.per_pod as usize
+    }
+
+    /// Asks for every request that waits and every free place.
+    pub(super) fn keep_asking(&mut self, now: &mut Now<'_>, todo: &mut Vec<Todo>) {
+        if self.session.is_none() || self.current.is_none() || self.leaving {
+            return;
+        }
+        let waiting: Vec<(RequestId, Filter, u64)> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.ask.is_none() && !waiter.rests)
+            .map(|(request, waiter)| (*request, waiter.filter.clone(), waiter.answer_at_ms))
+            .collect();
+        for (request, filter, answer_at) in waiting {
+            let rest = answer_at.saturating_sub(now.mono_ms + SLACK_MS).max(1);
+            let purpose = Purpose::Request {
+                filter: filter.clone(),
+                waiter: Ok(request),
+            };
+            let claim = self.ask(now, purpose, filter, rest, todo);
+            if let Some(waiter) = self.waiters.get_mut(&request) {
+                waiter.ask = Some(claim);
+            }
+        }
+        while self.wants_call() && now.mono_ms >= self.call_asks_from {
+            self.ask(now, Purpose::Call, Filter::default(), CALL_HOLD_MS, todo);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: &mut Now<'_>,
+        purpose: Purpose,
+        filter: Filter,
+        hold_ms: u64,
+        todo: &mut Vec<Todo>,
+    ) -> ClaimId {
+        let claim = (now.fresh)();
+        let ask = Ask {
+            purpose,
+            sent_ms: now.mono_ms,
+            hold_ms,
+        };
+        self.asks.insert(claim, ask);
+        let ask = session::Ask {
+            claim_id: claim.to_string(),
+            location: filter.location,
+            port: filter.port,
+            hold_ms: u32::try_from(hold_ms).unwrap_or(u32::MAX),
+        };
+        self.say(Up::Ask(ask), todo);
+        claim
+    }
+}
+
+/// Whether a name from the operator is one. It becomes part of a file's name.
+fn usable(name: &str, most: usize) -> bool {
+    (1..=most).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+}

@@ -1,0 +1,233 @@
+//! The plugin process comes and goes, and claims end.
+
+use patchbay_launcher::control::{Exit, StartId};
+use patchbay_protocol::session::from_sidecar::Message as Up;
+use patchbay_protocol::session::{self, Cancel};
+
+use super::entry::{Ended, Entry, Gone, Kind, State};
+use super::words::{CallerId, ClaimId, Now, Todo};
+use super::{Book, REMEMBERED, asks};
+
+/// So many ids of rows are kept of a settled claim.
+const PAST_ROW_IDS: usize = 8;
+
+impl Book {
+    pub(super) fn plugin_started(
+        &mut self,
+        now: &mut Now<'_>,
+        start_id: StartId,
+        todo: &mut Vec<Todo>,
+    ) {
+        if self.current == Some(start_id) {
+            return;
+        }
+        let others: Vec<StartId> = self
+            .entries
+            .values()
+            .filter_map(Entry::holder)
+            .chain(self.current)
+            .filter(|holder| *holder != start_id)
+            .collect();
+        for other in others {
+            self.plugin_ended(now, other, None, todo);
+        }
+        self.current = Some(start_id);
+        self.callable = false;
+        self.hold_ms = asks::HOLDS[0];
+    }
+
+    pub(super) fn plugin_ended(
+        &mut self,
+        now: &mut Now<'_>,
+        start_id: StartId,
+        exit: Option<Exit>,
+        todo: &mut Vec<Todo>,
+    ) {
+        if self.current == Some(start_id) {
+            self.current = None;
+            self.callable = false;
+            self.hold_ms = asks::HOLDS[0];
+            let waiting = std::mem::take(&mut self.waiters);
+            todo.extend(waiting.into_keys().map(Todo::AnswerNothing));
+        }
+        let ended = Ended::new(exit);
+        let held: Vec<(ClaimId, Kind)> = self
+            .entries
+            .values()
+            .filter(|entry| match &entry.state {
+                State::Delivered { start_id: held, gone } => {
+                    *held == start_id.0
+                        && gone.as_ref().is_none_or(|gone| {
+                            gone.ended == Ended::Unseen && ended != Ended::Unseen
+                        })
+                }
+                _ => false,
+            })
+            .map(|entry| (entry.claim, entry.kind.clone()))
+            .collect();
+        let lost_at_ms = now.mono_ms + self.recover_ms;
+        for (claim, kind) in held {
+            match kind {
+                Kind::Call => {
+                    let message =
+                        format!("the plugin process {ended} while the call was under way");
+                    self.lose(claim, ended, message, todo);
+                }
+                Kind::Command { .. } => {
+                    self.change(claim, todo, |entry| {
+                        if let State::Delivered { gone, .. } = &mut entry.state {
+                            let lost_at_ms =
+                                gone.as_ref().map_or(lost_at_ms, |gone| gone.lost_at_ms);
+                            *gone = Some(Gone { ended, lost_at_ms });
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Nobody will answer.
+    pub(super) fn lose(
+        &mut self,
+        claim: ClaimId,
+        ended: Ended,
+        message: String,
+        todo: &mut Vec<Todo>,
+    ) {
+        self.stop_call(claim, todo);
+        let entry = self.change(claim, todo, |entry| {
+            entry.state = State::Lost { ended, message };
+        });
+        // Its rows go first: what they bring belongs to the job that is lost.
+        let said = entry
+            .filter(|entry| entry.pending.is_empty())
+            .and_then(repeated);
+        if let Some(said) = said {
+            self.say(said, todo);
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, cancel: &Cancel, todo: &mut Vec<Todo>) {
+        let claim = cancel.claim.as_ref();
+        let Some(claim) = claim.and_then(|name| ClaimId::parse(&name.claim_id)) else {
+            return;
+        };
+        self.forget_ask(claim);
+        self.stop_call(claim, todo);
+        let Some(entry) = self.entries.get(&claim) else {
+            return;
+        };
+        let phase = "Failed".to_owned();
+        if entry.pending.is_empty() {
+            self.settle(claim, phase, todo);
+        } else {
+            self.change(claim, todo, |entry| entry.state = State::Over { phase });
+        }
+    }
+
+    /// An ask that will not be answered by a job; its request is asked for anew.
+    pub(super) fn forget_ask(&mut self, claim: ClaimId) {
+        if self.asks.remove(&claim).is_some() {
+            for waiter in self.waiters.values_mut() {
+                if waiter.ask == Some(claim) {
+                    waiter.ask = None;
+                }
+            }
+        }
+    }
+
+    /// The operator knows the claim's end; only what comes late can follow.
+    pub(super) fn settle(&mut self, claim: ClaimId, phase: String, todo: &mut Vec<Todo>) {
+        let Some(mut entry) = self.entries.remove(&claim) else {
+            return;
+        };
+        todo.push(Todo::RemoveEntry(claim));
+        self.kept.remove(&claim);
+        self.handed.remove(&claim);
+        entry.state = State::Over { phase };
+        entry.spec = None;
+        entry.pending = Vec::new();
+        let spare = entry.known_rows.len().saturating_sub(PAST_ROW_IDS);
+        entry.known_rows.drain(..spare);
+        entry.known_rows.shrink_to_fit();
+        self.past.push_back(entry);
+        if self.past.len() > REMEMBERED {
+            self.past.pop_front();
+        }
+    }
+
+    pub(super) fn active(&mut self, caller: CallerId, job_uid: &str, todo: &mut Vec<Todo>) {
+        let found = self
+            .of_job(job_uid)
+            .map(|entry| (entry.claim, entry.holder()));
+        if let Some((claim, Some(_))) = found {
+            self.start(claim, todo);
+        }
+        let word = self.of_job(job_uid).and_then(Entry::word);
+        todo.push(Todo::AnswerStatus(caller, word));
+    }
+
+    pub(super) fn call_sent(&mut self, claim: ClaimId, todo: &mut Vec<Todo>) {
+        if self.entries.get(&claim).and_then(Entry::holder).is_some() {
+            self.start(claim, todo);
+        }
+    }
+
+    /// Somebody is at work on it.
+    fn start(&mut self, claim: ClaimId, todo: &mut Vec<Todo>) {
+        let current = self.current;
+        let known = self.entries.get(&claim).is_some_and(|entry| {
+            entry.started
+                && entry.spec.is_none()
+                && (current.is_none() || entry.holder() == current)
+        });
+        if known {
+            return;
+        }
+        let entry = self.change(claim, todo, |entry| {
+            entry.started = true;
+            entry.spec = None;
+            heard_of(entry, current);
+        });
+        if let Some(said) = entry.and_then(repeated) {
+            self.say(said, todo);
+        }
+    }
+}
+
+/// A claim as it stands when the sidecar's process begins.
+pub(super) fn wake(entry: &mut Entry) {
+    if entry.kind == Kind::Call && entry.holder().is_some() {
+        entry.state = State::Lost {
+            ended: Ended::Unseen,
+            message: "the sidecar ended while the call was under way".to_owned(),
+        };
+    }
+}
+
+/// What every new session has to hear again of a claim.
+pub(super) fn repeated(entry: &Entry) -> Option<Up> {
+    match &entry.state {
+        State::Lost { ended, message } => Some(Up::Lost(session::Lost {
+            claim: Some(entry.name()),
+            job: entry.job.clone(),
+            exit: ended.told(),
+            message: message.clone(),
+        })),
+        State::Delivered { .. } if entry.started => Some(Up::Started(session::Started {
+            claim: Some(entry.name()),
+            job: entry.job.clone(),
+        })),
+        _ => None,
+    }
+}
+
+/// A sign of life of a claim: whichever process runs now has it.
+pub(super) fn heard_of(entry: &mut Entry, current: Option<StartId>) {
+    if let (State::Delivered { start_id, gone }, Some(current), Kind::Command { .. }) =
+        (&mut entry.state, current, &entry.kind)
+    {
+        *start_id = current.0;
+        *gone = None;
+    }
+}
