@@ -71,9 +71,9 @@ reasons! {
     // As it should be.
     Accepted, Nobody, "The object can be worked on as it is written.";
     Resolved, Nobody, "Every Secret and ConfigMap that the Plugin names exists.";
-    Handshaken, Nobody, "Every replica has finished its handshake.";
+    Handshaken, Nobody, "Every replica has announced itself and was understood.";
     Current, Nobody, "Every pod runs the sidecar of this installation.";
-    Ready, Nobody, "Every wanted replica answers calls.";
+    Ready, Nobody, "Every wanted replica is at work.";
     Created, Nobody, "A child object was created.";
     Deleted, Nobody, "A child object was deleted.";
     Restarted, Patchbay, "The plugin process was started again.";
@@ -87,7 +87,7 @@ reasons! {
     WaitingForSession, Patchbay, "The operator has not reached the sidecar yet.";
     WaitingForLauncher, Patchbay, "The launcher does not answer the sidecar yet.";
     WaitingForRelease, Patchbay, "The plugin is held until the operator releases it.";
-    Starting, Patchbay, "The plugin was started and has not finished its handshake.";
+    Starting, Patchbay, "The plugin was started and has not announced itself yet.";
     Stopping, Patchbay, "The plugin is being stopped.";
     Updating, Patchbay, "A change of the Plugin is being carried out.";
     Deleting, Patchbay, "The Plugin is being deleted; its pods go first.";
@@ -119,8 +119,8 @@ reasons! {
     ExecFailed, Vendor, "The kernel would not execute the command.";
     ChecksumMismatch, Author, "A file's SHA-256 is not the one in spec.checksums.";
     ChecksumError, Author, "A file of spec.checksums could not be read.";
-    StartTimeout, Vendor, "The plugin started and did not announce an address in time.";
-    ExitedEarly, Vendor, "The plugin ended before it announced an address.";
+    StartTimeout, Vendor, "The plugin started and did not announce itself in time.";
+    ExitedEarly, Vendor, "The plugin ended before it announced itself.";
     CookieRejected, Author, "The plugin says that its cookie is missing or wrong.";
     NotAHandshake, Vendor, "The first line on stdout is not a handshake.";
     CoreVersion, Vendor, "The plugin speaks another core protocol than 1.";
@@ -132,12 +132,12 @@ reasons! {
     ConnectFailed, Vendor, "The announced address does not accept a connection.";
     TlsFailed, Author, "The TLS handshake with the plugin failed.";
     Unhealthy, Vendor, "The plugin's health check does not pass.";
-    Crashed, Vendor, "The plugin ended after its handshake, not by Patchbay's doing.";
+    Crashed, Vendor, "The plugin ended after it had announced itself, not by Patchbay's doing.";
     PortTaken, Vendor, "The plugin listens on a port that belongs to the sidecar.";
     BadConfig, Administrator, "The sidecar cannot read the configuration that the operator wrote.";
 
     // Flaws of something that works.
-    PartlyReady, Patchbay, "Some wanted replicas answer calls and others do not.";
+    PartlyReady, Patchbay, "Some wanted replicas are at work and others are not.";
     CrashLoop, Vendor, "The plugin ends again and again.";
     Warned, Vendor, "The plugin works, with a flaw that the message names.";
     SidecarOutdated, Author, "The sidecar is not the installation's, and spec.update.sidecar is Manual.";

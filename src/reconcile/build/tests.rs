@@ -1,7 +1,7 @@
 //! What is built, to the letter.
 
 use crate::build;
-use crate::plugin::samples::{observed, settings, wanted};
+use crate::plugin::samples::{controller, observed, settings, wanted};
 use patchbay_api::names;
 use patchbay_api::names::PodName;
 use patchbay_launcher::layout;
@@ -59,6 +59,51 @@ fn the_pod_of_a_minimal_plugin() {
 fn the_pod_of_a_plugin_with_everything() {
     let resolved = full();
     insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
+}
+
+fn workers(service: serde_json::Value) -> crate::plugin::resolve::Resolved {
+    let mut observed = observed();
+    controller(&mut observed.plugin.spec);
+    observed.plugin.spec.service = serde_json::from_value(service).unwrap();
+    wanted(&observed)
+}
+
+#[test]
+fn the_pod_of_a_controller_plugin() {
+    let resolved = workers(json!({}));
+    insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
+}
+
+#[test]
+fn workers_come_in_at_the_port_of_the_controller_plugin_and_nowhere_else() {
+    let resolved = workers(json!({
+        "type": "LoadBalancer", "port": 9000, "clients": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
+    }));
+    insta::assert_yaml_snapshot!([
+        json!(build::service::service(&resolved)),
+        json!(build::service::headless(&resolved)),
+        json!(build::network_policy::network_policy(
+            &resolved,
+            &settings()
+        )),
+    ]);
+}
+
+#[test]
+fn the_address_of_a_worker_stays_visible_unless_the_author_wants_otherwise() {
+    let policy = |service| {
+        let spec = build::service::service(&workers(service)).spec.unwrap();
+        spec.external_traffic_policy
+    };
+    assert_eq!(policy(json!({})), None);
+    assert_eq!(
+        policy(json!({"type": "NodePort"})).as_deref(),
+        Some("Local")
+    );
+    assert_eq!(
+        policy(json!({"type": "NodePort", "externalTrafficPolicy": "Cluster"})).as_deref(),
+        Some("Cluster")
+    );
 }
 
 #[test]

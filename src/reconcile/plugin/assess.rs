@@ -255,7 +255,7 @@ fn flaw(
         return Some(Trouble {
             reason: Reason::SessionLost,
             message: format!(
-                "pod {} answers calls and the operator cannot reach its sidecar: {trouble}",
+                "pod {} is ready and the operator cannot reach its sidecar: {trouble}",
                 pod.name
             ),
         });

@@ -41,6 +41,35 @@ pub(crate) fn plugin() -> Plugin {
     .unwrap()
 }
 
+/// Makes the sample a controller plugin.
+pub(crate) fn controller(spec: &mut PluginSpec) {
+    spec.command = vec!["patchbay-run".to_owned(), "/plugin".to_owned()];
+    spec.protocol = serde_json::from_value(json!({
+        "controller": {"port": 10000, "stage": "QA", "className": "SamplePlugin"}
+    }))
+    .unwrap();
+}
+
+/// What a sidecar says of a controller plugin: nothing is agreed upon, commands are announced.
+pub(crate) fn commanding(phase: Phase) -> Instance {
+    let announced = matches!(phase, Phase::Ready | Phase::Unhealthy);
+    Instance {
+        handshake: None,
+        services: Vec::new(),
+        commands: announced
+            .then(|| {
+                serde_json::from_value(json!({
+                    "name": "wget", "tooltip": "fetches a page", "output": true,
+                    "inputs": [{"name": "address", "type": "textbox", "tooltip": "of the page"}]
+                }))
+                .unwrap()
+            })
+            .into_iter()
+            .collect(),
+        ..instance(phase)
+    }
+}
+
 pub(crate) fn settings() -> Settings {
     Settings {
         sidecar_image: "patchbay.dev/sidecar:v1".to_owned(),

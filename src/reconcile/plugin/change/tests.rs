@@ -1,5 +1,5 @@
 use super::*;
-use crate::plugin::samples::{observed, settings, wanted};
+use crate::plugin::samples::{controller, observed, settings, wanted};
 use patchbay_api::PluginSpec;
 use patchbay_api::plugin::{Checksum, Medium};
 
@@ -25,6 +25,17 @@ fn each_field_costs_what_the_table_says() {
         ("service", |s| s.service.port = 80, Change::Nothing),
         ("update", |s| s.update.max_unavailable = 2, Change::Nothing),
         ("health", |s| s.health.period_seconds = 1, Change::Live),
+        (
+            "jobs of a pod",
+            |s| s.jobs.max_running_per_pod = 1,
+            Change::Live,
+        ),
+        (
+            "jobs of all pods",
+            |s| s.jobs.max_running = Some(1),
+            Change::Nothing,
+        ),
+        ("family", controller, Change::ReplacePod),
         ("restart", |s| s.restart.max_seconds = 9, Change::Live),
         ("shutdown", |s| s.shutdown.term_seconds = 60, Change::Live),
         (
@@ -111,6 +122,54 @@ fn each_field_costs_what_the_table_says() {
         let found = classify(Some(&before), &built(edit), ALLOWED).greatest();
         assert_eq!(found, *expected, "{name}");
     }
+}
+
+#[test]
+fn a_controller_plugin_starts_again_with_other_settings_and_moves_with_another_port() {
+    let table: &[Row] = &[
+        ("nothing", |_| {}, Change::Nothing),
+        (
+            "stage",
+            |s| of_controller(s).stage = patchbay_api::plugin::Stage::Dev,
+            Change::PluginRestart,
+        ),
+        (
+            "class",
+            |s| of_controller(s).class_name = None,
+            Change::PluginRestart,
+        ),
+        (
+            "timeout",
+            |s| of_controller(s).start_timeout_seconds = 9,
+            Change::PluginRestart,
+        ),
+        ("recovery", |s| s.jobs.recover_seconds = 0, Change::Live),
+        (
+            "port",
+            |s| of_controller(s).port = 10_001,
+            Change::ReplacePod,
+        ),
+    ];
+    let before = built(controller);
+    for (name, edit, expected) in table {
+        let after = built(|s| {
+            controller(s);
+            edit(s);
+        });
+        let found = classify(Some(&before), &after, ALLOWED).greatest();
+        assert_eq!(found, *expected, "{name}");
+    }
+}
+
+#[test]
+fn pods_of_a_release_without_jobs_have_the_usual_limits() {
+    let usual: Jobs = serde_json::from_str("{}").unwrap();
+    let config = pod_config(&wanted(&observed()), &settings());
+    assert_eq!(config.jobs, usual);
+}
+
+fn of_controller(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::Controller {
+    spec.protocol.controller.as_mut().unwrap()
 }
 
 fn go(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::GoPlugin {

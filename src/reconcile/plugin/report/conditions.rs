@@ -33,8 +33,30 @@ pub(super) struct Facts<'a> {
     /// Pods whose sidecar is not the installation's.
     outdated: usize,
     sidecar_update: SidecarUpdate,
-    /// What a handshake is in this family.
+    words: Words,
+}
+
+/// What the replicas of a family do.
+struct Words {
+    /// What a handshake is there.
     greeted: &'static str,
+    /// What a ready one does.
+    work: &'static str,
+}
+
+impl Words {
+    fn of(observed: &Observed) -> Self {
+        match observed.plugin.spec.protocol.family() {
+            Some(Family::Controller(_)) => Words {
+                greeted: "have announced their commands",
+                work: "take jobs",
+            },
+            Some(Family::GoPlugin(_)) | None => Words {
+                greeted: "have shaken hands",
+                work: "answer calls",
+            },
+        }
+    }
 }
 
 /// One verdict.
@@ -99,10 +121,7 @@ impl<'a> Facts<'a> {
             updated,
             outdated,
             sidecar_update: spec.update.sidecar,
-            greeted: match spec.protocol.family() {
-                Some(Family::Controller(_)) => "have announced their commands",
-                Some(Family::GoPlugin(_)) | None => "have shaken hands",
-            },
+            words: Words::of(observed),
             living,
         }
     }
@@ -228,7 +247,10 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
     if done >= facts.wanted {
         return yes(
             Reason::Handshaken,
-            format!("{done} of {} replicas {}", facts.wanted, facts.greeted),
+            format!(
+                "{done} of {} replicas {}",
+                facts.wanted, facts.words.greeted
+            ),
         );
     }
     let open: Vec<_> = facts
@@ -251,7 +273,7 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
             Reason::WaitingForSession,
             format!(
                 "{done} of {} replicas are known to {}",
-                facts.wanted, facts.greeted
+                facts.wanted, facts.words.greeted
             ),
         ),
     }
@@ -327,7 +349,7 @@ fn ready(facts: &Facts<'_>) -> Verdict {
     if ready >= wanted {
         return yes(
             Reason::Ready,
-            format!("{ready} of {wanted} replicas answer calls"),
+            format!("{ready} of {wanted} replicas {}", facts.words.work),
         );
     }
     if let Some(a) = worst(&facts.living) {
@@ -335,8 +357,8 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         return no(
             reason,
             format!(
-                "{ready} of {wanted} replicas answer calls; pod {}: {}",
-                a.line.pod, a.line.message
+                "{ready} of {wanted} replicas {}; pod {}: {}",
+                facts.words.work, a.line.pod, a.line.message
             ),
         );
     }
@@ -352,7 +374,10 @@ fn ready(facts: &Facts<'_>) -> Verdict {
     }
     no(
         Reason::PodPending,
-        format!("{ready} of {wanted} replicas answer calls; the others are being created"),
+        format!(
+            "{ready} of {wanted} replicas {}; the others are being created",
+            facts.words.work
+        ),
     )
 }
 
@@ -383,9 +408,10 @@ fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
         yes(
             Reason::PartlyReady,
             format!(
-                "{} of {} replicas answer calls",
+                "{} of {} replicas {}",
                 count(facts.ready),
-                facts.wanted
+                facts.wanted,
+                facts.words.work
             ),
         )
     })

@@ -3,7 +3,7 @@
 use crate::plugin::action::{ChildKind, Outcome};
 use crate::plugin::observe::{Exit, ExitHow, Identity, Phase, PodEvent, Session};
 use crate::plugin::report::Report;
-use crate::plugin::samples::{World, failing, instance};
+use crate::plugin::samples::{World, commanding, controller, failing, instance};
 use k8s_openapi::api::core::v1::Service;
 use patchbay_api::plugin_status::{InstanceState, MAX_MESSAGE};
 use patchbay_api::{PluginStatus, Reason};
@@ -498,4 +498,72 @@ fn zero_replicas_is_no_failure_of_anybody() {
     assert_eq!(find(&report.status, "Ready").1, "ScaledToZero");
     assert_eq!(report.status.ready.as_deref(), Some("0/0"));
     assert_eq!(report.status.handshake, None);
+}
+
+fn controller_world() -> World {
+    let mut world = World::running(controller);
+    world.speak("kv-0-1", commanding(Phase::Ready));
+    world
+}
+
+#[test]
+fn a_controller_plugin_is_ready_without_a_handshake_and_shows_its_commands() {
+    let (_, report) = controller_world().pass();
+    insta::assert_yaml_snapshot!(report.status);
+}
+
+#[test]
+fn what_a_controller_plugin_announced_is_known_while_its_sidecar_is_out_of_reach() {
+    let mut world = controller_world();
+    world.pass();
+    *world.session("kv-0-1") = Session::default();
+    let (_, report) = world.pass();
+    assert_eq!(find(&report.status, "Handshaken").0, "True");
+    let commands = report.status.provides.unwrap().commands;
+    assert_eq!(commands[0].name, "wget");
+}
+
+#[test]
+fn a_controller_plugin_that_says_nothing_is_named() {
+    let mut world = World::running(controller);
+    world.speak("kv-0-1", commanding(Phase::Starting));
+    let (_, report) = world.pass();
+    assert_eq!(find(&report.status, "Handshaken").0, "Unknown");
+    assert_eq!(find(&report.status, "Handshaken").1, "Starting");
+    let late = crate::plugin::observe::Instance {
+        reason: "StartTimeout".to_owned(),
+        message: String::new(),
+        ..commanding(Phase::BackingOff)
+    };
+    world.speak("kv-0-1", late);
+    let (_, report) = world.pass();
+    let (status, reason, message) = find(&report.status, "Ready");
+    assert_eq!((status, reason), ("False", "StartTimeout"));
+    assert!(
+        message.contains("0 of 1 replicas take jobs")
+            && message.contains("did not announce itself"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_placeholder_command_is_a_flaw_and_a_missing_health_service_is_none() {
+    let mut warned = commanding(Phase::Ready);
+    warned.warnings = vec!["the plugin advertises \"Functionality Error\"".to_owned()];
+    let mut world = controller_world();
+    world.speak("kv-0-1", warned.clone());
+    let (_, report) = world.pass();
+    assert_eq!(find(&report.status, "Ready").0, "True");
+    let (status, reason, message) = find(&report.status, "Degraded");
+    assert_eq!((status, reason), ("True", "Warned"));
+    assert!(message.contains("Functionality Error"), "{message}");
+    assert_eq!(warnings(&report), ["Warned"]);
+
+    let mut world = World::running(|_| {});
+    let mut quiet = instance(Phase::Ready);
+    quiet.warnings = warned.warnings;
+    world.speak("kv-0-1", quiet);
+    let (_, report) = world.pass();
+    let conditions = &report.status.conditions;
+    assert!(conditions.iter().all(|c| c.type_ != "Degraded"));
 }
