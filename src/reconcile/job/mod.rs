@@ -1,10 +1,11 @@
 //! The kind Job: one file per step, and beside the pass the hand-out.
 //!
 //! Two rhythms meet in the status of a Job. The pass (observe, resolve, desire, report) accepts,
-//! waits, expires, suspends, cancels and deletes. The hand-out (the desk) claims a job for a
+//! waits, expires, suspends, cancels and deletes. The hand-out ([`desk`]) claims a job for a
 //! plugin that asks. Both change a status by the functions of [`transition`] only.
 
 pub mod conditions;
+pub mod desk;
 pub mod location;
 pub mod output;
 pub mod times;

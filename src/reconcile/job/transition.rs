@@ -22,6 +22,8 @@ pub use hold::{Choice, Loss, claim, lose, release, start, unreached};
 pub use open::{accept, plugin_missing, ready, refuse, resume, suspend, suspend_refused, wait};
 pub use row::{RowFate, RowOutcome, StoredRow, store_row};
 
+pub(crate) use hold::cancelled;
+
 use super::conditions::{Is, Pen};
 use super::times;
 use jiff::Timestamp;

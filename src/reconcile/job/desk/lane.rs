@@ -1,0 +1,441 @@
+//! The queue of one Plugin: its jobs and its asks by client and port, each side in order.
+//!
+//! A *spot* is one client, and spot 0 is no client: jobs for any, asks for every job. Every spot
+//! keeps its jobs and asks by port. What comes first of each spot and port stands once more in the
+//! *heads*, so that the first of the whole lane is found without looking at the rest. A client that
+//! has as many jobs as it may have is *closed*: its spot has no heads, and its jobs and asks are
+//! passed over in one step, however many there are.
+
+use super::super::location::Port;
+use super::entry::{Jobs, Sorted};
+use super::slots::Slots;
+use super::words::PluginRefKey;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Spot of jobs for any client and of asks for every job.
+pub(super) const EVERYBODY: u32 = 0;
+
+/// The queue of one Plugin.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) key: PluginRefKey,
+    pub(super) max_running: Option<u32>,
+    pub(super) max_running_per_client: Option<u32>,
+    /// Jobs that its pods have, those whose claim is being written included.
+    pub(super) running: u32,
+    /// Claims that are being written.
+    pub(super) flying: u32,
+    /// Jobs that wait for an ask.
+    pub(super) ready: usize,
+    pub(super) spots: Slots<Spot>,
+    by_location: HashMap<Arc<str>, u32>,
+    /// Open spots with jobs, by the rank of their first.
+    job_heads: BTreeMap<Port, Sorted>,
+    /// First asks of open spots.
+    ask_heads: BTreeMap<Port, BTreeSet<(u64, u32)>>,
+    /// Spots where something has come that was not compared with the other side yet.
+    pub(super) dirty: VecDeque<u32>,
+    /// Whether it stands in the desk's list of lanes with something dirty.
+    pub(super) listed: bool,
+}
+
+/// One client, or none.
+#[derive(Debug, Default)]
+pub(super) struct Spot {
+    location: Option<Arc<str>>,
+    jobs: Vec<(Port, Sorted)>,
+    asks: Vec<(Port, BTreeSet<u64>)>,
+    running: u32,
+    closed: bool,
+    dirty: bool,
+}
+
+impl Spot {
+    fn first_job(&self, port: Port) -> Option<u32> {
+        let (_, jobs) = self.jobs.iter().find(|(known, _)| *known == port)?;
+        jobs.first()
+    }
+
+    fn first_ask(&self, port: Port) -> Option<u64> {
+        let (_, asks) = self.asks.iter().find(|(known, _)| *known == port)?;
+        asks.first().copied()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.asks.is_empty() && self.running == 0 && !self.dirty
+    }
+}
+
+impl Lane {
+    pub(super) fn new(key: PluginRefKey) -> Self {
+        let mut spots = Slots::default();
+        spots.insert(Spot::default());
+        Self {
+            key,
+            max_running: None,
+            max_running_per_client: None,
+            running: 0,
+            flying: 0,
+            ready: 0,
+            spots,
+            by_location: HashMap::new(),
+            job_heads: BTreeMap::new(),
+            ask_heads: BTreeMap::new(),
+            dirty: VecDeque::new(),
+            listed: false,
+        }
+    }
+
+    /// Whether no further claim may be begun.
+    pub(super) fn is_full(&self, flying: usize) -> bool {
+        self.max_running.is_some_and(|most| self.running >= most) || self.flying as usize >= flying
+    }
+
+    /// The spot of a client, made when it is new. Whoever puts nothing there lets it go again.
+    pub(super) fn spot(&mut self, location: Option<&Arc<str>>) -> u32 {
+        let Some(location) = location else {
+            return EVERYBODY;
+        };
+        if let Some(id) = self.by_location.get(location) {
+            return *id;
+        }
+        let id = self.spots.insert(Spot {
+            location: Some(location.clone()),
+            ..Spot::default()
+        });
+        self.by_location.insert(location.clone(), id);
+        id
+    }
+
+    /// Forgets a spot where nothing is.
+    pub(super) fn let_go(&mut self, id: u32) {
+        if id == EVERYBODY || !self.spots[id].is_idle() {
+            return;
+        }
+        if let Some(location) = self.spots.remove(id).and_then(|spot| spot.location) {
+            self.by_location.remove(&location);
+        }
+    }
+
+    /// Something has come to a spot, or it was opened.
+    pub(super) fn mark(&mut self, id: u32) {
+        let spot = &mut self.spots[id];
+        if !spot.dirty {
+            spot.dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// The next spot to compare.
+    pub(super) fn next_dirty(&self) -> Option<u32> {
+        self.dirty.front().copied()
+    }
+
+    /// Nothing at this spot, the next one, fits anything.
+    pub(super) fn settled(&mut self) {
+        if let Some(id) = self.dirty.pop_front() {
+            self.spots[id].dirty = false;
+            self.let_go(id);
+        }
+    }
+
+    pub(super) fn put_job(&mut self, jobs: &Jobs, spot: u32, id: u32) {
+        let port = jobs.entries[id].port;
+        let first = self.spots[spot].first_job(port);
+        let leads = first.is_none_or(|first| jobs.rank(id) < jobs.rank(first));
+        if leads && first.is_some() {
+            self.unhead_jobs(jobs, spot, port);
+        }
+        let place = &mut self.spots[spot].jobs;
+        match place.iter_mut().find(|(known, _)| *known == port) {
+            Some((_, sorted)) => sorted.insert(id, |id| jobs.rank(id)),
+            None => {
+                let mut sorted = Sorted::default();
+                sorted.insert(id, |id| jobs.rank(id));
+                place.reserve_exact(1);
+                place.push((port, sorted));
+            }
+        }
+        if leads {
+            self.head_jobs(jobs, spot, port);
+        }
+        self.ready += 1;
+        self.mark(spot);
+    }
+
+    pub(super) fn take_job(&mut self, jobs: &Jobs, spot: u32, id: u32) {
+        let port = jobs.entries[id].port;
+        let leads = self.spots[spot].first_job(port) == Some(id);
+        if leads {
+            self.unhead_jobs(jobs, spot, port);
+        }
+        let place = &mut self.spots[spot].jobs;
+        if let Some(at) = place.iter().position(|(known, _)| *known == port) {
+            place[at].1.remove(id, |id| jobs.rank(id));
+            if place[at].1.is_empty() {
+                place.swap_remove(at);
+            }
+        }
+        if leads {
+            self.head_jobs(jobs, spot, port);
+        }
+        self.ready -= 1;
+        self.let_go(spot);
+    }
+
+    pub(super) fn put_ask(&mut self, spot: u32, port: Port, ask: u64) {
+        self.unhead_asks(spot, port);
+        let place = &mut self.spots[spot].asks;
+        match place.iter_mut().find(|(known, _)| *known == port) {
+            Some((_, asks)) => {
+                asks.insert(ask);
+            }
+            None => place.push((port, BTreeSet::from([ask]))),
+        }
+        self.head_asks(spot, port);
+        self.mark(spot);
+    }
+
+    pub(super) fn take_ask(&mut self, spot: u32, port: Port, ask: u64) {
+        self.unhead_asks(spot, port);
+        let place = &mut self.spots[spot].asks;
+        if let Some(at) = place.iter().position(|(known, _)| *known == port) {
+            place[at].1.remove(&ask);
+            if place[at].1.is_empty() {
+                place.swap_remove(at);
+            }
+        }
+        self.head_asks(spot, port);
+        self.let_go(spot);
+    }
+
+    /// One more job runs for a client.
+    pub(super) fn begin(&mut self, jobs: &Jobs, spot: u32) {
+        self.spots[spot].running += 1;
+        self.open_or_close(jobs, spot);
+    }
+
+    /// One job less runs for a client.
+    pub(super) fn end(&mut self, jobs: &Jobs, spot: u32) {
+        let running = &mut self.spots[spot].running;
+        *running = running.saturating_sub(1);
+        self.open_or_close(jobs, spot);
+        self.let_go(spot);
+    }
+
+    /// Judges a spot by the limit per client.
+    pub(super) fn open_or_close(&mut self, jobs: &Jobs, id: u32) {
+        let spot = &self.spots[id];
+        let full = id != EVERYBODY
+            && self
+                .max_running_per_client
+                .is_some_and(|most| spot.running >= most);
+        if spot.closed == full {
+            return;
+        }
+        let job_ports: Vec<Port> = spot.jobs.iter().map(|(port, _)| *port).collect();
+        let ask_ports: Vec<Port> = spot.asks.iter().map(|(port, _)| *port).collect();
+        if full {
+            for port in job_ports {
+                self.unhead_jobs(jobs, id, port);
+            }
+            for port in ask_ports {
+                self.unhead_asks(id, port);
+            }
+            self.spots[id].closed = true;
+        } else {
+            self.spots[id].closed = false;
+            for port in job_ports {
+                self.head_jobs(jobs, id, port);
+            }
+            for port in ask_ports {
+                self.head_asks(id, port);
+            }
+            self.mark(id);
+        }
+    }
+
+    fn head_jobs(&mut self, jobs: &Jobs, spot: u32, port: Port) {
+        let spots = &self.spots;
+        if spots[spot].closed || spots[spot].first_job(port).is_none() {
+            return;
+        }
+        let heads = self.job_heads.entry(port).or_default();
+        heads.insert(spot, |spot| head(jobs, spots, spot, port));
+    }
+
+    fn unhead_jobs(&mut self, jobs: &Jobs, spot: u32, port: Port) {
+        let spots = &self.spots;
+        if spots[spot].closed || spots[spot].first_job(port).is_none() {
+            return;
+        }
+        if let Some(heads) = self.job_heads.get_mut(&port) {
+            heads.remove(spot, |spot| head(jobs, spots, spot, port));
+            if heads.is_empty() {
+                self.job_heads.remove(&port);
+            }
+        }
+    }
+
+    fn head_asks(&mut self, spot: u32, port: Port) {
+        if self.spots[spot].closed {
+            return;
+        }
+        if let Some(first) = self.spots[spot].first_ask(port) {
+            self.ask_heads
+                .entry(port)
+                .or_default()
+                .insert((first, spot));
+        }
+    }
+
+    fn unhead_asks(&mut self, spot: u32, port: Port) {
+        let first = self.spots[spot].first_ask(port);
+        if let Some(first) = first
+            && let Some(heads) = self.ask_heads.get_mut(&port)
+        {
+            heads.remove(&(first, spot));
+            if heads.is_empty() {
+                self.ask_heads.remove(&port);
+            }
+        }
+    }
+
+    /// The ask that has waited longest among those that fit something at this spot; with jobs on
+    /// this side, or asks on this side.
+    pub(super) fn longest_waiting(&self, spot: u32) -> Option<u64> {
+        let here = &self.spots[spot];
+        if here.closed {
+            return None;
+        }
+        let for_jobs = here
+            .jobs
+            .iter()
+            .filter_map(|(port, _)| self.ask_for(spot, *port));
+        let with_jobs = here
+            .asks
+            .iter()
+            .filter(|(port, _)| self.has_job(spot, *port))
+            .filter_map(|(_, asks)| asks.first().copied());
+        for_jobs.chain(with_jobs).min()
+    }
+
+    /// The longest waiting ask that can have a job of this spot and port.
+    fn ask_for(&self, spot: u32, port: Port) -> Option<u64> {
+        if spot == EVERYBODY {
+            return self
+                .ask_heads
+                .iter()
+                .filter(|(known, _)| known.fits(port))
+                .filter_map(|(_, heads)| heads.first().map(|(ask, _)| *ask))
+                .min();
+        }
+        [spot, EVERYBODY]
+            .into_iter()
+            .flat_map(|spot| &self.spots[spot].asks)
+            .filter(|(known, _)| known.fits(port))
+            .filter_map(|(_, asks)| asks.first().copied())
+            .min()
+    }
+
+    fn has_job(&self, spot: u32, port: Port) -> bool {
+        if spot == EVERYBODY {
+            return self.job_heads.keys().any(|known| known.fits(port));
+        }
+        [spot, EVERYBODY]
+            .into_iter()
+            .flat_map(|spot| &self.spots[spot].jobs)
+            .any(|(known, _)| known.fits(port))
+    }
+
+    /// The first job that an ask of this spot and port can have, and its spot.
+    pub(super) fn job_for(&self, jobs: &Jobs, spot: u32, port: Port) -> Option<(u32, u32)> {
+        if self.spots[spot].closed {
+            return None;
+        }
+        if spot == EVERYBODY {
+            return self
+                .job_heads
+                .iter()
+                .filter(|(known, _)| known.fits(port))
+                .filter_map(|(known, heads)| {
+                    let spot = heads.first()?;
+                    Some((self.spots[spot].first_job(*known)?, spot))
+                })
+                .min_by_key(|(id, _)| jobs.rank(*id));
+        }
+        [spot, EVERYBODY]
+            .into_iter()
+            .flat_map(|spot| self.spots[spot].jobs.iter().map(move |jobs| (spot, jobs)))
+            .filter(|(_, (known, _))| known.fits(port))
+            .filter_map(|(spot, (_, sorted))| Some((sorted.first()?, spot)))
+            .min_by_key(|(id, _)| jobs.rank(*id))
+    }
+
+    /// First jobs of every spot, the closed ones too.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = u32> + '_ {
+        let heads = self.job_heads.iter().filter_map(|(port, heads)| {
+            let spot = heads.first()?;
+            self.spots[spot].first_job(*port)
+        });
+        let closed = self
+            .spots
+            .iter()
+            .filter(|spot| spot.closed)
+            .flat_map(|spot| spot.jobs.iter().filter_map(|(_, sorted)| sorted.first()));
+        heads.chain(closed)
+    }
+
+    /// That the heads are the heads and nothing idle stays.
+    #[cfg(test)]
+    pub(super) fn check(&self, jobs: &Jobs) {
+        let mut ready = 0;
+        for id in self.spots.ids() {
+            let spot = &self.spots[id];
+            assert!(id == EVERYBODY || !spot.is_idle(), "an idle spot stays");
+            for (port, sorted) in &spot.jobs {
+                assert!(!sorted.is_empty());
+                ready += sorted.len();
+                let ids: Vec<u32> = sorted.iter().collect();
+                assert!(ids.windows(2).all(|w| jobs.rank(w[0]) < jobs.rank(w[1])));
+                let head = self
+                    .job_heads
+                    .get(port)
+                    .is_some_and(|heads| heads.iter().any(|head| head == id));
+                assert_eq!(head, !spot.closed, "heads of spot {id}");
+            }
+            for (port, asks) in &spot.asks {
+                let first = *asks.first().expect("an empty group of asks stays");
+                let head = self
+                    .ask_heads
+                    .get(port)
+                    .is_some_and(|heads| heads.contains(&(first, id)));
+                assert_eq!(head, !spot.closed, "ask heads of spot {id}");
+            }
+        }
+        assert_eq!(ready, self.ready);
+        let heads: usize = self.job_heads.values().map(Sorted::len).sum();
+        let open: usize = self
+            .spots
+            .iter()
+            .filter(|spot| !spot.closed)
+            .map(|spot| spot.jobs.len())
+            .sum();
+        assert_eq!(heads, open);
+        for (port, heads) in &self.job_heads {
+            let ids: Vec<u32> = heads.iter().collect();
+            assert!(ids.windows(2).all(|w| {
+                head(jobs, &self.spots, w[0], *port) < head(jobs, &self.spots, w[1], *port)
+            }));
+        }
+    }
+}
+
+/// Rank of a spot among the heads.
+fn head<'a>(jobs: &'a Jobs, spots: &Slots<Spot>, spot: u32, port: Port) -> super::entry::Rank<'a> {
+    match spots[spot].first_job(port) {
+        Some(id) => jobs.rank(id),
+        None => unreachable!("a spot without jobs is no head"),
+    }
+}
