@@ -42,6 +42,11 @@ service='{"ports":[{"port":80}]}'
 # Pods that no node takes.
 pod='{"containers":[{"name":"a","image":"a"}],"nodeSelector":{"patchbay.dev/fence":"nowhere"}}'
 policy='{"podSelector":{}}'
+ours=patchbay.dev/v1alpha1
+# No such plugin: nobody does these.
+job='{"pluginRef":{"name":"nobody"},"command":{"name":"none"}}'
+brief=${job/%\}/,\"ttlSecondsAfterFinished\":31536000\}}
+output='{"job":"kept","attempt":1,"row":1,"chunk":0,"bytes":1,"sha256":"","encoding":"Text","content":"a"}'
 
 k create namespace "$place" >/dev/null
 trap 'k delete namespace "$place" --wait=false >/dev/null' EXIT
@@ -50,6 +55,14 @@ k --namespace "$place" create service clusterip foreign --tcp=80 >/dev/null
 object v1 Service own "$service" patchbay | k --namespace "$place" create -f - >/dev/null
 object v1 Pod own "$pod" patchbay | k --namespace "$place" create -f - >/dev/null
 object v1 Pod foreign "$pod" | k --namespace "$place" create -f - >/dev/null
+for what in "kept $job" "open $brief" "over $brief"; do
+  read -r name spec <<<"$what"
+  object "$ours" Job "$name" "$spec" | k --namespace "$place" create -f - >/dev/null
+done
+for name in kept over; do
+  k --namespace "$place" patch jobs.patchbay.dev "$name" --subresource status --type merge --patch '{"status":{"phase":"Failed"}}' >/dev/null
+done
+object "$ours" JobOutput foreign "$output" | k --namespace "$place" create -f - >/dev/null
 secret own patchbay.dev/identity | k --namespace "$place" create -f - >/dev/null
 
 dry=--dry-run=server
@@ -72,6 +85,15 @@ for what in "v1 Pod $pod" "v1 Service $service" "networking.k8s.io/v1 NetworkPol
   attempt fenced "making a $kind with another label" create $dry -f - <<<"$(object "$version" "$kind" new "$spec" Helm)"
   attempt allowed "making a $kind of its own" create $dry -f - <<<"$(object "$version" "$kind" new "$spec" patchbay)"
 done
+attempt fenced "making a JobOutput without the label" create $dry -f - <<<"$(object "$ours" JobOutput new "$output")"
+attempt allowed "making a JobOutput of its own" create $dry -f - <<<"$(object "$ours" JobOutput new "$output" patchbay)"
+attempt fenced "deleting a foreign JobOutput" delete $dry joboutputs.patchbay.dev foreign
+attempt unentitled "changing output" label $dry joboutputs.patchbay.dev foreign a=b
+attempt unentitled "making a Job" create $dry -f - <<<"$(object "$ours" Job new "$job")"
+attempt unentitled "changing a Job" label $dry jobs.patchbay.dev kept a=b
+attempt fenced "deleting a Job that has not ended" delete $dry jobs.patchbay.dev open
+attempt fenced "deleting a Job that shall be kept" delete $dry jobs.patchbay.dev kept
+attempt allowed "deleting a Job whose time is over" delete $dry jobs.patchbay.dev over
 attempt unentitled "making a ConfigMap" create $dry configmap new
 attempt unentitled "making a Role" create $dry role new --verb=get --resource=pods
 attempt unentitled "reading a Lease of another namespace" get lease patchbay-operator
