@@ -13,3 +13,8 @@ pub fn number() -> u64 {
             }),
     }
 }
+
+/// As [`number`], twice as wide.
+pub fn wide() -> u128 {
+    (u128::from(number()) << 64) | u128::from(number())
+}

@@ -4,6 +4,8 @@
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 
 pub mod book;
+pub mod ledger;
+pub mod spool;
 
 use std::sync::Arc;
 
