@@ -4,12 +4,22 @@
 //! waits, expires, suspends, cancels and deletes. The hand-out ([`desk`]) claims a job for a
 //! plugin that asks. Both change a status by the functions of [`transition`] only.
 
+pub mod acceptance;
 pub mod conditions;
+pub mod desire;
 pub mod desk;
 pub mod location;
+pub mod observe;
 pub mod output;
+pub mod report;
+pub mod resolve;
 pub mod times;
 pub mod transition;
 
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use desire::desire;
+pub use resolve::resolve;

@@ -3,8 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
-use patchbay_api::Job;
 use patchbay_api::job::Backoff;
+use patchbay_api::{Job, JobSpec, JobStatus};
 
 /// Not handed out before: `spec.startTime`, or the Job's creation. The order of hand-outs is the
 /// order of these.
@@ -36,21 +36,25 @@ pub fn is_expired(job: &Job, now: Timestamp) -> bool {
 
 /// When a job that a pod has fails with DeadlineExceeded.
 pub fn deadline(job: &Job) -> Option<Timestamp> {
-    let claim = job.status.as_ref()?.claim.as_ref()?;
-    let seconds = job.spec.active_deadline_seconds?;
-    Some(later(
-        claim.claimed_at.0,
-        SignedDuration::from_secs(seconds.into()),
-    ))
+    deadline_of(&job.spec, job.status.as_ref()?)
+}
+
+pub(crate) fn deadline_of(spec: &JobSpec, status: &JobStatus) -> Option<Timestamp> {
+    let claimed_at = status.claim.as_ref()?.claimed_at.0;
+    let seconds = spec.active_deadline_seconds?;
+    Some(later(claimed_at, SignedDuration::from_secs(seconds.into())))
 }
 
 /// When the Job is deleted. `None` while it has not ended, and for one that is kept.
 pub fn delete_at(job: &Job) -> Option<Timestamp> {
-    let status = job.status.as_ref()?;
+    delete_at_of(&job.spec, job.status.as_ref()?)
+}
+
+pub(crate) fn delete_at_of(spec: &JobSpec, status: &JobStatus) -> Option<Timestamp> {
     if !status.phase?.is_terminal() {
         return None;
     }
-    let seconds = job.spec.ttl_seconds_after_finished?;
+    let seconds = spec.ttl_seconds_after_finished?;
     let ended = status.completion_time.as_ref()?.0;
     Some(later(ended, SignedDuration::from_secs(seconds.into())))
 }

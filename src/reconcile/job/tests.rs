@@ -1,0 +1,568 @@
+//! The pass: from what was seen of a Job to the one write that it needs.
+
+use super::desire::{Cancel, Plan};
+use super::observe::{HolderView, Observed, PluginFamily, PluginView};
+use super::resolve::Resolution;
+use super::samples::{CLAIM, accepted, at, claimed, job, now, phase as phase_of, row, said, with};
+use super::transition::{RowOutcome, store_row};
+use super::{desire, resolve};
+use jiff::Timestamp;
+use patchbay_api::job_status::Phase;
+use patchbay_api::names::CANCEL_ANNOTATION;
+use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
+use patchbay_api::{ConditionType, Job, JobStatus, Plugin, Reason};
+use serde_json::{Value, json};
+
+fn input(name: &str) -> AdvertisedInput {
+    AdvertisedInput {
+        name: name.to_owned(),
+        ..AdvertisedInput::default()
+    }
+}
+
+fn command(name: &str, inputs: &[&str], optional: &[&str]) -> AdvertisedCommand {
+    AdvertisedCommand {
+        name: name.to_owned(),
+        inputs: inputs.iter().map(|name| input(name)).collect(),
+        optional_inputs: optional.iter().map(|name| input(name)).collect(),
+        ..AdvertisedCommand::default()
+    }
+}
+
+fn scraper() -> PluginView {
+    PluginView {
+        deleting: false,
+        family: Some(PluginFamily::Controller),
+        commands: Some(vec![
+            command("wget", &["Target"], &["Timeout"]),
+            command("ping", &[], &[]),
+        ]),
+        complete: true,
+    }
+}
+
+fn seen(job: Job, at: Timestamp) -> Observed {
+    Observed {
+        job,
+        plugin: Some(scraper()),
+        holder: HolderView::Unknown,
+        now: at,
+        spread: 0.0,
+    }
+}
+
+fn plan(observed: &Observed) -> Plan {
+    desire(observed, &resolve(observed))
+}
+
+fn look(job: Job, at: Timestamp) -> Plan {
+    plan(&seen(job, at))
+}
+
+fn written(plan: Plan) -> JobStatus {
+    plan.status.expect("a write")
+}
+
+/// Nothing is left to do about the Job after its plan was carried out.
+fn settled(mut observed: Observed) -> Observed {
+    if let Some(status) = plan(&observed).status {
+        observed.job.status = Some(status);
+    }
+    let again = plan(&observed);
+    assert_eq!(again.status, None, "a second look writes again");
+    assert!(again.events.is_empty(), "{:?}", again.events);
+    observed
+}
+
+fn accepted_message(status: &JobStatus) -> &str {
+    &super::conditions::find(status, ConditionType::Accepted)
+        .unwrap()
+        .message
+}
+
+fn cancelled(mut job: Job) -> Job {
+    job.metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(CANCEL_ANNOTATION.to_owned(), "anna".to_owned());
+    job
+}
+
+#[test]
+fn a_new_job_is_accepted_and_ready_in_one_write() {
+    let plan = look(job(json!({})), now());
+    assert_eq!(phase_of(plan.status.as_ref().unwrap()), Phase::Ready);
+    assert!(plan.events.is_empty());
+    assert_eq!(plan.wake_at, None);
+    settled(seen(job(json!({})), now()));
+}
+
+#[test]
+fn pcp_31_an_unknown_command_names_the_nearest_and_lists_what_there_is() {
+    let bad = json!({"command": {"name": "wgte"}});
+    let plan = look(job(bad.clone()), now());
+    assert_eq!(plan.events.len(), 1);
+    assert!(plan.events[0].warning);
+    assert_eq!(plan.events[0].reason, Reason::UnknownCommand);
+    let status = written(plan);
+    assert_eq!(
+        (phase_of(&status), status.reason.as_str()),
+        (Phase::Invalid, "UnknownCommand")
+    );
+    let message = accepted_message(&status);
+    assert!(message.contains("did you mean \"wget\"?"), "{message}");
+    assert!(message.contains("advertises wget, ping"), "{message}");
+    settled(seen(job(bad), now()));
+}
+
+#[test]
+fn a_command_that_resembles_nothing_has_no_nearest() {
+    let status = written(look(job(json!({"command": {"name": "defragment"}})), now()));
+    let message = accepted_message(&status);
+    assert!(!message.contains("did you mean"), "{message}");
+}
+
+#[test]
+fn a_list_that_was_cut_proves_nothing_about_what_it_lacks() {
+    let mut observed = seen(job(json!({"command": {"name": "later"}})), now());
+    observed.plugin.as_mut().unwrap().complete = false;
+    assert_eq!(phase_of(&written(plan(&observed))), Phase::Ready);
+}
+
+#[test]
+fn a_name_that_was_escaped_in_the_list_is_found() {
+    let mut observed = seen(job(json!({"command": {"name": "a\\b"}})), now());
+    observed.plugin.as_mut().unwrap().commands = Some(vec![command("a\\\\b", &[], &[])]);
+    assert_eq!(phase_of(&written(plan(&observed))), Phase::Ready);
+}
+
+#[test]
+fn bad_inputs_are_named() {
+    let cases = [
+        (
+            json!({"name": "wget", "inputs": [{"name": "Taget", "value": ""}]}),
+            "spec.command.inputs names \"Taget\"; did you mean \"Target\"? command \"wget\" has Target",
+        ),
+        (
+            json!({"name": "wget", "inputs": [{"name": "Timeout", "value": "1"}]}),
+            "which command \"wget\" has among its optionalInputs",
+        ),
+        (
+            json!({"name": "wget", "optionalInputs": [{"name": "x", "value": "1"}]}),
+            "spec.command.optionalInputs names \"x\"",
+        ),
+        (
+            json!({"name": "ping", "inputs": [{"name": "Host", "value": "1"}]}),
+            "command \"ping\" has none",
+        ),
+        (
+            json!({"name": "wget", "inputs": [{"name": "Target", "value": "1"}, {"name": "Target", "value": "2"}]}),
+            "names input \"Target\" twice",
+        ),
+    ];
+    for (command, expected) in cases {
+        let status = written(look(job(json!({"command": command})), now()));
+        assert_eq!(
+            (phase_of(&status), status.reason.as_str()),
+            (Phase::Invalid, "BadInputs")
+        );
+        let message = accepted_message(&status);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn what_no_plugin_can_make_sense_of_is_refused_even_without_one() {
+    let large = "x".repeat(20_000);
+    let cases = [
+        (
+            json!({"target": {"port": "garba"}}),
+            "spec.target.port is \"garba\"",
+        ),
+        (
+            json!({"target": {"port": "010"}}),
+            "spec.target.port is \"010\"",
+        ),
+        (
+            json!({"startTime": "2026-11-22T13:00:00Z", "expireTime": "2026-11-22T12:30:00Z"}),
+            "is not after spec.startTime",
+        ),
+        (
+            json!({"target": {"optional": {"init": large}}}),
+            "expected at most 16384",
+        ),
+        (
+            json!({"call": {"service": "s", "method": "m"}}),
+            "both command and call",
+        ),
+    ];
+    for (spec, expected) in cases {
+        let mut observed = seen(job(spec), now());
+        observed.plugin = None;
+        let status = written(plan(&observed));
+        assert_eq!(
+            (phase_of(&status), status.reason.as_str()),
+            (Phase::Invalid, "BadInputs")
+        );
+        let message = accepted_message(&status);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_job_for_another_family_is_invalid() {
+    let mut observed = seen(job(json!({})), now());
+    observed.plugin.as_mut().unwrap().family = Some(PluginFamily::GoPlugin);
+    assert_eq!(written(plan(&observed)).reason, "WrongFamily");
+
+    let call = json!({"command": null, "call": {"service": "proto.KV", "method": "Get"}});
+    let observed = seen(job(call.clone()), now());
+    assert_eq!(written(plan(&observed)).reason, "WrongFamily");
+
+    let mut observed = seen(job(call), now());
+    observed.plugin = Some(PluginView {
+        family: Some(PluginFamily::GoPlugin),
+        commands: None,
+        ..scraper()
+    });
+    let status = written(plan(&observed));
+    assert_eq!(phase_of(&status), Phase::Ready);
+    assert_eq!(status.command, "proto.KV/Get");
+}
+
+#[test]
+fn a_missing_plugin_makes_a_job_wait_and_expire_as_any_other() {
+    let expiring = json!({"expireTime": "2026-11-22T12:00:30Z"});
+    let mut observed = seen(job(expiring), now());
+    observed.plugin = None;
+    let first = plan(&observed);
+    assert_eq!(first.wake_at, Some(at(30)));
+    let observed = settled(observed);
+    let status = observed.job.status.clone().unwrap();
+    assert_eq!(
+        (phase_of(&status), status.reason.as_str()),
+        (Phase::Waiting, "PluginMissing")
+    );
+    assert_eq!(
+        said(&status, ConditionType::Accepted),
+        ("Unknown", "PluginMissing")
+    );
+    let later = Observed {
+        now: at(30),
+        ..observed.clone()
+    };
+    assert_eq!(written(plan(&later)).reason, "Expired");
+    let back = Observed {
+        plugin: Some(scraper()),
+        now: at(29),
+        ..observed
+    };
+    assert_eq!(phase_of(&written(plan(&back))), Phase::Ready);
+}
+
+#[test]
+fn a_plugin_on_its_way_out_is_missing_and_ready_jobs_stay_ready() {
+    let mut observed = seen(accepted(json!({})), at(1));
+    observed.plugin.as_mut().unwrap().deleting = true;
+    let observed = settled(observed);
+    let status = observed.job.status.clone().unwrap();
+    assert_eq!(phase_of(&status), Phase::Ready);
+    assert_eq!(
+        said(&status, ConditionType::Accepted),
+        ("Unknown", "PluginMissing")
+    );
+    // It comes back without the command.
+    let other = PluginView {
+        commands: Some(vec![command("ping", &[], &[])]),
+        ..scraper()
+    };
+    let back = Observed {
+        plugin: Some(other),
+        ..observed
+    };
+    let status = written(plan(&back));
+    assert_eq!(
+        (phase_of(&status), status.reason.as_str()),
+        (Phase::Failed, "UnknownCommand")
+    );
+}
+
+#[test]
+fn a_plugin_that_has_not_said_its_commands_makes_a_job_wait() {
+    let mut observed = seen(job(json!({})), now());
+    observed.plugin.as_mut().unwrap().commands = None;
+    let observed = settled(observed);
+    assert_eq!(
+        observed.job.status.as_ref().unwrap().reason,
+        "PluginNotReady"
+    );
+    let ready = Observed {
+        plugin: Some(scraper()),
+        ..observed
+    };
+    assert_eq!(phase_of(&written(plan(&ready))), Phase::Ready);
+}
+
+#[test]
+fn what_was_accepted_stays_accepted_when_the_plugin_forgets_the_command() {
+    let mut observed = seen(accepted(json!({})), at(1));
+    observed.plugin.as_mut().unwrap().commands = Some(vec![command("ping", &[], &[])]);
+    assert_eq!(plan(&observed).status, None);
+    observed.plugin.as_mut().unwrap().commands = None;
+    assert_eq!(plan(&observed).status, None);
+}
+
+#[test]
+fn a_view_of_a_plugin_that_starts_has_no_commands() {
+    let mut plugin: Plugin = serde_json::from_value(json!({
+        "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
+        "metadata": {"name": "scraper"},
+        "spec": {"image": "i", "command": ["/x"], "protocol": {"controller": {"port": 10000}}},
+        "status": {"provides": {"omitted": 0}}
+    }))
+    .unwrap();
+    let view = PluginView::of(&plugin);
+    assert_eq!(view.family, Some(PluginFamily::Controller));
+    assert_eq!(view.commands, None);
+    plugin
+        .status
+        .as_mut()
+        .unwrap()
+        .provides
+        .as_mut()
+        .unwrap()
+        .commands = vec![command("wget", &[], &[])];
+    let view = PluginView::of(&plugin);
+    assert_eq!(view.commands.unwrap().len(), 1);
+    assert!(view.complete && !view.deleting);
+}
+
+#[test]
+fn pcp_14_a_job_is_looked_at_again_at_its_start_time() {
+    let future = json!({"startTime": "2026-11-22T12:01:00Z", "expireTime": "2026-11-22T12:02:00Z"});
+    let plan = look(job(future.clone()), now());
+    assert_eq!(plan.wake_at, Some(at(60)));
+    assert_eq!(phase_of(&written(plan)), Phase::Waiting);
+    let plan = look(accepted(future), at(60));
+    assert_eq!(plan.wake_at, Some(at(120)));
+    assert_eq!(phase_of(&written(plan)), Phase::Ready);
+}
+
+#[test]
+fn pcp_12_the_sweep_fails_what_is_past_its_time() {
+    let plan = look(job(json!({"expireTime": "2026-11-22T11:59:59Z"})), now());
+    assert_eq!(plan.events[0].reason, Reason::Expired);
+    let status = written(plan);
+    assert_eq!(status.reason, "Expired");
+    assert_eq!(status.output.unwrap().preview, "Job Timeout");
+    let ready = accepted(json!({"expireTime": "2026-11-22T12:00:10Z"}));
+    assert_eq!(look(ready.clone(), at(9)).status, None);
+    assert_eq!(written(look(ready, at(10))).reason, "Expired");
+}
+
+#[test]
+fn pcp_35_suspending_a_ready_job_holds_it_back_and_a_claimed_one_gets_an_event() {
+    let mut ready = accepted(json!({}));
+    ready.spec.suspend = true;
+    let plan = look(ready.clone(), at(1));
+    assert_eq!(plan.events[0].action, "Suspend");
+    assert!(!plan.events[0].warning);
+    let suspended = with(ready, written(plan));
+    assert_eq!(
+        phase_of(suspended.status.as_ref().unwrap()),
+        Phase::Suspended
+    );
+
+    let mut resumed = suspended.clone();
+    resumed.spec.suspend = false;
+    let plan = look(resumed, at(2));
+    assert_eq!(plan.events[0].action, "Resume");
+    assert_eq!(phase_of(&written(plan)), Phase::Ready);
+
+    let mut held = claimed(json!({}));
+    held.spec.suspend = true;
+    let observed = seen(held, at(1));
+    let first = super::tests::plan(&observed);
+    assert_eq!(first.events.len(), 1);
+    assert!(first.events[0].warning);
+    assert_eq!(first.events[0].reason, Reason::AlreadyClaimed);
+    assert_eq!(phase_of(first.status.as_ref().unwrap()), Phase::Claimed);
+    settled(observed);
+}
+
+#[test]
+fn a_job_that_is_born_suspended_is_judged_and_held_back() {
+    let status = written(look(job(json!({"suspend": true})), now()));
+    assert_eq!(phase_of(&status), Phase::Suspended);
+    assert_eq!(said(&status, ConditionType::Accepted).0, "True");
+    let mut early = seen(job(json!({"suspend": true})), now());
+    early.plugin = None;
+    let mut early = settled(early);
+    assert_eq!(
+        phase_of(early.job.status.as_ref().unwrap()),
+        Phase::Suspended
+    );
+    early.job.spec.suspend = false;
+    assert_eq!(written(plan(&early)).reason, "PluginMissing");
+    early.plugin = Some(scraper());
+    assert_eq!(phase_of(&written(plan(&early))), Phase::Ready);
+}
+
+#[test]
+fn cancelling_tells_the_holder_as_often_as_it_is_looked_at() {
+    let mut observed = seen(cancelled(claimed(json!({}))), at(1));
+    observed.holder = HolderView::Alive;
+    let first = plan(&observed);
+    let told = Some(Cancel {
+        claim_id: CLAIM.to_owned(),
+        pod: "scraper-0-1".to_owned(),
+        pod_uid: "pod-uid".to_owned(),
+        reason: Reason::Cancelled,
+    });
+    assert_eq!(first.cancel_holder, told);
+    assert!(!first.events[0].warning);
+    assert_eq!(first.status.as_ref().unwrap().reason, "Cancelled");
+    let observed = settled(observed);
+    assert_eq!(plan(&observed).cancel_holder, told);
+    // Nobody to tell.
+    assert_eq!(
+        look(cancelled(accepted(json!({}))), at(1)).cancel_holder,
+        None
+    );
+}
+
+#[test]
+fn a_deadline_ends_a_job_and_is_looked_forward_to() {
+    let held = claimed(json!({"activeDeadlineSeconds": 10}));
+    let mut observed = seen(held, at(1));
+    observed.holder = HolderView::Alive;
+    assert_eq!(plan(&observed).wake_at, Some(at(10)));
+    observed.now = at(10);
+    let over = plan(&observed);
+    assert_eq!(
+        over.cancel_holder.as_ref().unwrap().reason,
+        Reason::DeadlineExceeded
+    );
+    assert_eq!(written(over).reason, "DeadlineExceeded");
+}
+
+#[test]
+fn a_pod_that_is_gone_loses_the_job_or_the_attempt() {
+    let gone = HolderView::Gone {
+        why: "pod scraper-0-1 was deleted".to_owned(),
+    };
+    let mut observed = seen(claimed(json!({})), at(5));
+    observed.holder = gone.clone();
+    let lost = plan(&observed);
+    assert_eq!(lost.events[0].reason, Reason::PluginLost);
+    let status = written(lost);
+    assert_eq!(
+        (phase_of(&status), status.reason.as_str()),
+        (Phase::Failed, "PluginLost")
+    );
+
+    let more = json!({"deliveryPolicy": "AtLeastOnce", "backoffLimit": 1});
+    let mut observed = seen(claimed(more), at(5));
+    observed.holder = gone;
+    let lost = plan(&observed);
+    assert_eq!(lost.wake_at, Some(at(15)));
+    assert_eq!(lost.events[0].reason, Reason::PluginLost);
+    let status = written(lost);
+    assert_eq!(status.reason, "BackingOff");
+    let waiting = with(observed.job, status);
+    assert_eq!(look(waiting.clone(), at(14)).status, None);
+    assert_eq!(phase_of(&written(look(waiting, at(15)))), Phase::Ready);
+}
+
+#[test]
+fn on_a_partition_nothing_is_concluded() {
+    let mut observed = seen(claimed(json!({})), at(86_400));
+    for holder in [HolderView::Unknown, HolderView::Alive] {
+        observed.holder = holder;
+        assert_eq!(resolve(&observed), Resolution::Working);
+        assert_eq!(plan(&observed), Plan::default());
+    }
+}
+
+#[test]
+fn pcp_36_a_time_to_live_counts_from_the_end_and_never_for_a_suspended_job() {
+    let done = |ttl: Value| {
+        let held = claimed(json!({"ttlSecondsAfterFinished": ttl}));
+        let row = row(1, "", RowOutcome::Succeeded);
+        let (status, _) = store_row(&held, CLAIM, &row, at(10), 0.0).unwrap();
+        with(held, status)
+    };
+    assert!(look(done(json!(0)), at(10)).delete);
+    let plan = look(done(json!(60)), at(69));
+    assert!(!plan.delete);
+    assert_eq!(plan.wake_at, Some(at(70)));
+    assert!(look(done(json!(60)), at(70)).delete);
+    assert_eq!(look(done(json!(null)), at(9_999_999)), Plan::default());
+
+    let suspended = accepted(json!({"ttlSecondsAfterFinished": 0, "suspend": true}));
+    let plan = look(suspended, at(9_999_999));
+    assert!(!plan.delete);
+    assert_eq!(plan.wake_at, None);
+
+    // An end that the pass itself writes is followed by a look.
+    let invalid = json!({"ttlSecondsAfterFinished": 5, "command": {"name": "nothing-like-it"}});
+    assert_eq!(look(job(invalid), now()).wake_at, Some(at(5)));
+}
+
+#[test]
+fn pcp_42_the_leaders_clock_alone_decides() {
+    // Whatever clock the pod has: its times are not even fields of what is seen. A leader whose
+    // clock is 90 s ahead decides by it, all over.
+    let future = accepted(json!({"startTime": "2026-11-22T12:01:00Z"}));
+    assert_eq!(look(future.clone(), at(0)).status, None);
+    assert_eq!(phase_of(&written(look(future, at(90)))), Phase::Ready);
+    // And what was Ready by a clock that was ahead stays Ready under the next leader.
+    let ready = accepted(json!({"startTime": "2026-11-22T12:00:00Z"}));
+    assert_eq!(look(ready, at(-30)).status, None);
+}
+
+#[test]
+fn an_edit_of_the_spec_is_observed_once() {
+    let mut ready = accepted(json!({}));
+    ready.metadata.generation = Some(2);
+    ready.spec.priority = 7;
+    let status = written(look(ready.clone(), at(1)));
+    assert_eq!(status.observed_generation, Some(2));
+    assert_eq!(phase_of(&status), Phase::Ready);
+    settled(seen(ready, at(1)));
+}
+
+#[test]
+fn a_job_that_is_being_deleted_is_left_alone() {
+    let mut leaving = claimed(json!({"activeDeadlineSeconds": 1}));
+    leaving.metadata.deletion_timestamp = Some(super::times::second(now()));
+    assert_eq!(look(leaving, at(100)), Plan::default());
+}
+
+#[test]
+fn a_second_look_never_writes() {
+    let more = json!({"deliveryPolicy": "AtLeastOnce", "backoffLimit": 3});
+    for job in [
+        job(json!({})),
+        job(json!({"startTime": "2126-01-01T00:00:00Z"})),
+        job(json!({"suspend": true})),
+        job(json!({"command": {"name": "none"}})),
+        job(json!({"expireTime": "2026-11-22T11:00:00Z"})),
+        accepted(json!({})),
+        claimed(more),
+        cancelled(claimed(json!({}))),
+        cancelled(job(json!({}))),
+    ] {
+        for holder in [
+            HolderView::Alive,
+            HolderView::Gone {
+                why: "gone".to_owned(),
+            },
+        ] {
+            settled(Observed {
+                holder,
+                ..seen(job.clone(), at(3))
+            });
+        }
+    }
+}
