@@ -4,20 +4,25 @@
 #   calls    through the sidecar, straight to the plugin, and through a plain Go proxy
 #   starts   of a plugin by launcher and sidecar and by an ordinary go-plugin host; memory
 #   cluster  a Plugin and a bare pod of the same shape until they are ready; the operator's memory
+#   jobs     claims over raw replaces of the API server, dispatch over its floor, idle workers,
+#            memory of waiting Jobs, and batch jobs doing the same
 # PARTS="calls starts" measures some of them. Arguments go to the program: tests/bench.sh -rounds 30
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/patchbay}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release}
-parts=${PARTS:-calls starts cluster}
+parts=${PARTS:-calls starts cluster jobs}
 
 make binaries
 fixtures=$(dirname "$(tests/plugins/build.sh echo-plugin echo-client grpc-proxy stock-host | head -n 1)")
 program=$CACHE/tools/bench
 go build -C tests/bench -o "$program" .
 
-if [[ " $parts " == *" cluster "* ]]; then
+if [[ " $parts " == *" jobs "* ]]; then
+  cargo build --release --locked -p patchbay-operator --example raw_replaces
+fi
+if [[ " $parts " == *" cluster "* || " $parts " == *" jobs "* ]]; then
   if [[ -z ${KUBECONFIG:-}${CONTEXT:-} ]] && ! tests/cluster/cluster.sh status >/dev/null 2>&1; then
     # A cluster that was there before stays; one that this run starts goes with it.
     [[ ${KEEP_CLUSTER:-0} != 0 ]] || trap 'tests/cluster/cluster.sh down' EXIT

@@ -21,7 +21,7 @@ func (c *cluster) copyModel() (barePod, error) {
 	var list struct {
 		Items []document `json:"items"`
 	}
-	if err := c.do(http.MethodGet, pods.in(namespace)+"?labelSelector=patchbay.dev/plugin="+model, nil, &list); err != nil {
+	if err := c.do(http.MethodGet, pods.in(c.namespace)+"?labelSelector=patchbay.dev/plugin="+model, nil, &list); err != nil {
 		return barePod{}, err
 	}
 	if len(list.Items) != 1 {
@@ -39,7 +39,7 @@ func (c *cluster) copyModel() (barePod, error) {
 	delete(spec, "nodeName")
 
 	var secret document
-	where := fmt.Sprintf("/api/v1/namespaces/%s/secrets/%s", namespace, mounted["secretName"])
+	where := fmt.Sprintf("/api/v1/namespaces/%s/secrets/%s", c.namespace, mounted["secretName"])
 	if err := c.do(http.MethodGet, where, nil, &secret); err != nil {
 		return barePod{}, err
 	}
@@ -101,7 +101,7 @@ func secretOf(volumes any) document {
 // kubelet has one quicker that another pod of the node already uses.
 func (c *cluster) startBare(bare barePod, name string) (timeline, error) {
 	bare.secret["metadata"] = document{"name": name}
-	if err := c.do(http.MethodPost, "/api/v1/namespaces/"+namespace+"/secrets", bare.secret, nil); err != nil {
+	if err := c.do(http.MethodPost, "/api/v1/namespaces/"+c.namespace+"/secrets", bare.secret, nil); err != nil {
 		return nil, err
 	}
 	bare.mounted["secretName"] = name
@@ -112,7 +112,7 @@ func (c *cluster) startBare(bare barePod, name string) (timeline, error) {
 	bare.pod["metadata"] = metadata
 
 	seen, began := timeline{}, time.Now()
-	if err := c.do(http.MethodPost, pods.in(namespace), bare.pod, nil); err != nil {
+	if err := c.do(http.MethodPost, pods.in(c.namespace), bare.pod, nil); err != nil {
 		return nil, err
 	}
 	return seen, c.until("the bare pod "+name+" is ready", func(e event) bool {

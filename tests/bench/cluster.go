@@ -16,15 +16,18 @@ import (
 	"time"
 )
 
-// cluster is the API server through `kubectl proxy`, which understands every kubeconfig.
+// cluster is the API server through `kubectl proxy`, which understands every kubeconfig, and a
+// namespace of our own there.
 type cluster struct {
-	url     string
-	kubectl *exec.Cmd
-	events  chan event
-	stop    context.CancelFunc
+	url       string
+	namespace string
+	client    *http.Client
+	kubectl   *exec.Cmd
+	events    chan event
+	stop      context.CancelFunc
 }
 
-// object is what we look at of pods and Plugins.
+// object is what we look at of pods, Plugins and Jobs.
 type object struct {
 	Metadata struct {
 		Name       string            `json:"name"`
@@ -32,7 +35,18 @@ type object struct {
 		Generation int64             `json:"generation"`
 		Labels     map[string]string `json:"labels"`
 	} `json:"metadata"`
+	Spec struct {
+		StartTime time.Time `json:"startTime"`
+	} `json:"spec"`
 	Status struct {
+		Phase string `json:"phase"`
+		Claim struct {
+			ClaimedAt time.Time `json:"claimedAt"`
+		} `json:"claim"`
+		Attempt int `json:"attempt"`
+		Output  struct {
+			Preview string `json:"preview"`
+		} `json:"output"`
 		ObservedGeneration int64 `json:"observedGeneration"`
 		Conditions         []struct {
 			Type    string `json:"type"`
@@ -73,17 +87,21 @@ func (k kind) in(namespace string) string {
 	return k.base + "/namespaces/" + namespace + "/" + k.name
 }
 
-func connect() (*cluster, error) {
-	arguments := []string{"proxy", "--port=0"}
+// kubectlCommand speaks to the cluster of KUBECONFIG and CONTEXT.
+func kubectlCommand(arguments ...string) *exec.Cmd {
 	if name := os.Getenv("CONTEXT"); name != "" {
 		arguments = append(arguments, "--context", name)
 	}
+	return exec.Command("kubectl", arguments...)
+}
+
+func connect(namespace string) (*cluster, error) {
 	folder, err := os.MkdirTemp("", "kubectl-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(folder)
-	kubectl := exec.Command("kubectl", arguments...)
+	kubectl := kubectlCommand("proxy", "--port=0")
 	line, err := firstLine(folder, "kubectl", kubectl)
 	if err != nil {
 		return nil, err
@@ -93,7 +111,11 @@ func connect() (*cluster, error) {
 		end(kubectl)
 		return nil, fmt.Errorf("reading what kubectl printed: there is no address in %q", line)
 	}
-	return &cluster{url: "http://" + address, kubectl: kubectl, events: make(chan event, 1024), stop: func() {}}, nil
+	transport := &http.Transport{MaxIdleConnsPerHost: abreast}
+	return &cluster{
+		url: "http://" + address, namespace: namespace, client: &http.Client{Transport: transport},
+		kubectl: kubectl, events: make(chan event, 1024), stop: func() {},
+	}, nil
 }
 
 func (c *cluster) close() {
@@ -118,7 +140,7 @@ func (c *cluster) do(method, path string, body, answer any) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
@@ -139,21 +161,38 @@ func (c *cluster) do(method, path string, body, answer any) error {
 	return nil
 }
 
+// text reads something that is no object, such as a page of metrics.
+func (c *cluster) text(path string) (string, error) {
+	response, err := c.client.Get(c.url + path)
+	if err != nil {
+		return "", fmt.Errorf("GET %s: %w", path, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	if err != nil {
+		return "", fmt.Errorf("GET %s: %w", path, err)
+	}
+	return string(text), nil
+}
+
 // watch sends every change of the kind in the namespace to `events`.
-func (c *cluster) watch(ctx context.Context, what kind, namespace string) {
+func (c *cluster) watch(ctx context.Context, what kind, events chan<- event) {
 	tell := func(e event) {
 		select {
-		case c.events <- e:
+		case events <- e:
 		case <-ctx.Done():
 		}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		c.url+what.in(namespace)+"?watch=1&timeoutSeconds=3600", nil)
+		c.url+what.in(c.namespace)+"?watch=1&timeoutSeconds=3600", nil)
 	if err != nil {
 		tell(event{broken: err})
 		return
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.client.Do(request)
 	if err != nil {
 		tell(event{broken: err})
 		return
@@ -173,12 +212,15 @@ func (c *cluster) watch(ctx context.Context, what kind, namespace string) {
 	}
 }
 
-// follow begins the watches of a namespace.
-func (c *cluster) follow(namespace string) {
+// follow begins the watches of some kinds and ends those that there were.
+func (c *cluster) follow(kinds ...kind) {
+	c.stop()
+	// What an older watch still has to tell is told to nobody.
+	c.events = make(chan event, 1024)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
-	for _, what := range []kind{pods, plugins} {
-		go c.watch(ctx, what, namespace)
+	for _, what := range kinds {
+		go c.watch(ctx, what, c.events)
 	}
 }
 

@@ -22,6 +22,7 @@ type settings struct {
 	slice    time.Duration
 	programs string // our release programs
 	fixtures string // the tests' Go programs
+	python   string // the tests' controller plugins
 	out      string
 	images   string // repository prefix of images in the cluster
 	parts    string
@@ -36,17 +37,19 @@ var parts = []struct {
 	{"calls", measureCalls},
 	{"starts", measureStarts},
 	{"cluster", measureCluster},
+	{"jobs", measureJobs},
 }
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 15, "rounds; in each of them everybody has one turn")
+	flag.IntVar(&s.rounds, "rounds", 15, "rounds; in each of them everybody has one turn. A third of them for jobs")
 	flag.DurationVar(&s.slice, "slice", time.Second, "length of one run of calls")
 	flag.StringVar(&s.programs, "programs", os.Getenv("PATCHBAY_BIN_DIR"), "folder of the programs")
 	flag.StringVar(&s.fixtures, "fixtures", "", "folder of the fixtures' programs")
+	flag.StringVar(&s.python, "python", "tests/plugins/python", "folder of the fixtures' controller plugins")
 	flag.StringVar(&s.out, "out", "", "folder of the results")
 	flag.StringVar(&s.images, "images", "patchbay.dev", "repository prefix of the images")
-	flag.StringVar(&s.parts, "parts", "calls starts cluster", "what to measure")
+	flag.StringVar(&s.parts, "parts", "calls starts cluster jobs", "what to measure")
 	flag.StringVar(&s.operator, "operator-namespace", "patchbay-system", "where the operator is installed")
 	flag.Parse()
 	// Everything temporary, also of the programs that we start, goes with this folder.
@@ -108,8 +111,10 @@ func run(s settings) error {
 	return nil
 }
 
-func (s settings) progress(what string, round int) {
-	fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", what, round+1, s.rounds)
+func (s settings) progress(what string, round int) { progress(what, round, s.rounds) }
+
+func progress(what string, round, rounds int) {
+	fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", what, round+1, rounds)
 }
 
 // machineLoad is the load average of the last minute: what others do at the same time counts.

@@ -21,38 +21,43 @@ const kubeletTick = time.Second
 // model is the Plugin whose pod the bare pods are copied from; it lives through all rounds.
 const model = "model"
 
-// namespace is removed by cleanUp, also when the program is interrupted.
-const namespace = "bench-ready"
+// clusters are those that cleanUp has to look after.
+var clusters struct {
+	sync.Mutex
+	opened []*cluster
+}
 
-var (
-	cleaning sync.Mutex
-	opened   *cluster
-)
+// open connects and makes a namespace, which is removed by cleanUp, also when the program is
+// interrupted.
+func open(namespace string) (*cluster, error) {
+	c, err := connect(namespace)
+	if err != nil {
+		return nil, err
+	}
+	clusters.Lock()
+	clusters.opened = append(clusters.opened, c)
+	clusters.Unlock()
+	return c, c.makeNamespace()
+}
 
 func cleanUp() {
-	cleaning.Lock()
-	defer cleaning.Unlock()
-	if opened != nil {
-		_ = opened.do(http.MethodDelete, "/api/v1/namespaces/"+namespace, nil, nil)
-		opened.close()
-		opened = nil
+	clusters.Lock()
+	defer clusters.Unlock()
+	for _, c := range clusters.opened {
+		_ = c.do(http.MethodDelete, "/api/v1/namespaces/"+c.namespace, nil, nil)
+		c.close()
 	}
+	clusters.opened = nil
 }
 
 // measureCluster compares how long a Plugin and a bare pod of the same shape take to be ready,
 // and looks at the operator's memory.
 func measureCluster(s settings) ([]row, error) {
-	c, err := connect()
+	c, err := open("bench-ready")
 	if err != nil {
 		return nil, err
 	}
-	cleaning.Lock()
-	opened = c
-	cleaning.Unlock()
-	if err := c.makeNamespace(); err != nil {
-		return nil, err
-	}
-	c.follow(namespace)
+	c.follow(pods, plugins)
 	if _, err := c.startPlugin(s, model); err != nil {
 		return nil, err
 	}
@@ -102,18 +107,27 @@ func measureCluster(s settings) ([]row, error) {
 
 // makeNamespace replaces what an interrupted run left.
 func (c *cluster) makeNamespace() error {
-	where := "/api/v1/namespaces/" + namespace
-	err := c.do(http.MethodDelete, where, nil, nil)
-	for deadline := time.Now().Add(2 * time.Minute); err == nil && time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		err = c.do(http.MethodGet, where, nil, nil)
-	}
-	if err == nil {
-		return fmt.Errorf("replacing the namespace %s: the old one does not go", namespace)
-	}
-	if !errors.Is(err, errAbsent) {
+	if err := c.removeNamespace(); err != nil {
 		return err
 	}
-	return c.do(http.MethodPost, "/api/v1/namespaces", document{"metadata": document{"name": namespace}}, nil)
+	return c.do(http.MethodPost, "/api/v1/namespaces", document{"metadata": document{"name": c.namespace}}, nil)
+}
+
+// removeNamespace returns when it is gone, so that whatever is measured next has the cluster for
+// itself.
+func (c *cluster) removeNamespace() error {
+	where := "/api/v1/namespaces/" + c.namespace
+	err := c.do(http.MethodDelete, where, nil, nil)
+	for deadline := time.Now().Add(waits); err == nil && time.Now().Before(deadline); time.Sleep(glance) {
+		err = c.do(http.MethodGet, where, nil, nil)
+	}
+	switch {
+	case err == nil:
+		return fmt.Errorf("removing the namespace %s: it does not go", c.namespace)
+	case errors.Is(err, errAbsent):
+		return nil
+	}
+	return err
 }
 
 // steps of a start in their order. Of a bare pod the last does not exist.
@@ -156,7 +170,7 @@ func (c *cluster) startPlugin(s settings, name string) (timeline, error) {
 		},
 	}
 	seen, began := timeline{}, time.Now()
-	if err := c.do(http.MethodPost, plugins.in(namespace), manifest, nil); err != nil {
+	if err := c.do(http.MethodPost, plugins.in(c.namespace), manifest, nil); err != nil {
 		return nil, err
 	}
 	return seen, c.until("the Plugin "+name+" is ready", func(e event) bool {
@@ -169,7 +183,7 @@ func (c *cluster) startPlugin(s settings, name string) (timeline, error) {
 
 // remove deletes an object and returns when no pod of it is left.
 func (c *cluster) remove(what kind, name string) error {
-	if err := c.do(http.MethodDelete, what.in(namespace)+"/"+name, nil, nil); err != nil {
+	if err := c.do(http.MethodDelete, what.in(c.namespace)+"/"+name, nil, nil); err != nil {
 		return err
 	}
 	// The order of the two watches is not given.
@@ -189,23 +203,30 @@ func (c *cluster) remove(what kind, name string) error {
 // operatorMemory looks at the operator's process where it runs on this machine; otherwise it
 // returns why there is no number.
 func (c *cluster) operatorMemory(s settings) (series, string) {
-	var list struct {
-		Items []object `json:"items"`
-	}
-	err := c.do(http.MethodGet, pods.in(s.operator)+"?labelSelector=app.kubernetes.io/component=operator", nil, &list)
+	_, pid, err := c.operator(s)
 	if err != nil {
 		return nil, err.Error()
 	}
+	size, err := residentMiB(pid)
+	if err != nil {
+		return nil, err.Error()
+	}
+	return series{size}, ""
+}
+
+// operator finds a pod of the operator that runs on this machine, and its process.
+func (c *cluster) operator(s settings) (name string, pid int, err error) {
+	var list objects
+	err = c.do(http.MethodGet, pods.in(s.operator)+"?labelSelector=app.kubernetes.io/component=operator", nil, &list)
+	if err != nil {
+		return "", 0, err
+	}
 	for _, pod := range list.Items {
 		if pid := processOf(pod.Metadata.UID, "patchbay-operator"); pid != 0 {
-			size, err := residentMiB(pid)
-			if err != nil {
-				return nil, err.Error()
-			}
-			return series{size}, ""
+			return pod.Metadata.Name, pid, nil
 		}
 	}
-	return nil, "not measured: none of the operator's processes runs on this machine"
+	return "", 0, errors.New("not measured: none of the operator's processes runs on this machine")
 }
 
 // timelines are the rounds of one side.

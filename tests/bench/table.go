@@ -42,7 +42,13 @@ func ratioAtMost(value float64) bar { return bar{AtMost: true, Value: value, Aga
 
 func ratioAtLeast(value float64) bar { return bar{Value: value, Against: "ratio"} }
 
+// shown is for a number that nothing was promised about.
+func shown() bar { return bar{} }
+
 func (b bar) String() string {
+	if b == shown() {
+		return ""
+	}
 	sign, form := "≥", "%s %s"
 	if b.AtMost {
 		sign = "≤"
@@ -83,7 +89,7 @@ func comparedByMedian(what, unit string, ours series, peer string, theirs series
 
 func judged(r row) row {
 	number := r.Ours.median()
-	if r.Bar.Against != "value" {
+	if r.Bar.Against != "value" && r.Bar != shown() {
 		number = r.Against.median()
 	}
 	r.Met = number >= r.Bar.Value
@@ -105,6 +111,8 @@ func show(out io.Writer, rows []row) {
 		switch {
 		case len(r.Ours) == 0:
 			met = "not measured"
+		case r.Bar == shown():
+			met = ""
 		case r.Met:
 			met = "yes"
 		}

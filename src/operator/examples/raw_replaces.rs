@@ -1,0 +1,226 @@
+//! What the API server gives, by the operator's own client: the floor that hand-outs of Jobs are
+//! measured against.
+//!
+//! ```text
+//! raw_replaces [--kubeconfig FILE] --namespace NS rate [--in-flight N]
+//! raw_replaces [--kubeconfig FILE] --namespace NS floor --times N --pause-ms MS
+//! ```
+//!
+//! Writes the statuses of Jobs that have ended and prints one line of JSON. Nothing follows from
+//! such a write: the claim's sequence grows, which nobody reads any more. Bodies are built as those
+//! of claims are: metadata without managed fields, and the status.
+
+use clap::{Parser, Subcommand};
+use futures::{StreamExt, TryStreamExt, stream};
+use http::Request;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::core::Request as Requests;
+use kube::{Client, Resource, ResourceExt};
+use patchbay_api::{Job, JobStatus};
+use patchbay_operator::client::{ServerClock, connect};
+use patchbay_operator::metrics::Metrics;
+use patchbay_operator::wall::Wall;
+use patchbay_reconcile::job::desk::Limits;
+use serde::Serialize;
+use serde_json::json;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Kubeconfig of the cluster.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Where Jobs are that have ended.
+    #[arg(long)]
+    namespace: String,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Every such Job once, many at a time.
+    Rate {
+        /// At a time; as many as the operator has claims in flight when absent.
+        #[arg(long)]
+        in_flight: Option<usize>,
+    },
+    /// One Job again and again, one write at a time: until the write is answered and its watch
+    /// event is here, and besides a round trip to the API server that reads and writes nothing.
+    Floor {
+        #[arg(long)]
+        times: usize,
+        /// Between two of them: a hand-out that comes alone finds everybody asleep, too.
+        #[arg(long)]
+        pause_ms: u64,
+    },
+}
+
+fn main() -> Outcome {
+    let arguments = Arguments::parse();
+    // As the operator's own main does.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> Outcome {
+    let client = connect(
+        arguments.kubeconfig.as_deref(),
+        Arc::new(Metrics::new(Arc::default())),
+        Arc::<ServerClock>::default(),
+        None,
+        Wall::right(),
+    )
+    .await?;
+    let api: Api<Job> = Api::namespaced(client.clone(), &arguments.namespace);
+    let mut jobs = api.list(&ListParams::default()).await?.items;
+    jobs.retain(|job| {
+        let status = job.status.as_ref();
+        status.is_some_and(|s| s.claim.is_some() && s.phase.is_some_and(|p| p.is_terminal()))
+    });
+    if jobs.is_empty() {
+        return Err("looking for Jobs that a plugin has done: there is none".into());
+    }
+    match arguments.what {
+        What::Rate { in_flight } => {
+            let in_flight = in_flight.unwrap_or(Limits::default().claims_in_flight);
+            rate(&client, jobs, in_flight).await
+        }
+        What::Floor { times, pause_ms } => {
+            floor(&client, &api, jobs.swap_remove(0), times, pause_ms).await
+        }
+    }
+}
+
+async fn rate(client: &Client, jobs: Vec<Job>, in_flight: usize) -> Outcome {
+    let (count, began) = (jobs.len(), Instant::now());
+    let taken: Vec<Taken> = stream::iter(jobs)
+        .map(|job| replace(client, job))
+        .buffer_unordered(in_flight)
+        .map_ok(|(_, taken)| taken)
+        .try_collect()
+        .await?;
+    let all = began.elapsed().as_secs_f64();
+    let first = taken.iter().map(|one| one.sent).min().unwrap_or(began);
+    let last = taken.iter().map(|one| one.sent).max().unwrap_or(began);
+    let bytes: usize = taken.iter().map(|one| one.bytes).sum();
+    println!(
+        "{}",
+        json!({
+            "replaces": count,
+            "in_flight": in_flight,
+            // From the first one sent to the last one sent, as claims are stamped.
+            "sending_seconds": (last - first).as_secs_f64(),
+            "seconds": all,
+            "body_bytes": bytes / count,
+            "milliseconds": taken.iter().map(|one| one.took.as_secs_f64() * 1e3).collect::<Vec<_>>(),
+        })
+    );
+    Ok(())
+}
+
+async fn floor(
+    client: &Client,
+    api: &Api<Job>,
+    mut job: Job,
+    times: usize,
+    pause_ms: u64,
+) -> Outcome {
+    let only = WatchParams::default().fields(&format!("metadata.name={}", job.name_any()));
+    let version = job.resource_version().unwrap_or_default();
+    let mut events = api.watch(&only, &version).await?.boxed();
+    let (mut writes, mut seen, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..times {
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        let began = Instant::now();
+        let written = async {
+            let (written, taken) = replace(client, job.clone()).await?;
+            Ok::<_, Box<dyn Error>>((written, taken.took))
+        };
+        let mut heard = None;
+        let noticed = async {
+            // The version is not known before the answer, which may come second: nobody else
+            // writes to this Job, so the next event is the write's.
+            match events.try_next().await? {
+                Some(WatchEvent::Modified(changed)) => {
+                    heard = changed.resource_version();
+                    Ok(began.elapsed())
+                }
+                other => Err(format!("watching a Job: {other:?} came").into()),
+            }
+        };
+        let ((written, write), notice) = tokio::try_join!(written, noticed)?;
+        if written.resource_version() != heard {
+            return Err("watching a Job: somebody else writes to it".into());
+        }
+        job = written;
+        let began = Instant::now();
+        client
+            .request_text(Request::get("/version").body(Vec::new())?)
+            .await?;
+        trips.push(began.elapsed().as_secs_f64() * 1e3);
+        writes.push(write.as_secs_f64() * 1e3);
+        seen.push(notice.max(write).as_secs_f64() * 1e3);
+    }
+    println!(
+        "{}",
+        json!({
+            "replace_ms": writes,
+            "replace_and_event_ms": seen,
+            "round_trip_ms": trips,
+        })
+    );
+    Ok(())
+}
+
+/// What a claim sends.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    metadata: &'a ObjectMeta,
+    status: &'a JobStatus,
+}
+
+struct Taken {
+    sent: Instant,
+    took: Duration,
+    bytes: usize,
+}
+
+/// One replace of a status by the version that was read.
+async fn replace(client: &Client, mut job: Job) -> Outcome<(Job, Taken)> {
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    job.metadata.managed_fields = None;
+    let mut status = job.status.take().unwrap_or_default();
+    if let Some(claim) = status.claim.as_mut() {
+        claim.sequence += 1;
+    }
+    let sent = Instant::now();
+    let body = serde_json::to_vec(&Body {
+        api_version: &Job::api_version(&()),
+        kind: &Job::kind(&()),
+        metadata: &job.metadata,
+        status: &status,
+    })?;
+    let bytes = body.len();
+    let request = Requests::new(Job::url_path(&(), Some(&namespace))).replace_subresource(
+        "status",
+        &name,
+        &PostParams::default(),
+        body,
+    )?;
+    let written: Job = client.request(request).await?;
+    let took = sent.elapsed();
+    Ok((written, Taken { sent, took, bytes }))
+}
