@@ -9,6 +9,8 @@ pub mod location;
 pub mod log_line;
 pub mod pod_config;
 pub mod reason;
+#[cfg(feature = "reflect")]
+pub mod reflect;
 
 /// The session between operator and sidecar. Version 2 brought Jobs.
 #[cfg(feature = "grpc")]

@@ -1,11 +1,11 @@
 //! Reflection and calls against a real gRPC server over a pipe. The service is gRPC's own health
 //! service, which has a method with one answer and one with a stream of answers.
 
-use super::method::{Wanted, written};
-use super::reflection::ReflectionError;
+use super::method::Wanted;
 use super::{CallError, Offer, call, message, reflect};
 use crate::output::OutputError;
 use hyper_util::rt::TokioIo;
+use patchbay_protocol::reflect::{ReflectionError, messages, written};
 use prost_reflect::MethodDescriptor;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -97,7 +97,8 @@ async fn called(
 ) -> (Vec<String>, Result<(), Status>) {
     let method = method(channel, text).await;
     let messages = message::values(json)
-        .and_then(|values| message::messages(&method, values))
+        .map_err(CallError::from)
+        .and_then(|values| Ok(messages(&method, values)?))
         .unwrap_or_else(|error| panic!("{error}"));
     let mut lines = Vec::new();
     let mut print = |line: &str| -> Result<(), OutputError> {

@@ -1,6 +1,7 @@
 //! Which method a person means. Pure.
 
 use crate::near::{near, question};
+use patchbay_protocol::reflect::{is_machinery, written};
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
 /// A method as it was written.
@@ -128,16 +129,6 @@ impl std::fmt::Display for Wanted {
             None => f.write_str(&self.method),
         }
     }
-}
-
-/// `pkg.Service/Method`.
-pub(crate) fn written(method: &MethodDescriptor) -> String {
-    format!("{}/{}", method.parent_service().full_name(), method.name())
-}
-
-/// Whether a service is gRPC's or go-plugin's own and not what the plugin is for.
-pub(crate) fn is_machinery(service: &str) -> bool {
-    service.starts_with("grpc.") || service.starts_with("plugin.")
 }
 
 fn ends_with_part(name: &str, part: &str) -> bool {

@@ -3,7 +3,6 @@
 //! The way: a Ready pod, a port-forward to its proxy port, the shapes by reflection (or from a
 //! file), the messages from JSON, the call, one line of JSON for each answer.
 
-mod codec;
 #[cfg(test)]
 mod exchange_tests;
 mod forward;
@@ -11,27 +10,26 @@ mod message;
 mod metadata;
 mod method;
 mod pod;
-mod reflection;
 mod shape;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use forward::chain;
-pub(crate) use method::is_machinery;
 
 use crate::args;
 use crate::connect::Connection;
 use crate::output::{self, OutputError};
-use codec::DynamicCodec;
 use forward::{Forward, ForwardError};
 use http::uri::PathAndQuery;
 use message::MessageError;
 use metadata::{MetadataError, metadata};
-use method::{MethodError, Wanted, written};
+use method::{MethodError, Wanted};
+use patchbay_protocol::reflect::{
+    DynamicCodec, JsonError, Reflection, ReflectionError, is_machinery, json, messages, written,
+};
 use pod::PodError;
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, MethodDescriptor};
-use reflection::{Reflection, ReflectionError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::client::Grpc;
@@ -60,6 +58,8 @@ pub(crate) enum CallError {
     Method(#[from] MethodError),
     #[error(transparent)]
     Message(#[from] MessageError),
+    #[error(transparent)]
+    Json(#[from] JsonError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     #[error(transparent)]
@@ -125,7 +125,7 @@ pub(crate) async fn run(
         return Ok(Ended::Well);
     };
     let method = wanted.choose(&offer.pool, &wanted.services(&offer.services)?)?;
-    let messages = message::messages(&method, values)?;
+    let messages = messages(&method, values)?;
 
     let mut print = |line: &str| output::line(line);
     match call(
@@ -219,7 +219,7 @@ async fn call(
         };
         loop {
             match answers.message().await {
-                Ok(Some(answer)) => print(&message::json(&answer)?)?,
+                Ok(Some(answer)) => print(&json(&answer)?)?,
                 Ok(None) => return Ok(Ok(())),
                 Err(status) => return Ok(Err(status)),
             }

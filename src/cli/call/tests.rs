@@ -1,8 +1,10 @@
 //! Choosing methods, reading messages and showing shapes, on a small interface of all kinds.
 
+use super::CallError;
 use super::message::{self, MessageError};
 use super::method::{MethodError, Wanted};
 use super::shape;
+use patchbay_protocol::reflect;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
@@ -73,7 +75,7 @@ fn chosen(text: &str) -> Result<String, MethodError> {
     let services = wanted.services(&served)?;
     wanted
         .choose(&pool(), &services)
-        .map(|method| super::method::written(&method))
+        .map(|method| reflect::written(&method))
 }
 
 #[test]
@@ -140,8 +142,11 @@ fn unknown_services_and_methods_are_named_with_near_ones() {
 fn messages(
     method: &prost_reflect::MethodDescriptor,
     text: Option<&str>,
-) -> Result<Vec<DynamicMessage>, MessageError> {
-    message::messages(method, message::values(text.unwrap_or_default())?)
+) -> Result<Vec<DynamicMessage>, CallError> {
+    Ok(reflect::messages(
+        method,
+        message::values(text.unwrap_or_default())?,
+    )?)
 }
 
 fn method(name: &str) -> prost_reflect::MethodDescriptor {
@@ -152,14 +157,14 @@ fn method(name: &str) -> prost_reflect::MethodDescriptor {
 }
 
 #[test]
-fn json_becomes_a_message_and_a_message_json() -> Result<(), MessageError> {
+fn json_becomes_a_message_and_a_message_json() -> Result<(), CallError> {
     let text = r#"{"title":"a","body":"aGk=","size":"7","tags":["x"],"counts":{"y":1},"color":"RED","url":"u","at":"2026-01-02T03:04:05Z"}"#;
     let messages = messages(&method("Get"), Some(text))?;
     let [one] = messages.as_slice() else {
         panic!("{messages:?}")
     };
     let back: serde_json::Value =
-        serde_json::from_str(&message::json(one)?).map_err(MessageError::Json)?;
+        serde_json::from_str(&reflect::json(one)?).map_err(MessageError::Json)?;
     let sent: serde_json::Value = serde_json::from_str(text).map_err(MessageError::Json)?;
     for (field, value) in sent.as_object().into_iter().flatten() {
         assert_eq!(back.get(field), Some(value), "{field}");
@@ -168,8 +173,8 @@ fn json_becomes_a_message_and_a_message_json() -> Result<(), MessageError> {
 }
 
 #[test]
-fn an_empty_answer_shows_its_fields() -> Result<(), MessageError> {
-    let line = message::json(&DynamicMessage::new(method("Get").output()))?;
+fn an_empty_answer_shows_its_fields() -> Result<(), CallError> {
+    let line = reflect::json(&DynamicMessage::new(method("Get").output()))?;
     assert!(
         line.starts_with(r#"{"title":"","body":"","size":"0","tags":[]"#),
         "{line}"
@@ -178,7 +183,7 @@ fn an_empty_answer_shows_its_fields() -> Result<(), MessageError> {
 }
 
 #[test]
-fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), MessageError> {
+fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), CallError> {
     let three = Some("{\"title\":\"a\"} {\"title\":\"b\"}\n{}");
     assert_eq!(messages(&method("Collect"), three)?.len(), 3);
     assert_eq!(messages(&method("Collect"), None)?.len(), 0);

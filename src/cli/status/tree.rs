@@ -3,12 +3,12 @@
 use super::age::age;
 use super::paint::Paint;
 use super::view::{EventView, PluginView, Trouble};
-use crate::call::is_machinery;
 use crate::output::clean;
 use k8s_openapi::jiff::Timestamp;
 use patchbay_api::Reason;
 use patchbay_api::conditions::ConditionType;
 use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, UpdateStatus};
+use patchbay_protocol::reflect::is_machinery;
 
 /// A line and what hangs beneath it.
 struct Branch {

@@ -6,10 +6,10 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Encodes any message and decodes the one that the method answers with.
-#[derive(Clone)]
-pub(crate) struct DynamicCodec {
+#[derive(Clone, Debug)]
+pub struct DynamicCodec {
     /// Shape of the answers.
-    pub(crate) answer: MessageDescriptor,
+    pub answer: MessageDescriptor,
 }
 
 impl Codec for DynamicCodec {
@@ -30,7 +30,8 @@ impl Codec for DynamicCodec {
 }
 
 /// See [`DynamicCodec`].
-pub(crate) struct DynamicEncoder;
+#[derive(Debug)]
+pub struct DynamicEncoder;
 
 impl Encoder for DynamicEncoder {
     type Item = DynamicMessage;
@@ -44,7 +45,8 @@ impl Encoder for DynamicEncoder {
 }
 
 /// See [`DynamicCodec`].
-pub(crate) struct DynamicDecoder {
+#[derive(Debug)]
+pub struct DynamicDecoder {
     answer: MessageDescriptor,
 }
 

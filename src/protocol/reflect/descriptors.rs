@@ -1,6 +1,7 @@
 //! What a plugin serves, by gRPC reflection: v1, then v1alpha. Both have the same messages under
 //! different names, so the types of v1 serve for both.
 
+use crate::escape::printable;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use http::uri::PathAndQuery;
@@ -23,48 +24,66 @@ const VERSIONS: [&str; 2] = [
 
 /// So many files are fetched at most: what comes from a plugin has no end of its own.
 const MAX_FILES: usize = 2_000;
+/// Longest quote of a plugin's words, in bytes.
+const MAX_SAID: usize = 512;
+/// Longest answer in bytes: the descriptors of one service with all that it imports.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Why the plugin's services are not known.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReflectionError {
+pub enum ReflectionError {
+    /// Neither version is there.
     #[error(
         "asking the plugin what it serves: it does not offer gRPC reflection\nGive its compiled descriptors instead: protoc --include_imports --descriptor_set_out=plugin.pb *.proto, then --descriptors plugin.pb"
     )]
     NotServed,
-    #[error("asking the plugin what it serves: {}", super::status::text(.0))]
+    /// The call ended with a status.
+    #[error("asking the plugin what it serves: {}", said(.0))]
     Call(Box<Status>),
+    /// No answer to a question.
     #[error("asking the plugin what it serves: it ended the answer early")]
     Ended,
+    /// An answer that is an error.
     #[error("asking the plugin for {what}: {message}")]
     Refused {
+        /// What was asked for.
         what: String,
+        /// The plugin's number.
         code: i32,
+        /// The plugin's words.
         message: String,
     },
+    /// An answer to another question.
     #[error("asking the plugin for {0}: the answer is of another kind")]
     Unexpected(String),
+    /// Bytes that are no descriptor.
     #[error("reading the descriptors of {what}: {source}")]
     Decode {
+        /// Of what.
         what: String,
+        /// What does not fit.
         source: prost::DecodeError,
     },
+    /// More than anybody needs.
     #[error("reading the descriptors: more than {MAX_FILES} files")]
     TooMany,
+    /// Descriptors that contradict each other.
     #[error("putting the descriptors together: {0}")]
     Pool(prost_reflect::DescriptorError),
 }
 
 /// One open reflection stream; questions are asked one after the other.
-pub(crate) struct Reflection {
+#[derive(Debug)]
+pub struct Reflection {
     questions: mpsc::UnboundedSender<ServerReflectionRequest>,
     answers: Streaming<ServerReflectionResponse>,
     /// What the plugin serves, sorted.
-    pub(crate) services: Vec<String>,
+    pub services: Vec<String>,
 }
 
 impl Reflection {
     /// Opens the stream with the newest version that the plugin serves, and asks for the services.
-    pub(crate) async fn open(channel: &Channel) -> Result<Reflection, ReflectionError> {
+    pub async fn open(channel: &Channel) -> Result<Reflection, ReflectionError> {
         for path in VERSIONS {
             match Reflection::open_version(channel, path).await {
                 Err(ReflectionError::Call(status)) if status.code() == Code::Unimplemented => {}
@@ -83,7 +102,7 @@ impl Reflection {
             // The first question travels with the opening: some servers answer nothing before it.
             let first = question(MessageRequest::ListServices(String::new()));
             let _ = questions.unbounded_send(first);
-            let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(usize::MAX);
+            let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
             grpc.ready()
                 .await
                 .map_err(|error| failed(Status::from_error(error.into())))?;
@@ -116,7 +135,7 @@ impl Reflection {
 
     /// The descriptors of `services` and of everything that they use. A service that the plugin
     /// names and does not describe is left out.
-    pub(crate) async fn descriptors(
+    pub async fn descriptors(
         &mut self,
         services: &[&str],
     ) -> Result<DescriptorPool, ReflectionError> {
@@ -209,6 +228,16 @@ impl Reflection {
             None => Err(ReflectionError::Unexpected(what.to_owned())),
         }
     }
+}
+
+/// `NotFound (5): no such key`. The plugin wrote it: nothing in it may act on a terminal.
+fn said(status: &Status) -> String {
+    let message = printable(status.message().trim().as_bytes(), MAX_SAID);
+    format!(
+        "{:?} ({}): {message}",
+        status.code(),
+        i32::from(status.code())
+    )
 }
 
 fn question(request: MessageRequest) -> ServerReflectionRequest {
