@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -154,5 +155,5 @@ func (b *jobBench) dispatchByCreation() (series, error) {
 // quantile is the smallest value that is not exceeded by this share of all.
 func (s series) quantile(share float64) float64 {
 	sorted := slices.Sorted(slices.Values(s))
-	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
+	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))))-1)]
 }

@@ -23,8 +23,9 @@ use patchbay_operator::metrics::Metrics;
 use patchbay_operator::wall::Wall;
 use patchbay_reconcile::job::desk::Limits;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,19 +114,19 @@ async fn rate(client: &Client, jobs: Vec<Job>, in_flight: usize) -> Outcome {
     let first = taken.iter().map(|one| one.sent).min().unwrap_or(began);
     let last = taken.iter().map(|one| one.sent).max().unwrap_or(began);
     let bytes: usize = taken.iter().map(|one| one.bytes).sum();
-    println!(
-        "{}",
-        json!({
-            "replaces": count,
-            "in_flight": in_flight,
-            // From the first one sent to the last one sent, as claims are stamped.
-            "sending_seconds": (last - first).as_secs_f64(),
-            "seconds": all,
-            "body_bytes": bytes / count,
-            "milliseconds": taken.iter().map(|one| one.took.as_secs_f64() * 1e3).collect::<Vec<_>>(),
-        })
-    );
-    Ok(())
+    let milliseconds: Vec<f64> = taken
+        .iter()
+        .map(|one| one.took.as_secs_f64() * 1e3)
+        .collect();
+    print(&json!({
+        "replaces": count,
+        "in_flight": in_flight,
+        // From the first one sent to the last one sent, as claims are stamped.
+        "sending_seconds": (last - first).as_secs_f64(),
+        "seconds": all,
+        "body_bytes": bytes / count,
+        "milliseconds": milliseconds,
+    }))
 }
 
 async fn floor(
@@ -135,7 +136,9 @@ async fn floor(
     times: usize,
     pause_ms: u64,
 ) -> Outcome {
-    let only = WatchParams::default().fields(&format!("metadata.name={}", job.name_any()));
+    let only = WatchParams::default()
+        .disable_bookmarks()
+        .fields(&format!("metadata.name={}", job.name_any()));
     let version = job.resource_version().unwrap_or_default();
     let mut events = api.watch(&only, &version).await?.boxed();
     let (mut writes, mut seen, mut trips) = (Vec::new(), Vec::new(), Vec::new());
@@ -171,15 +174,11 @@ async fn floor(
         writes.push(write.as_secs_f64() * 1e3);
         seen.push(notice.max(write).as_secs_f64() * 1e3);
     }
-    println!(
-        "{}",
-        json!({
-            "replace_ms": writes,
-            "replace_and_event_ms": seen,
-            "round_trip_ms": trips,
-        })
-    );
-    Ok(())
+    print(&json!({
+        "replace_ms": writes,
+        "replace_and_event_ms": seen,
+        "round_trip_ms": trips,
+    }))
 }
 
 /// What a claim sends.
@@ -190,6 +189,10 @@ struct Body<'a> {
     kind: &'a str,
     metadata: &'a ObjectMeta,
     status: &'a JobStatus,
+}
+
+fn print(line: &Value) -> Outcome {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 struct Taken {
