@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use patchbay_protocol::session;
 
 use crate::proxy::ProxyCounters;
+use crate::workers::WorkerCounters;
 
 /// Totals since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Counted by the proxy.
     pub proxy: Arc<ProxyCounters>,
+    /// Counted where workers are let in.
+    pub workers: Arc<WorkerCounters>,
     /// Lines of plugin output that were logged.
     pub log_lines: AtomicU64,
     /// Lines that were not: too many at once, or nobody read them.
@@ -28,7 +31,8 @@ impl Counters {
             calls: proxy.calls,
             calls_failed: proxy.failed,
             calls_in_flight: proxy.in_flight,
-            connections: proxy.connections,
+            // A pod has clients of one kind only.
+            connections: proxy.connections + self.workers.read().open,
             shutdowns_answered: proxy.shutdowns_answered,
             log_lines: self.log_lines.load(Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Relaxed),

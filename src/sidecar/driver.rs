@@ -29,10 +29,14 @@ use crate::paths::Root;
 use crate::proxy::{Proxy, ProxyHandle, Upstream};
 use crate::ready::Readiness;
 use crate::session::FromOperator;
+use crate::workers::{Serving, Workers};
 use crate::{logs, order, random, sandbox};
 
 /// Limit of listing the plugin's services.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
+
+/// Notes about workers that wait to be told.
+const NOTES: usize = 8;
 
 /// What our own tasks tell the main loop.
 pub(crate) enum Told {
@@ -66,6 +70,9 @@ pub(crate) struct Driver {
     listener: Option<TcpListener>,
     proxy: Option<ProxyHandle>,
     jobs: Jobs,
+    workers: Option<Workers>,
+    /// External workers of the process that is ready.
+    serving: Option<Serving>,
     greetings: watch::Receiver<Option<Greeting>>,
     /// The process that the jobs know of.
     process: Option<StartId>,
@@ -78,13 +85,14 @@ impl Driver {
         root: Root,
         orders: Orders,
         jobs: Jobs,
+        counters: Arc<Counters>,
+        workers: Option<Workers>,
         readiness: watch::Sender<Readiness>,
         telling: mpsc::Sender<Told>,
     ) -> Driver {
         let record = Record::read(&root);
         let released = sandbox::was_released(&root);
         let machine = Machine::new(released, record.as_ref().map(Record::resumed));
-        let counters = Arc::new(Counters::default());
         Driver {
             configuration: Configuration::new(root.clone()),
             instance: watch::Sender::new(machine.picture().instance),
@@ -106,6 +114,8 @@ impl Driver {
             proxy: None,
             greetings: jobs.greetings(),
             jobs,
+            workers,
+            serving: None,
             process: None,
             leaving: false,
             left: false,
@@ -196,6 +206,7 @@ impl Driver {
             }
             Action::Admit(start_id) => {
                 tracing::info!(%start_id, "the plugin is ready");
+                self.let_workers_in(start_id);
                 let Some(link) = &self.link else { return };
                 self.upstream
                     .send_replace(Upstream::Present(link.endpoint.clone()));
@@ -310,6 +321,23 @@ impl Driver {
         }
     }
 
+    fn let_workers_in(&mut self, start_id: StartId) {
+        let family = self.record.as_ref().map(|record| &record.config.protocol);
+        let (Some(Protocol::Controller(family)), Some(workers)) = (family, &self.workers) else {
+            return;
+        };
+        let (tell, mut notes) = mpsc::channel(NOTES);
+        self.serving = Some(workers.serve(family.port, tell));
+        let telling = self.telling.clone();
+        self.tasks.spawn(async move {
+            while let Some(note) = notes.recv().await {
+                let _ = telling
+                    .send(Told::Event(Event::Warning(start_id, note)))
+                    .await;
+            }
+        });
+    }
+
     /// A plugin whose stdio nobody reads stands still after a while, so this is never waited with.
     fn follow_stdio(&mut self, start_id: StartId, link: &Link) {
         let (channel, fanout, output) = (
@@ -330,6 +358,7 @@ impl Driver {
     fn forget(&mut self, start_id: StartId, gone: Gone) {
         tracing::info!(%start_id, ?gone, "the plugin process is gone");
         self.jobs.plugin_serves(start_id, None);
+        self.serving = None;
         match gone {
             Gone::Ended(exit) => self.jobs.plugin_ended(start_id, Some(exit)),
             Gone::Unseen => self.jobs.plugin_ended(start_id, None),

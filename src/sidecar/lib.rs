@@ -1,9 +1,10 @@
 //! The sidecar of a plugin pod: the host side of the plugin's protocol and the only holder of
 //! credentials.
 //!
-//! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what the
-//! operator talks to, `proxy/` what client programs talk to, `go_plugin/` the family's protocol, `jobs/` where work comes
-//! from and where its output goes.
+//! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what
+//! the operator talks to, `proxy/` what client programs talk to, `workers/` what the workers of a
+//! controller plugin talk to, `go_plugin/` that family's protocol, `jobs/` where work comes from and
+//! where its output goes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -29,3 +30,4 @@ pub mod ready;
 pub mod run;
 pub mod sandbox;
 pub mod session;
+pub mod workers;

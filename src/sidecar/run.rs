@@ -2,18 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use patchbay_protocol::reason::Reason;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::counters::Counters;
 use crate::driver::{Driver, Told};
 use crate::instance::Event;
 use crate::jobs::Jobs;
 use crate::paths::Root;
 use crate::ready::{self, Readiness};
 use crate::session::{self, Hub, Port};
+use crate::workers::{self, Workers};
 use crate::{directory_watch, install, launcher_link, logs};
 
 /// Events of our own tasks that wait for the main loop.
@@ -64,7 +67,17 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
     let (port, mut ports) = watch::channel(Port::Unknown);
 
     let jobs = Jobs::start(&root)?;
-    let mut driver = Driver::new(root.clone(), orders, jobs.clone(), readiness, telling);
+    let counters = Arc::new(Counters::default());
+    let workers = open_workers(&root, &jobs, &counters);
+    let mut driver = Driver::new(
+        root.clone(),
+        orders,
+        jobs.clone(),
+        counters,
+        workers,
+        readiness,
+        telling,
+    );
     let mut greetings = jobs.greetings();
     let hub = Hub {
         root: root.clone(),
@@ -104,6 +117,26 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
             driver.publish();
             tracing::info!("the sidecar ends; the plugin is left alone");
             return Ok(());
+        }
+    }
+}
+
+/// Without the pod's addresses, or without the book of clients, no worker is let in; everything
+/// else works.
+fn open_workers(root: &Root, jobs: &Jobs, counters: &Counters) -> Option<Workers> {
+    let text = std::env::var(workers::POD_IPS).unwrap_or_default();
+    let pod_ips = workers::parse_pod_ips(&text).unwrap_or_else(|error| {
+        tracing::error!(%error, "no worker can be let in");
+        Vec::new()
+    });
+    match Workers::open(root, pod_ips, counters.workers.clone()) {
+        Ok(workers) => {
+            jobs.translate_with(workers.book());
+            Some(workers)
+        }
+        Err(error) => {
+            tracing::error!(%error, "no worker can be let in");
+            None
         }
     }
 }
