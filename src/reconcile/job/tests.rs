@@ -382,7 +382,7 @@ fn pcp_35_suspending_a_ready_job_holds_it_back_and_a_claimed_one_gets_an_event()
     let mut held = claimed(json!({}));
     held.spec.suspend = true;
     let observed = seen(held, at(1));
-    let first = super::tests::plan(&observed);
+    let first = desire(&observed, &resolve(&observed));
     assert_eq!(first.events.len(), 1);
     assert!(first.events[0].warning);
     assert_eq!(first.events[0].reason, Reason::AlreadyClaimed);
