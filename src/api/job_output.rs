@@ -1,6 +1,9 @@
 //! The kind JobOutput: a piece of a Job's output that is too large for the Job itself. Owned by
 //! its Job and deleted with it.
 
+// Columns of a table may have the same type.
+#![allow(clippy::duplicated_attributes)]
+
 use crate::job::rules;
 use crate::job_status::Encoding;
 use kube::CustomResource;
@@ -20,15 +23,41 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "A piece of a Job's output that is too large for the Job itself.",
     selectable = ".spec.job",
-    printcolumn(name = "Job", type_ = "string", json_path = ".spec.job"),
-    printcolumn(name = "Attempt", type_ = "integer", json_path = ".spec.attempt"),
-    printcolumn(name = "Row", type_ = "integer", json_path = ".spec.row"),
-    printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
-    printcolumn(name = "Bytes", type_ = "integer", json_path = ".spec.bytes"),
+    printcolumn(
+        name = "Job",
+        type_ = "string",
+        json_path = ".spec.job",
+        description = "The Job that it belongs to."
+    ),
+    printcolumn(
+        name = "Attempt",
+        type_ = "integer",
+        json_path = ".spec.attempt",
+        description = "The attempt, from 1."
+    ),
+    printcolumn(
+        name = "Row",
+        type_ = "integer",
+        json_path = ".spec.row",
+        description = "The row of output, from 1."
+    ),
+    printcolumn(
+        name = "Chunk",
+        type_ = "integer",
+        json_path = ".spec.chunk",
+        description = "The piece of the row, from 0."
+    ),
+    printcolumn(
+        name = "Bytes",
+        type_ = "integer",
+        json_path = ".spec.bytes",
+        description = "Length of the piece."
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
-        json_path = ".metadata.creationTimestamp"
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since it was stored."
     )
 )]
 #[serde(rename_all = "camelCase")]
