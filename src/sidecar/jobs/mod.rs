@@ -1,21 +1,42 @@
 //! Jobs, on the sidecar's side: asks for them, hands each over at most once, keeps what the plugin
 //! gives back until the operator has stored it.
 //!
+//! `book.rs` decides and `clerk.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
+//! is where a controller plugin asks (`commands.rs`: what it advertises, `document.rs`: the job that
+//! it gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
+//!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 
 pub mod book;
+mod calls;
+mod clerk;
+pub mod clock;
+mod commands;
+pub mod document;
 pub mod ledger;
+mod query;
+mod rows;
+mod socket;
 pub mod spool;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod socket_tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use patchbay_launcher::control::{Exit, StartId};
-use patchbay_protocol::pod_config::PodConfig;
+use patchbay_protocol::pod_config::{PodConfig, Protocol};
 use patchbay_protocol::session::CommandInfo;
-use tokio::sync::watch;
+use patchbay_protocol::session::from_operator::Message as Down;
+use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
 use crate::paths::Root;
+use book::words::{CallerId, ClaimId, Heard, Room, RowAnswer, RowGiven, RowId, Whose};
+use clerk::{Clerk, Shared};
+pub use clerk::Opened;
+use spool::Spool;
 
 /// What a plugin of the family `controller` said of itself with its first call on the jobs socket.
 /// It stays true for the whole life of that process, also for a sidecar that came later.
@@ -41,8 +62,22 @@ pub trait Translate: Send + Sync {
 
 /// The handle. Clones are the same.
 #[derive(Clone)]
-pub struct Jobs {
-    greeting: Arc<watch::Sender<Option<Greeting>>>,
+pub struct Jobs(Arc<Inner>);
+
+struct Inner {
+    root: Root,
+    clerk: Shared,
+    spool: Spool,
+    greeting: watch::Sender<Option<Greeting>>,
+    workers: Mutex<Option<Arc<dyn Translate>>>,
+    /// When time has to be looked at next.
+    wake: watch::Sender<Option<u64>>,
+    /// Calls under way.
+    calls: watch::Sender<usize>,
+    /// Rows were stored.
+    freed: Notify,
+    /// Whether the socket is there already.
+    listens: Mutex<bool>,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -51,53 +86,212 @@ impl std::fmt::Debug for Jobs {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Jobs {
     /// Reads the ledger and begins. Within a runtime.
     ///
     /// # Errors
     /// The ledger's folder cannot be used.
     pub fn start(root: &Root) -> Result<Jobs, String> {
-        let _ = root;
-        Ok(Jobs {
-            greeting: Arc::new(watch::Sender::new(None)),
-        })
+        let clerk = Clerk::open(root)?;
+        let spool = clerk.spool().clone();
+        let jobs = Jobs(Arc::new(Inner {
+            root: root.clone(),
+            clerk: Arc::new(Mutex::new(clerk)),
+            spool,
+            greeting: watch::Sender::new(None),
+            workers: Mutex::new(None),
+            wake: watch::Sender::new(None),
+            calls: watch::Sender::new(0),
+            freed: Notify::new(),
+            listens: Mutex::new(false),
+        }));
+        tokio::spawn(look_at_time(Arc::downgrade(&jobs.0), jobs.0.wake.subscribe()));
+        Ok(jobs)
     }
 
     /// The plugin process with this id is about to be ordered, or was found running by a sidecar
     /// that came later. Any other process is gone from now on.
     pub fn plugin_started(&self, start_id: StartId) {
-        let _ = start_id;
+        self.with(|clerk| clerk.plugin_started(self, start_id));
     }
 
     /// That process is gone; `exit` is absent when nobody saw how. Also to be called for the
     /// process of an earlier sidecar's record that is found dead.
     pub fn plugin_ended(&self, start_id: StartId, exit: Option<Exit>) {
-        let _ = (start_id, exit);
+        self.with(|clerk| clerk.plugin_ended(self, start_id, exit));
     }
 
     /// Family `goPlugin`: the process is ready and is called through `channel`, or is not any more.
     pub fn plugin_serves(&self, start_id: StartId, channel: Option<Channel>) {
-        let _ = (start_id, channel);
+        self.with(|clerk| clerk.serves(self, start_id, channel));
     }
 
     /// The configuration in force.
     pub fn configure(&self, config: &PodConfig) {
-        let _ = config;
+        let per_pod = match config.protocol {
+            Protocol::GoPlugin(_) => config.jobs.per_pod,
+            Protocol::Controller(_) => {
+                self.listen();
+                0
+            }
+        };
+        self.hear(Heard::Configured {
+            per_pod,
+            recover_ms: u64::from(config.jobs.recover_seconds) * 1000,
+        });
+    }
+
+    fn listen(&self) {
+        let mut listens = lock(&self.0.listens);
+        if *listens {
+            return;
+        }
+        match socket::serve(&self.0.root.jobs_socket(), self.clone()) {
+            Ok(()) => *listens = true,
+            Err(error) => tracing::error!(%error, "controller plugins cannot ask for jobs"),
+        }
     }
 
     /// Changes when the plugin has introduced itself; `None` before and after its process ended.
     pub fn greetings(&self) -> watch::Receiver<Option<Greeting>> {
-        self.greeting.subscribe()
+        self.0.greeting.subscribe()
     }
 
     /// From now on locations in requests are translated by this.
     pub fn translate_with(&self, workers: Arc<dyn Translate>) {
-        let _ = workers;
+        *lock(&self.0.workers) = Some(workers);
+    }
+
+    fn workers(&self) -> Option<Arc<dyn Translate>> {
+        lock(&self.0.workers).clone()
     }
 
     /// The sidecar is being stopped: no further job is taken.
-    pub fn leave(&self) {}
+    pub fn leave(&self) {
+        self.hear(Heard::Leaving);
+    }
 
     /// Waits until no call of a job is under way; after [`Jobs::leave`].
-    pub async fn calls_done(&self) {}
+    pub async fn calls_done(&self) {
+        let mut calls = self.0.calls.subscribe();
+        let _ = calls.wait_for(|calls| *calls == 0).await;
+    }
+
+    /// A session begins: nothing of an older one is heard from here on. `knows_jobs` is false for
+    /// an operator of session version 1.
+    pub fn open_session(&self, session: u64, knows_jobs: bool) -> Opened {
+        self.with(|clerk| clerk.open_session(self, session, knows_jobs))
+    }
+
+    /// The operator of that session said this.
+    pub fn hear_operator(&self, session: u64, message: Down) {
+        self.hear(Heard::Down(session, message));
+    }
+
+    /// That session is over.
+    pub fn close_session(&self, session: u64) {
+        self.with(|clerk| clerk.close_session(self, session));
+    }
+
+    /// Where rows lie.
+    pub fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+
+    /// Hears one thing.
+    fn hear(&self, heard: Heard) {
+        self.with(|clerk| clerk.hear(self, heard));
+    }
+
+    /// Does something with the clerk, and tells everybody what came of it.
+    fn with<T>(&self, act: impl FnOnce(&mut Clerk) -> T) -> T {
+        let mut clerk = lock(&self.0.clerk);
+        let done = act(&mut clerk);
+        let (wake, calls) = (clerk.wake_at(), clerk.book().calls());
+        let current = clerk.current();
+        let said = clerk
+            .advertised()
+            .filter(|said| current == Some(StartId(said.start_id)));
+        let changed = |known: &Option<Greeting>| {
+            known.as_ref().map(|known| known.start_id) != said.map(|said| StartId(said.start_id))
+        };
+        let greeting = changed(&self.0.greeting.borrow()).then(|| said.map(|said| said.greeting()));
+        drop(clerk);
+        if let Some(greeting) = greeting {
+            self.0.greeting.send_replace(greeting);
+        }
+        let differs = |known: &mut usize| std::mem::replace(known, calls) != calls;
+        self.0.calls.send_if_modified(differs);
+        let differs = |known: &mut Option<u64>| std::mem::replace(known, wake) != wake;
+        self.0.wake.send_if_modified(differs);
+        done
+    }
+
+    /// The plugin introduced itself.
+    fn introduce(&self, advertised: commands::Advertised) {
+        self.with(|clerk| clerk.introduce(advertised.clone()));
+        // Also when the same process says something else than before.
+        let greeting = advertised.greeting();
+        self.0.greeting.send_if_modified(|known| {
+            let other = known.as_ref().is_some_and(|known| {
+                known.start_id == greeting.start_id && *known != greeting
+            });
+            if other {
+                *known = Some(greeting);
+            }
+            other
+        });
+    }
+
+    fn room(&self, whose: &Whose, id: RowId) -> Room {
+        self.with(|clerk| clerk.book().room(whose, id))
+    }
+
+    /// `None` when it could not be written down: to be given again.
+    fn give_row(&self, row: impl FnOnce(CallerId) -> RowGiven) -> Option<RowAnswer> {
+        self.with(|clerk| {
+            let caller = clerk.caller();
+            clerk.hear(self, Heard::RowGiven(Box::new(row(caller))));
+            clerk.row_answer(caller)
+        })
+    }
+
+    fn freed(&self) {
+        self.0.freed.notify_waiters();
+    }
+
+    fn call_ended(&self, claim: ClaimId) {
+        self.with(|clerk| clerk.call_ended(claim));
+    }
+}
+
+async fn look_at_time(jobs: std::sync::Weak<Inner>, mut wake: watch::Receiver<Option<u64>>) {
+    loop {
+        let at = *wake.borrow_and_update();
+        let pause = async {
+            match at {
+                // The clock counts whole milliseconds.
+                Some(at) => {
+                    let left = at.saturating_sub(clock::since_boot()) + 1;
+                    tokio::time::sleep(Duration::from_millis(left)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = wake.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = pause => match jobs.upgrade() {
+                Some(inner) => Jobs(inner).hear(Heard::Tick),
+                None => return,
+            },
+        }
+    }
 }
