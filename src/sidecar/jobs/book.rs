@@ -44,6 +44,8 @@ pub struct Book {
     /// It takes calls.
     callable: bool,
     leaving: bool,
+    /// The plugin process is on its way out.
+    stopping: bool,
     /// The session, if it knows Jobs.
     session: Option<u64>,
     /// The newest session, whether or not it knows Jobs, also when it is over.
@@ -86,6 +88,7 @@ impl Book {
             current: None,
             callable: false,
             leaving: false,
+            stopping: false,
             session: None,
             newest: 0,
             waiters: BTreeMap::new(),
@@ -145,6 +148,7 @@ impl Book {
             Heard::RowGiven(given) => self.row_given(*given, todo),
             Heard::Active(caller, job_uid) => self.active(caller, &job_uid, todo),
             Heard::CallSent(claim) => self.call_sent(claim, todo),
+            Heard::Stopping(start_id) => self.stopping |= self.current == Some(start_id),
             Heard::Leaving => self.leaving = true,
         }
         self.settle_time(now, todo);
@@ -190,6 +194,17 @@ impl Book {
             let mut past = self.past.iter().rev();
             past.find(|entry| entry.job_uid == job_uid)
         })
+    }
+
+    /// Whether no further job may go to the plugin.
+    fn is_closed(&self) -> bool {
+        self.leaving || self.stopping
+    }
+
+    /// Jobs that the plugin process has and has not answered.
+    pub fn held(&self) -> usize {
+        let holders = self.entries.values().filter_map(entry::Entry::holder);
+        holders.filter(|holder| self.current == Some(*holder)).count()
     }
 
     /// Calls under way.

@@ -273,6 +273,7 @@ impl Book {
             (None, _, _) => Some("the ask is over"),
             (_, None, _) => Some("the plugin process is gone"),
             _ if self.leaving => Some("the sidecar ends"),
+            _ if self.stopping => Some("the plugin process is being stopped"),
             _ if !usable(&name.job_uid, MAX_UID) || !usable(&grant.job, 253) => {
                 Some("the grant names no Job")
             }
@@ -406,7 +407,7 @@ impl Book {
             .waiters
             .iter()
             .filter(|(_, waiter)| {
-                now.mono_ms >= waiter.answer_at_ms || self.leaving
+                now.mono_ms >= waiter.answer_at_ms || self.is_closed()
             })
             .map(|(request, _)| *request)
             .collect();
@@ -420,7 +421,7 @@ impl Book {
             .asks
             .iter()
             .filter(|(_, ask)| {
-                self.leaving
+                self.is_closed()
                     || self.current.is_none()
                     || ask.wake_at().is_some_and(|at| now.mono_ms >= at)
                     || (matches!(ask.purpose, Purpose::Call) && !takes_calls)
@@ -435,7 +436,7 @@ impl Book {
             .values()
             .filter(|entry| match entry.state {
                 State::Granted { keep_until_ms } => {
-                    self.leaving
+                    self.is_closed()
                         || self.current.is_none()
                         || now.mono_ms >= keep_until_ms
                         || entry.deadline_ms.is_some_and(|at| now.mono_ms >= at)
@@ -477,7 +478,7 @@ impl Book {
     }
 
     fn takes_calls(&self) -> bool {
-        self.callable && self.current.is_some() && !self.leaving
+        self.callable && self.current.is_some() && !self.is_closed()
     }
 
     /// Whether a further ask for a call is due.
@@ -492,7 +493,7 @@ impl Book {
 
     /// Asks for every request that waits and every free place.
     pub(super) fn keep_asking(&mut self, now: &mut Now<'_>, todo: &mut Vec<Todo>) {
-        if self.session.is_none() || self.current.is_none() || self.leaving {
+        if self.session.is_none() || self.current.is_none() || self.is_closed() {
             return;
         }
         let waiting: Vec<(RequestId, Filter, u64)> = self

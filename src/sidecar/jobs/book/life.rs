@@ -32,6 +32,7 @@ impl Book {
             self.plugin_ended(now, other, None, todo);
         }
         self.current = Some(start_id);
+        self.stopping = false;
         self.callable = false;
         self.hold_ms = asks::HOLDS[0];
     }

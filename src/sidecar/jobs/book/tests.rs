@@ -871,6 +871,24 @@ fn a_sidecar_that_leaves_takes_nothing_more() {
 }
 
 #[test]
+fn a_process_that_is_being_stopped_takes_nothing_more_and_the_next_one_does() {
+    let mut bench = Bench::new();
+    let held = bench.delivered(1);
+    assert_eq!(bench.book.held(), 1);
+    let claim = bench.request(2).1.unwrap();
+    bench.hear(Heard::Stopping(StartId(4242)));
+    assert_eq!(nothing(&bench.hear(Heard::Stopping(PLUGIN))), [RequestId(2)]);
+    assert_eq!(released(&bench.down(grant(claim, "uid", 0))).len(), 1);
+    // What it has it may still answer.
+    assert!(bench.book.ledger().iter().any(|entry| entry.delivered));
+    bench.hear(Heard::PluginEnded(PLUGIN, Some(Exit::Code(0))));
+    assert_eq!(bench.book.held(), 0);
+    bench.hear(Heard::PluginStarted(StartId(7)));
+    assert!(bench.request(3).1.is_some());
+    assert_ne!(bench.request(4).1, Some(held));
+}
+
+#[test]
 fn an_operator_that_knows_no_jobs_gets_no_word_of_them() {
     let mut bench = Bench::empty();
     bench.hear(Heard::PluginStarted(PLUGIN));

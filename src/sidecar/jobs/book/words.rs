@@ -135,6 +135,8 @@ pub enum Heard {
     Active(CallerId, String),
     /// The call of this claim went out.
     CallSent(ClaimId),
+    /// The process is being stopped: it gets no further job, and may answer those that it has.
+    Stopping(StartId),
     /// The sidecar ends.
     Leaving,
 }
