@@ -1,6 +1,7 @@
 use super::*;
 use crate::jobs::Translate;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,11 +28,7 @@ impl Bench {
         std::fs::create_dir(root.private()).unwrap();
         let pod_ips: Vec<IpAddr> = pod_ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let workers = Workers::open(&root, pod_ips, Default::default()).unwrap();
-        let port = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         Bench {
             _folder: folder,
             root,
@@ -82,6 +79,18 @@ impl Bench {
 
     fn real(&self, peer: SocketAddr) -> String {
         self.workers.book().real(&peer.ip().to_string()).unwrap()
+    }
+}
+
+/// One that the kernel does not give to connections by itself, and that nobody has at any address.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() as u16).wrapping_add(number) % 20_000;
+        if std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
     }
 }
 
