@@ -5,7 +5,7 @@
 #   starts   of a plugin by launcher and sidecar and by an ordinary go-plugin host; memory
 #   cluster  a Plugin and a bare pod of the same shape until they are ready; the operator's memory
 #   jobs     claims over raw replaces of the API server, dispatch over its floor, idle workers,
-#            memory of waiting Jobs, and batch jobs doing the same
+#            memory of waiting Jobs, batch jobs doing the same, and what the checker counts
 # PARTS="calls starts" measures some of them. Arguments go to the program: tests/bench.sh -rounds 30
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,9 @@ go build -C tests/bench -o "$program" .
 
 if [[ " $parts " == *" jobs "* ]]; then
   cargo build --release --locked -p patchbay-operator --example raw_replaces
+  go build -C tests/checker -o "$CACHE/tools/checker" .
 fi
+audit=
 if [[ " $parts " == *" cluster "* || " $parts " == *" jobs "* ]]; then
   if [[ -z ${KUBECONFIG:-}${CONTEXT:-} ]] && ! tests/cluster/cluster.sh status >/dev/null 2>&1; then
     # A cluster that was there before stays; one that this run starts goes with it.
@@ -29,7 +31,8 @@ if [[ " $parts " == *" cluster "* || " $parts " == *" jobs "* ]]; then
   fi
   . tests/cluster/choose.sh
   . charts/install.sh
+  [[ -z ${PATCHBAY_CLUSTER:-} ]] || audit=$("$PATCHBAY_CLUSTER" audit-log)
 fi
 
 "$program" -parts "$parts" -programs "$PATCHBAY_BIN_DIR" -fixtures "$fixtures" \
-  -images "${prefix:-patchbay.dev}" -out "$CARGO_TARGET_DIR/bench" "$@"
+  -checker "$CACHE/tools/checker" -audit "$audit" -images "${prefix:-patchbay.dev}" -out "$CARGO_TARGET_DIR/bench" "$@"

@@ -59,7 +59,7 @@ func measureJobs(s settings) ([]row, error) {
 	if b.operatorPod, b.operatorPid, err = b.operator(s); err != nil {
 		b.elsewhere = err.Error()
 	}
-	if err := b.mountCode(); err != nil {
+	if err := b.mountCode("hoarder.py"); err != nil {
 		return nil, err
 	}
 	if err := b.startHoarder(lone, 1, 1, 0); err != nil {
@@ -90,11 +90,18 @@ func measureJobs(s settings) ([]row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
+	if err := b.removeNamespace(); err != nil {
+		return nil, err
+	}
+	judged, err := measureChecked(s)
+	if err != nil {
+		return nil, fmt.Errorf("the checker: %w", err)
+	}
 	var rows []row
-	for _, some := range [][]row{claims, dispatch, idle, memory, batch} {
+	for _, some := range [][]row{claims, dispatch, idle, memory, batch, judged} {
 		rows = append(rows, some...)
 	}
-	return rows, b.removeNamespace()
+	return rows, nil
 }
 
 // writeKubeconfig makes one file of whatever KUBECONFIG and CONTEXT mean.
@@ -122,9 +129,8 @@ func (b *jobBench) rawReplaces(arguments ...string) ([]byte, error) {
 	return output, nil
 }
 
-// mountCode makes the ConfigMap with the code of the plugins.
-func (b *jobBench) mountCode() error {
-	const file = "hoarder.py"
+// mountCode makes the ConfigMap with the code of a plugin.
+func (b *jobBench) mountCode(file string) error {
 	text, err := os.ReadFile(filepath.Join(b.s.python, file))
 	if err != nil {
 		return fmt.Errorf("reading the code of the plugin: %w", err)
@@ -135,22 +141,26 @@ func (b *jobBench) mountCode() error {
 	}, nil)
 }
 
-// startHoarder creates a Plugin and returns when all its pods are ready.
 func (b *jobBench) startHoarder(name string, replicas, threads, seconds int) error {
+	return b.startController(name, "Hoarder", replicas, map[string]string{
+		"HOARD_THREADS": fmt.Sprint(threads), "HOARD_SECONDS": fmt.Sprint(seconds),
+	})
+}
+
+// startController creates a Plugin and returns when all its pods are ready.
+func (b *jobBench) startController(name, class string, replicas int, variables map[string]string) error {
 	b.follow(pods, plugins)
-	variable := func(name string, value any) document {
-		return document{"name": name, "value": fmt.Sprint(value)}
+	environment := []document{{"name": "LOGLEVEL", "value": "WARNING"}}
+	for name, value := range variables {
+		environment = append(environment, document{"name": name, "value": value})
 	}
 	manifest := document{
 		"apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin", "metadata": document{"name": name},
 		"spec": document{
 			"image": b.s.images + "/patchbay-python:v1", "command": []string{"python3", "-m", "src.run"},
 			"replicas": replicas,
-			"protocol": document{"controller": document{"port": 10000, "className": "Hoarder"}},
-			"env": []document{
-				variable("HOARD_THREADS", threads), variable("HOARD_SECONDS", seconds),
-				variable("LOGLEVEL", "WARNING"),
-			},
+			"protocol": document{"controller": document{"port": 10000, "className": class}},
+			"env":      environment,
 			"pod": document{"volumes": []document{
 				{"name": "code", "configMap": document{"name": "code"}},
 			}},

@@ -23,6 +23,8 @@ type settings struct {
 	programs string // our release programs
 	fixtures string // the tests' Go programs
 	python   string // the tests' controller plugins
+	checker  string // judges a run of jobs
+	audit    string // the API server's audit log, if it is on this machine
 	out      string
 	images   string // repository prefix of images in the cluster
 	parts    string
@@ -47,6 +49,8 @@ func main() {
 	flag.StringVar(&s.programs, "programs", os.Getenv("PATCHBAY_BIN_DIR"), "folder of the programs")
 	flag.StringVar(&s.fixtures, "fixtures", "", "folder of the fixtures' programs")
 	flag.StringVar(&s.python, "python", "tests/plugins/python", "folder of the fixtures' controller plugins")
+	flag.StringVar(&s.checker, "checker", "", "the program that judges a run of jobs")
+	flag.StringVar(&s.audit, "audit", "", "the audit log of the API server; not looked at when empty")
 	flag.StringVar(&s.out, "out", "", "folder of the results")
 	flag.StringVar(&s.images, "images", "patchbay.dev", "repository prefix of the images")
 	flag.StringVar(&s.parts, "parts", "calls starts cluster jobs", "what to measure")
