@@ -1,178 +1,24 @@
-//! A leader: what it does with what it sees, hears and is answered.
+//! What a leader writes: claims, the statuses that some evidence asks for, and how it finds out
+//! what became of them.
 
 use crate::Protocol;
 use crate::rules::Broken;
 use crate::server::{claim, next_status, replace_status};
-use crate::state::{
-    Claim, ClaimSet, Copied, Down, EntryState, HeldAsk, Job, Phase, Session, State, Step, Up, Why,
-    Work, Write,
-};
+use crate::state::{Claim, Copied, Down, Job, Phase, State, Step, Why, Work, Write};
 
 impl Protocol {
     /// Reads the object from the API server, past the watch cache.
-    fn get(state: &mut State, leader: usize, name: usize) {
-        state.leaders[leader].cache[name] = Copied { job: state.jobs[name], current: true };
+    pub(crate) fn get(state: &mut State, leader: usize, name: usize) {
+        state.leaders[leader].cache[name] = Copied {
+            job: state.jobs[name],
+            current: true,
+        };
     }
 
     /// A watch event arrives.
     pub(crate) fn see(state: &mut State, leader: usize, name: usize) {
         Self::get(state, leader, name);
     }
-
-    /// Whether `sidecar` can be dialled. A session that the sidecar has left is found broken
-    /// sooner or later; one that works is not dialled again.
-    pub(crate) fn can_dial(state: &State, leader: usize, sidecar: usize) -> bool {
-        !state.sidecars[sidecar].gone
-            && leader as u8 >= state.sidecars[sidecar].seen
-            && state.sessions[leader][sidecar].as_ref().is_none_or(|session| !session.heard)
-    }
-
-    /// Opens a session: the sidecar stops listening to the old one, then sends its ledger and
-    /// everything that was not acknowledged.
-    pub(crate) fn dial(&self, state: &mut State, leader: usize, sidecar: usize) {
-        let keeps = self.breaks(Broken::FormerSessionHeard);
-        for session in state.sessions.iter_mut().filter_map(|pods| pods[sidecar].as_mut()) {
-            if !keeps {
-                session.heard = false;
-                session.down.clear();
-            }
-        }
-        let pod = &mut state.sidecars[sidecar];
-        pod.seen = leader as u8;
-        if !keeps {
-            pod.ask = None;
-        }
-        let mut ledger = ClaimSet::default();
-        pod.ledger.iter().for_each(|entry| ledger.add(entry.id));
-        let mut up = vec![Up::Hello { ledger_epoch: pod.ledger_epoch, ledger }];
-        up.extend(pod.ledger.iter().filter_map(|entry| match entry.state {
-            EntryState::Answered => {
-                Some(Up::Row { uid: entry.uid, id: entry.id, attempt: entry.attempt })
-            }
-            EntryState::Lost { .. } => Some(Up::Lost { uid: entry.uid, id: entry.id }),
-            _ => None,
-        }));
-        state.sessions[leader][sidecar] = Some(Session {
-            heard: true,
-            ledger_epoch: None,
-            ask: None,
-            known: ClaimSet::default(),
-            doubted: ClaimSet::default(),
-            up,
-            down: Vec::new(),
-        });
-    }
-
-    /// Takes the next message of a session. False: it has to wait for the work on its Job.
-    pub(crate) fn hear(&self, state: &mut State, leader: usize, sidecar: usize) -> bool {
-        let now = state.now;
-        let Some(session) = &mut state.sessions[leader][sidecar] else { return false };
-        let Some(message) = session.up.first().cloned() else { return false };
-        if let Up::Released { uid, .. }
-        | Up::Row { uid, .. }
-        | Up::Lost { uid, .. }
-        | Up::LedgerAnswer { uid, .. } = message
-            && state.leaders[leader].work[uid.name()].is_some()
-        {
-            return false;
-        }
-        session.up.remove(0);
-        let tell = Some(sidecar as u8);
-        match message {
-            Up::Hello { ledger_epoch, ledger } => {
-                session.ledger_epoch = Some(ledger_epoch);
-                session.known = ledger;
-                if self.breaks(Broken::HelloBelieved) {
-                    self.believe_hello(state, leader, sidecar, ledger_epoch, ledger);
-                }
-            }
-            Up::Ask { id } => {
-                session.ask = Some(HeldAsk { id, received_at: now, in_flight: false });
-                session.known.add(id);
-            }
-            Up::Withdraw { id } => {
-                session.ask = session.ask.filter(|ask| ask.id != id);
-                // A claim that is written for it all the same is doubted.
-                session.known.remove(id);
-            }
-            Up::Released { uid, id } => self.start(state, leader, Why::Release { uid, id }),
-            Up::Lost { uid, id } => self.start(state, leader, Why::Lose { uid, id, tell }),
-            Up::Row { uid, id, attempt } => {
-                let why = Why::Complete { uid, id, attempt, sidecar: sidecar as u8 };
-                self.start(state, leader, why);
-            }
-            Up::LedgerAnswer { id, known: true, .. } => session.known.add(id),
-            Up::LedgerAnswer { uid, id, known: false } => {
-                // The old leader may claim once more for the same dead ask: doubted anew then.
-                session.doubted.remove(id);
-                let epoch = session.ledger_epoch;
-                self.judge_unknown(state, leader, Why::Release { uid, id }, epoch);
-            }
-        }
-        true
-    }
-
-    /// The ledger does not know this claim and never will. If it is the ledger of which the claim
-    /// speaks, the job never reached the plugin. If it is another one, nobody knows.
-    fn judge_unknown(&self, state: &mut State, leader: usize, why: Why, epoch: Option<u8>) {
-        let Why::Release { uid, id } = why else { return };
-        Self::get(state, leader, uid.name());
-        let claimed = state.leaders[leader].cache[uid.name()].job.and_then(|job| job.holds());
-        let same = claimed.is_some_and(|claim| Some(claim.ledger_epoch) == epoch);
-        if same || self.breaks(Broken::LedgerEpochIgnored) {
-            self.start(state, leader, why);
-        } else {
-            self.start(state, leader, Why::Lose { uid, id, tell: None });
-        }
-    }
-
-    /// The broken rule: decides from a Hello about claims that may be younger than it.
-    fn believe_hello(
-        &self,
-        state: &mut State,
-        leader: usize,
-        sidecar: usize,
-        epoch: u8,
-        ledger: ClaimSet,
-    ) {
-        for name in 0..self.config.jobs.len() {
-            let Some(job) = state.leaders[leader].cache[name].job else { continue };
-            let Some(claim) = job.holds() else { continue };
-            let idle = state.leaders[leader].work[name].is_none();
-            if !idle || usize::from(claim.holder) != sidecar || ledger.has(claim.id) {
-                continue;
-            }
-            let (uid, id) = (job.uid, claim.id);
-            if claim.ledger_epoch == epoch {
-                self.start(state, leader, Why::Release { uid, id });
-            } else {
-                self.start(state, leader, Why::Lose { uid, id, tell: None });
-            }
-        }
-    }
-
-    /// Whether the leader sees a claim of this pod that the session has not named.
-    pub(crate) fn can_doubt(state: &State, leader: usize, sidecar: usize, name: usize) -> bool {
-        let Some(session) = &state.sessions[leader][sidecar] else { return false };
-        let claim = state.leaders[leader].cache[name].job.and_then(|job| job.holds());
-        session.ledger_epoch.is_some()
-            && state.leaders[leader].work[name].is_none()
-            && claim.is_some_and(|claim| {
-                usize::from(claim.holder) == sidecar
-                    && !session.known.has(claim.id)
-                    && !session.doubted.has(claim.id)
-            })
-    }
-
-    pub(crate) fn doubt(state: &mut State, leader: usize, sidecar: usize, name: usize) {
-        let Some(job) = state.leaders[leader].cache[name].job else { return };
-        let Some(claim) = job.claim else { return };
-        if let Some(session) = &mut state.sessions[leader][sidecar] {
-            session.doubted.add(claim.id);
-        }
-        state.send_down(leader, sidecar, Down::Doubt { uid: job.uid, id: claim.id });
-    }
-
     /// Whether a job may be handed out for what this pod asks.
     pub(crate) fn fits(&self, state: &State, job: &Job, sidecar: usize) -> bool {
         let wanted = self.config.asks_for[sidecar];
@@ -182,7 +28,9 @@ impl Protocol {
     }
 
     fn is_in_time(&self, state: &State) -> bool {
-        self.config.expires.is_none_or(|(expires, _)| state.now < expires)
+        self.config
+            .expires
+            .is_none_or(|(expires, _)| state.now < expires)
     }
 
     pub(crate) fn can_claim(
@@ -193,9 +41,11 @@ impl Protocol {
         name: usize,
     ) -> bool {
         state.leaders[leader].work[name].is_none()
-            && state.sessions[leader][sidecar].as_ref().is_some_and(|session| {
-                session.ledger_epoch.is_some() && session.ask.is_some_and(|ask| !ask.in_flight)
-            })
+            && state.sessions[leader][sidecar]
+                .as_ref()
+                .is_some_and(|session| {
+                    session.ledger_epoch.is_some() && session.ask.is_some_and(|ask| !ask.in_flight)
+                })
             && state.leaders[leader].cache[name]
                 .job
                 .is_some_and(|job| self.fits(state, &job, sidecar))
@@ -203,16 +53,28 @@ impl Protocol {
 
     /// Starts the one write of a claim.
     pub(crate) fn claim(&self, state: &mut State, leader: usize, sidecar: usize, name: usize) {
-        let listed_at = if self.breaks(Broken::ExpiryAtListing) { state.now } else { 0 };
-        let Some(session) = &mut state.sessions[leader][sidecar] else { return };
+        let listed_at = if self.breaks(Broken::ExpiryAtListing) {
+            state.now
+        } else {
+            0
+        };
+        let Some(session) = &mut state.sessions[leader][sidecar] else {
+            return;
+        };
         let Some(ask) = &mut session.ask else { return };
         ask.in_flight = true;
-        let why = Why::Claim { id: ask.id, sidecar: sidecar as u8, listed_at };
+        let why = Why::Claim {
+            id: ask.id,
+            sidecar: sidecar as u8,
+            listed_at,
+        };
         self.send_claim(state, leader, name, why);
     }
 
     fn send_claim(&self, state: &mut State, leader: usize, name: usize, why: Why) {
-        let Why::Claim { id, sidecar, .. } = why else { return };
+        let Why::Claim { id, sidecar, .. } = why else {
+            return;
+        };
         let session = state.sessions[leader][usize::from(sidecar)].as_ref();
         let copied = state.leaders[leader].cache[name];
         let (Some(ledger_epoch), Some(job)) =
@@ -220,8 +82,19 @@ impl Protocol {
         else {
             return;
         };
-        let status = claim(&job, Claim { id, holder: sidecar, ledger_epoch });
-        let step = Step::Sent(Write { status, why, current: copied.current });
+        let status = claim(
+            &job,
+            Claim {
+                id,
+                holder: sidecar,
+                ledger_epoch,
+            },
+        );
+        let step = Step::Sent(Write {
+            status,
+            why,
+            current: copied.current,
+        });
         state.leaders[leader].work[name] = Some(Work { why, step });
     }
 
@@ -243,8 +116,9 @@ impl Protocol {
 
     fn plan(&self, state: &mut State, leader: usize, name: usize, why: Why) -> bool {
         let copied = state.leaders[leader].cache[name];
-        let status =
-            copied.job.and_then(|job| next_status(&job, why, &self.config, self.broken));
+        let status = copied
+            .job
+            .and_then(|job| next_status(&job, why, &self.config, self.broken));
         let Some(status) = status else { return false };
         let stored = match why {
             Why::Complete { uid, attempt, .. } => {
@@ -254,7 +128,11 @@ impl Protocol {
             _ => true,
         };
         let step = if stored {
-            Step::Sent(Write { status, why, current: copied.current })
+            Step::Sent(Write {
+                status,
+                why,
+                current: copied.current,
+            })
         } else {
             Step::Storing
         };
@@ -265,8 +143,14 @@ impl Protocol {
     /// The evidence is used up, or was about something that is over.
     fn finish(state: &mut State, leader: usize, why: Why) {
         match why {
-            Why::Complete { uid, id, sidecar, .. }
-            | Why::Lose { uid, id, tell: Some(sidecar) } => {
+            Why::Complete {
+                uid, id, sidecar, ..
+            }
+            | Why::Lose {
+                uid,
+                id,
+                tell: Some(sidecar),
+            } => {
                 state.send_down(leader, usize::from(sidecar), Down::RowStored { uid, id });
             }
             _ => {}
@@ -275,10 +159,16 @@ impl Protocol {
 
     /// Creates the JobOutput object. False: its name is taken by one that has to go first.
     pub(crate) fn store_output(&self, state: &mut State, leader: usize, name: usize) -> bool {
-        let Some(Work { why, step: Step::Storing }) = state.leaders[leader].work[name] else {
+        let Some(Work {
+            why,
+            step: Step::Storing,
+        }) = state.leaders[leader].work[name]
+        else {
             return false;
         };
-        let Why::Complete { uid, attempt, .. } = why else { return false };
+        let Why::Complete { uid, attempt, .. } = why else {
+            return false;
+        };
         let exists = state.jobs[name].is_some_and(|job| job.uid == uid);
         let slot = &mut state.outputs[name][usize::from(attempt) - 1];
         match *slot {
@@ -287,11 +177,16 @@ impl Protocol {
             Some(_) if self.breaks(Broken::OutputOfAnother) => {
                 // The name exists, so the next step is believed to be in order.
                 let copied = state.leaders[leader].cache[name];
-                let status =
-                    copied.job.and_then(|job| next_status(&job, why, &self.config, self.broken));
+                let status = copied
+                    .job
+                    .and_then(|job| next_status(&job, why, &self.config, self.broken));
                 state.leaders[leader].work[name] = status.map(|status| Work {
                     why,
-                    step: Step::Sent(Write { status, why, current: copied.current }),
+                    step: Step::Sent(Write {
+                        status,
+                        why,
+                        current: copied.current,
+                    }),
                 });
                 return true;
             }
@@ -308,22 +203,35 @@ impl Protocol {
 
     /// A write reaches the API server, and its answer the leader.
     pub(crate) fn commit(&self, state: &mut State, leader: usize, name: usize) {
-        let Some(Work { why, step: Step::Sent(write) }) = state.leaders[leader].work[name] else {
+        let Some(Work {
+            why,
+            step: Step::Sent(write),
+        }) = state.leaders[leader].work[name]
+        else {
             return;
         };
         let done = replace_status(state, &write, self.broken);
         if !done {
             return self.resolve(state, leader, name, why, Outcome::Conflict);
         }
-        let copied = Copied { job: state.jobs[name], current: true };
+        let copied = Copied {
+            job: state.jobs[name],
+            current: true,
+        };
         if matches!(why, Why::Claim { .. }) {
             // Time may pass before the answer is read.
-            state.leaders[leader].work[name] = Some(Work { why, step: Step::Won(copied) });
+            state.leaders[leader].work[name] = Some(Work {
+                why,
+                step: Step::Won(copied),
+            });
             return;
         }
         state.leaders[leader].cache[name] = copied;
         if matches!(why, Why::Complete { .. }) && self.breaks(Broken::CompleteBeforeOutput) {
-            state.leaders[leader].work[name] = Some(Work { why, step: Step::Storing });
+            state.leaders[leader].work[name] = Some(Work {
+                why,
+                step: Step::Storing,
+            });
             return;
         }
         state.leaders[leader].work[name] = None;
@@ -332,7 +240,11 @@ impl Protocol {
 
     /// A write was sent, and no answer comes.
     pub(crate) fn give_up(&self, state: &mut State, leader: usize, name: usize) {
-        let Some(Work { why, step: Step::Sent(write) }) = state.leaders[leader].work[name] else {
+        let Some(Work {
+            why,
+            step: Step::Sent(write),
+        }) = state.leaders[leader].work[name]
+        else {
             return;
         };
         if self.breaks(Broken::UnknownIsLost) {
@@ -340,16 +252,25 @@ impl Protocol {
             Self::free_ask(state, leader, why);
             return;
         }
-        let step = Step::Unknown { current: write.current };
+        let step = Step::Unknown {
+            current: write.current,
+        };
         state.leaders[leader].work[name] = Some(Work { why, step });
     }
 
     pub(crate) fn read_back(&self, state: &mut State, leader: usize, name: usize) {
-        let Some(Work { why, step: Step::Unknown { current } }) = state.leaders[leader].work[name]
+        let Some(Work {
+            why,
+            step: Step::Unknown { current },
+        }) = state.leaders[leader].work[name]
         else {
             return;
         };
-        let outcome = if current { Outcome::Unchanged } else { Outcome::Changed };
+        let outcome = if current {
+            Outcome::Unchanged
+        } else {
+            Outcome::Changed
+        };
         self.resolve(state, leader, name, why, outcome);
     }
 
@@ -357,7 +278,9 @@ impl Protocol {
     fn resolve(&self, state: &mut State, leader: usize, name: usize, why: Why, outcome: Outcome) {
         Self::get(state, leader, name);
         state.leaders[leader].work[name] = None;
-        let Why::Claim { id, .. } = why else { return self.start(state, leader, why) };
+        let Why::Claim { id, .. } = why else {
+            return self.start(state, leader, why);
+        };
         let copied = state.leaders[leader].cache[name];
         let claim = copied.job.and_then(|job| job.holds());
         let blind = outcome == Outcome::Conflict && self.breaks(Broken::ConflictIsLost);
@@ -373,7 +296,10 @@ impl Protocol {
             Outcome::Changed => false,
         };
         if claim.is_some_and(|claim| claim.id == id) && !blind {
-            state.leaders[leader].work[name] = Some(Work { why, step: Step::Won(copied) });
+            state.leaders[leader].work[name] = Some(Work {
+                why,
+                step: Step::Won(copied),
+            });
         } else if again {
             self.send_claim(state, leader, name, why);
         } else {
@@ -383,7 +309,9 @@ impl Protocol {
 
     /// The ask waits for the next candidate.
     fn free_ask(state: &mut State, leader: usize, why: Why) {
-        let Why::Claim { id, sidecar, .. } = why else { return };
+        let Why::Claim { id, sidecar, .. } = why else {
+            return;
+        };
         if let Some(session) = &mut state.sessions[leader][usize::from(sidecar)]
             && let Some(ask) = &mut session.ask
             && ask.id == id
@@ -394,12 +322,26 @@ impl Protocol {
 
     /// Reads that the claim is written, looks at the clock, and grants.
     pub(crate) fn grant(&self, state: &mut State, leader: usize, name: usize) {
-        let Some(Work { why, step: Step::Won(copied) }) = state.leaders[leader].work[name] else {
+        let Some(Work {
+            why,
+            step: Step::Won(copied),
+        }) = state.leaders[leader].work[name]
+        else {
             return;
         };
         state.leaders[leader].work[name] = None;
         state.leaders[leader].cache[name] = copied;
-        let (Why::Claim { id, sidecar, listed_at }, Some(job)) = (why, copied.job) else { return };
+        let (
+            Why::Claim {
+                id,
+                sidecar,
+                listed_at,
+            },
+            Some(job),
+        ) = (why, copied.job)
+        else {
+            return;
+        };
         let (now, uid) = (state.now, job.uid);
         let at_listing = self.breaks(Broken::ExpiryAtListing);
         if !at_listing && !self.is_in_time(state) {
@@ -409,12 +351,22 @@ impl Protocol {
         }
         let checked_at = if at_listing { listed_at } else { now };
         let remaining = self.config.expires.map(|(expires, _)| expires - checked_at);
-        let Some(session) = &mut state.sessions[leader][usize::from(sidecar)] else { return };
+        let Some(session) = &mut state.sessions[leader][usize::from(sidecar)] else {
+            return;
+        };
         // Without the ask the claim is one that this session has not named, and is doubted.
-        let Some(ask) = session.ask.filter(|ask| ask.id == id) else { return };
+        let Some(ask) = session.ask.filter(|ask| ask.id == id) else {
+            return;
+        };
         session.ask = None;
         let held = now - ask.received_at;
-        let grant = Down::Grant { uid, id, attempt: job.attempt, remaining, held };
+        let grant = Down::Grant {
+            uid,
+            id,
+            attempt: job.attempt,
+            remaining,
+            held,
+        };
         state.send_down(leader, usize::from(sidecar), grant);
     }
 
@@ -428,9 +380,19 @@ impl Protocol {
     }
 
     pub(crate) fn lose_holder(&self, state: &mut State, leader: usize, name: usize) {
-        let Some(job) = state.leaders[leader].cache[name].job else { return };
+        let Some(job) = state.leaders[leader].cache[name].job else {
+            return;
+        };
         let Some(claim) = job.holds() else { return };
-        self.start(state, leader, Why::Lose { uid: job.uid, id: claim.id, tell: None });
+        self.start(
+            state,
+            leader,
+            Why::Lose {
+                uid: job.uid,
+                id: claim.id,
+                tell: None,
+            },
+        );
     }
 }
 

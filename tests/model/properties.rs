@@ -10,37 +10,44 @@ use std::hash::{Hash, Hasher};
 /// More moves than any run without misfortune needs.
 const LONG: usize = 300;
 
+pub(crate) const ONCE: &str = "an attempt is handed over at most once";
+pub(crate) const EXPIRY: &str = "nothing is handed over at or after its expiry";
+pub(crate) const CLIENT: &str = "a job for one client goes to that client";
+pub(crate) const TERMINAL: &str = "nothing leaves a terminal phase";
+pub(crate) const STORED: &str = "the output of a succeeded job is stored";
+pub(crate) const ANSWERED: &str = "only an answer makes a job succeed";
 pub(crate) const ENDS: &str = "every job ends when misfortune stops";
 
 /// All properties of one run.
 pub(crate) fn properties(model: &Protocol) -> Vec<Property<Protocol>> {
     let mut all = vec![
-        always("an attempt is handed over at most once", |_, state| {
+        always(ONCE, |_, state| {
             state.diary.handed.iter().flatten().all(|&count| count <= 1)
         }),
-        always("AtMostOnce: a job is handed over at most once", |model, state| {
-            model.config.at_least_once
-                || state.diary.handed.iter().all(|counts| counts.iter().sum::<u8>() <= 1)
-        }),
-        always("nothing is handed over at or after its expiry", |_, state| {
-            !state.diary.after_expiry
-        }),
-        always("a job for one client goes to that client", |_, state| {
-            !state.diary.wrong_client
-        }),
-        always("nothing leaves a terminal phase", |_, state| {
-            !state.diary.left_terminal
-        }),
-        always("the output of a succeeded job is stored", |_, state| {
+        always(
+            "AtMostOnce: a job is handed over at most once",
+            |model, state| {
+                model.config.at_least_once
+                    || state
+                        .diary
+                        .handed
+                        .iter()
+                        .all(|counts| counts.iter().sum::<u8>() <= 1)
+            },
+        ),
+        always(EXPIRY, |_, state| !state.diary.after_expiry),
+        always(CLIENT, |_, state| !state.diary.wrong_client),
+        always(TERMINAL, |_, state| !state.diary.left_terminal),
+        always(STORED, |_, state| {
             state.jobs.iter().flatten().all(|job| {
                 job.phase != Phase::Succeeded
                     || state.outputs[job.uid.name()].contains(&Some(job.uid))
             })
         }),
-        always("an attempt never has two holders", |_, state| has_one_holder(state)),
-        always("only an answer makes a job succeed", |_, state| {
-            !state.diary.false_success
+        always("an attempt never has two holders", |_, state| {
+            has_one_holder(state)
         }),
+        always(ANSWERED, |_, state| !state.diary.false_success),
         always("no job is lost that its holder still has", |_, state| {
             !state.diary.false_loss
         }),
@@ -58,22 +65,31 @@ pub(crate) fn properties(model: &Protocol) -> Vec<Property<Protocol>> {
             has(state, |job| Reason::of(job) == Some(Reason::Cancelled))
         }),
         sometimes("the second attempt succeeds", |_, state| {
-            has(state, |job| job.phase == Phase::Succeeded && job.attempt == 2)
+            has(state, |job| {
+                job.phase == Phase::Succeeded && job.attempt == 2
+            })
         }),
         sometimes("a job created again succeeds", |_, state| {
-            has(state, |job| job.phase == Phase::Succeeded && job.uid.generation == 1)
+            has(state, |job| {
+                job.phase == Phase::Succeeded && job.uid.generation == 1
+            })
         }),
         sometimes("two leaders attend to one pod", |_, state| {
             (0..SIDECARS).any(|sidecar| {
                 state.sessions.iter().all(|pods| {
-                    pods[sidecar].as_ref().is_some_and(|one| one.ledger_epoch.is_some())
+                    pods[sidecar]
+                        .as_ref()
+                        .is_some_and(|one| one.ledger_epoch.is_some())
                 })
             })
         }),
     ];
-    all.retain(|property| {
-        property.expectation.discovery_is_failure()
-            || model.config.sights.contains(&property.name)
+    all.retain(|property| match model.only {
+        Some(only) => property.name == only,
+        None => {
+            property.expectation.discovery_is_failure()
+                || model.config.sights.contains(&property.name)
+        }
     });
     all
 }
@@ -97,15 +113,26 @@ fn has_one_holder(state: &State) -> bool {
         .iter()
         .flat_map(|sidecar| &sidecar.ledger)
         .filter(|entry| {
-            matches!(entry.state, EntryState::Granted { .. } | EntryState::Delivered { .. })
+            matches!(
+                entry.state,
+                EntryState::Granted { .. } | EntryState::Delivered { .. }
+            )
         })
         .map(|entry| (entry.uid, entry.attempt))
         .collect();
-    holds.iter().enumerate().all(|(at, held)| !holds[..at].contains(held))
+    holds
+        .iter()
+        .enumerate()
+        .all(|(at, held)| !holds[..at].contains(held))
 }
 
-fn is_over(state: &State) -> bool {
-    state.jobs.iter().flatten().all(|job| job.phase.is_terminal())
+/// Whether every job has ended.
+pub(crate) fn is_over(state: &State) -> bool {
+    state
+        .jobs
+        .iter()
+        .flatten()
+        .all(|job| job.phase.is_terminal())
 }
 
 fn fingerprint(state: &State) -> u64 {
@@ -152,7 +179,9 @@ impl Protocol {
             .filter_map(|this| Some((rank(this, newest)?, this)))
             .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-        ranked.into_iter().find_map(|(_, this)| self.after(state, this))
+        ranked
+            .into_iter()
+            .find_map(|(_, this)| self.after(state, this))
     }
 }
 

@@ -22,7 +22,11 @@ pub(crate) fn next_status(
                 || broken == Some(Broken::ReleaseWithoutClaimId)
                     && job.uid == uid
                     && job.holds().is_some();
-            mine.then_some(Job { phase: Phase::Ready, claim: None, ..*job })
+            mine.then_some(Job {
+                phase: Phase::Ready,
+                claim: None,
+                ..*job
+            })
         }
         Why::Lose { uid, id, .. } => job.is_held_by(uid, id).then(|| lose(job, config)),
         Why::Complete { uid, id, .. } => {
@@ -32,38 +36,63 @@ pub(crate) fn next_status(
                     && job.uid == uid
                     && matches!(job.phase, Phase::Failed(_))
                     && job.claim.is_some_and(|claim| claim.id == id);
-            mine.then_some(Job { phase: Phase::Succeeded, ..*job })
+            mine.then_some(Job {
+                phase: Phase::Succeeded,
+                ..*job
+            })
         }
-        Why::Expire { uid } => (job.uid == uid && job.phase == Phase::Ready)
-            .then_some(Job { phase: Phase::Failed(Reason::Expired), ..*job }),
-        Why::Cancel { uid } => (job.uid == uid && !job.phase.is_terminal())
-            .then_some(Job { phase: Phase::Failed(Reason::Cancelled), ..*job }),
+        Why::Expire { uid } => (job.uid == uid && job.phase == Phase::Ready).then_some(Job {
+            phase: Phase::Failed(Reason::Expired),
+            ..*job
+        }),
+        Why::Cancel { uid } => (job.uid == uid && !job.phase.is_terminal()).then_some(Job {
+            phase: Phase::Failed(Reason::Cancelled),
+            ..*job
+        }),
     }
 }
 
 /// Ready to Claimed.
 pub(crate) fn claim(job: &Job, claim: Claim) -> Job {
-    Job { phase: Phase::Claimed, claim: Some(claim), ..*job }
+    Job {
+        phase: Phase::Claimed,
+        claim: Some(claim),
+        ..*job
+    }
 }
 
 /// A delivered attempt is over without an answer. Back-off is left out: Waiting is Ready here.
 fn lose(job: &Job, config: &Config) -> Job {
     if config.at_least_once && job.attempt == 1 {
-        Job { phase: Phase::Ready, claim: None, attempt: 2, ..*job }
+        Job {
+            phase: Phase::Ready,
+            claim: None,
+            attempt: 2,
+            ..*job
+        }
     } else {
-        Job { phase: Phase::Failed(Reason::PluginLost), ..*job }
+        Job {
+            phase: Phase::Failed(Reason::PluginLost),
+            ..*job
+        }
     }
 }
 
 /// Carries out a write. False is 409, or 404 when the Job is gone.
 pub(crate) fn replace_status(state: &mut State, write: &Write, broken: Option<Broken>) -> bool {
     let name = write.status.uid.name();
-    let Some(job) = state.jobs[name] else { return false };
+    let Some(job) = state.jobs[name] else {
+        return false;
+    };
     let is_claim = matches!(write.why, Why::Claim { .. });
     if !(write.current || is_claim && broken == Some(Broken::ClaimWithoutVersion)) {
         return false;
     }
-    let new = Job { uid: job.uid, location: job.location, ..write.status };
+    let new = Job {
+        uid: job.uid,
+        location: job.location,
+        ..write.status
+    };
     judge(state, &job, &new, write.why);
     state.jobs[name] = Some(new);
     state.outdate(name);

@@ -25,19 +25,33 @@ impl Protocol {
 
     pub(crate) fn ask(state: &mut State, sidecar: usize) {
         let id = state.mint();
-        state.sidecars[sidecar].ask = Some(Ask { id, sent_at: state.now });
+        state.sidecars[sidecar].ask = Some(Ask {
+            id,
+            sent_at: state.now,
+        });
         state.send_up(sidecar, Up::Ask { id });
     }
 
     /// Takes the next message of a session.
     pub(crate) fn receive(&self, state: &mut State, leader: usize, sidecar: usize) {
-        let Some(session) = &mut state.sessions[leader][sidecar] else { return };
+        let Some(session) = &mut state.sessions[leader][sidecar] else {
+            return;
+        };
         let message = session.down.remove(0);
         let now = state.now;
         let pod = &mut state.sidecars[sidecar];
         match message {
-            Down::Grant { uid, id, attempt, remaining, held } => {
-                let known = pod.ledger.iter().any(|entry| entry.id == id && entry.uid == uid);
+            Down::Grant {
+                uid,
+                id,
+                attempt,
+                remaining,
+                held,
+            } => {
+                let known = pod
+                    .ledger
+                    .iter()
+                    .any(|entry| entry.id == id && entry.uid == uid);
                 let Some(ask) = pod.ask.filter(|ask| ask.id == id) else {
                     if !known {
                         state.send_up(sidecar, Up::Released { uid, id });
@@ -52,10 +66,19 @@ impl Protocol {
                 let deadline = remaining.map_or(NEVER, |remaining| counted_from + remaining);
                 pod.ask = None;
                 let state = EntryState::Granted { own: true };
-                pod.ledger.push(Entry { uid, id, attempt, deadline, state });
+                pod.ledger.push(Entry {
+                    uid,
+                    id,
+                    attempt,
+                    deadline,
+                    state,
+                });
             }
             Down::Doubt { uid, id } => {
-                let known = pod.ledger.iter().any(|entry| entry.id == id && entry.uid == uid);
+                let known = pod
+                    .ledger
+                    .iter()
+                    .any(|entry| entry.id == id && entry.uid == uid);
                 // The promise: what is answered unknown is never handed over.
                 if !self.breaks(Broken::FormerSessionHeard) {
                     pod.ask = pod.ask.filter(|ask| ask.id != id);
@@ -71,7 +94,10 @@ impl Protocol {
     }
 
     fn find(state: &State, sidecar: usize, wanted: fn(EntryState) -> bool) -> Option<usize> {
-        state.sidecars[sidecar].ledger.iter().position(|entry| wanted(entry.state))
+        state.sidecars[sidecar]
+            .ledger
+            .iter()
+            .position(|entry| wanted(entry.state))
     }
 
     fn is_too_late(&self, state: &State, entry: &Entry) -> bool {
@@ -81,7 +107,13 @@ impl Protocol {
     /// Takes a claim out of the ledger that the plugin does not have and never will.
     fn give_back(state: &mut State, sidecar: usize, at: usize) {
         let entry = state.sidecars[sidecar].ledger.remove(at);
-        state.send_up(sidecar, Up::Released { uid: entry.uid, id: entry.id });
+        state.send_up(
+            sidecar,
+            Up::Released {
+                uid: entry.uid,
+                id: entry.id,
+            },
+        );
     }
 
     /// A grant that a former process took.
@@ -96,10 +128,12 @@ impl Protocol {
     }
 
     fn granted(state: &State, sidecar: usize, by_this_process: bool) -> Option<usize> {
-        state.sidecars[sidecar]
-            .ledger
-            .iter()
-            .position(|entry| entry.state == EntryState::Granted { own: by_this_process })
+        state.sidecars[sidecar].ledger.iter().position(|entry| {
+            entry.state
+                == EntryState::Granted {
+                    own: by_this_process,
+                }
+        })
     }
 
     pub(crate) fn can_write_delivered(state: &State, sidecar: usize) -> bool {
@@ -108,14 +142,19 @@ impl Protocol {
 
     /// The write-ahead: from now on the job counts as delivered.
     pub(crate) fn write_delivered(&self, state: &mut State, sidecar: usize) {
-        let Some(at) = Self::granted(state, sidecar, true) else { return };
+        let Some(at) = Self::granted(state, sidecar, true) else {
+            return;
+        };
         let entry = state.sidecars[sidecar].ledger[at];
         if self.is_too_late(state, &entry) {
             return Self::give_back(state, sidecar, at);
         }
         let collected = self.breaks(Broken::LedgerAfterHandOver)
             && state.sidecars[sidecar].plugin == Some((entry.uid, entry.attempt));
-        state.sidecars[sidecar].ledger[at].state = EntryState::Delivered { collected, own: true };
+        state.sidecars[sidecar].ledger[at].state = EntryState::Delivered {
+            collected,
+            own: true,
+        };
     }
 
     /// A plugin waits for the answer to its request. After a restart of the sidecar it repeats the
@@ -123,9 +162,10 @@ impl Protocol {
     pub(crate) fn can_hand_over(&self, state: &State, sidecar: usize) -> bool {
         let unanswered = |entry: &Entry| match entry.state {
             EntryState::Granted { own } => own && self.breaks(Broken::LedgerAfterHandOver),
-            EntryState::Delivered { collected: false, own } => {
-                own || !self.breaks(Broken::ClientForgets)
-            }
+            EntryState::Delivered {
+                collected: false,
+                own,
+            } => own || !self.breaks(Broken::ClientForgets),
             _ => false,
         };
         state.sidecars[sidecar].plugin.is_none()
@@ -137,7 +177,10 @@ impl Protocol {
         let waiting = Self::find(state, sidecar, |state| {
             matches!(
                 state,
-                EntryState::Delivered { collected: false, .. } | EntryState::Granted { own: true }
+                EntryState::Delivered {
+                    collected: false,
+                    ..
+                } | EntryState::Granted { own: true }
             )
         });
         let Some(at) = waiting else { return };
@@ -164,7 +207,10 @@ impl Protocol {
             self.config.recreated
         };
         let wanted = self.config.asks_for[sidecar];
-        let expired = self.config.expires.is_some_and(|(expires, _)| state.now >= expires);
+        let expired = self
+            .config
+            .expires
+            .is_some_and(|(expires, _)| state.now >= expires);
         let diary = &mut state.diary;
         let count = &mut diary.handed[entry.uid.index()][usize::from(entry.attempt) - 1];
         *count = (*count + 1).min(2);
@@ -181,7 +227,9 @@ impl Protocol {
 
     /// The plugin answers. The ledger keeps the answer until it is acknowledged.
     pub(crate) fn answer(state: &mut State, sidecar: usize) {
-        let Some((uid, attempt)) = state.sidecars[sidecar].plugin.take() else { return };
+        let Some((uid, attempt)) = state.sidecars[sidecar].plugin.take() else {
+            return;
+        };
         state.diary.answered[uid.index()] = true;
         let at = state.sidecars[sidecar].ledger.iter().position(|entry| {
             entry.uid == uid
@@ -196,7 +244,11 @@ impl Protocol {
     fn send_row(state: &mut State, sidecar: usize, at: usize) {
         let entry = &mut state.sidecars[sidecar].ledger[at];
         entry.state = EntryState::Answered;
-        let row = Up::Row { uid: entry.uid, id: entry.id, attempt: entry.attempt };
+        let row = Up::Row {
+            uid: entry.uid,
+            id: entry.id,
+            attempt: entry.attempt,
+        };
         state.send_up(sidecar, row);
     }
 
@@ -212,7 +264,9 @@ impl Protocol {
     }
 
     pub(crate) fn answer_recovered(state: &mut State, sidecar: usize) {
-        let Some(at) = Self::recoverable(state, sidecar) else { return };
+        let Some(at) = Self::recoverable(state, sidecar) else {
+            return;
+        };
         let uid = state.sidecars[sidecar].ledger[at].uid;
         state.diary.answered[uid.index()] = true;
         Self::send_row(state, sidecar, at);
@@ -235,13 +289,20 @@ impl Protocol {
     fn send_lost(state: &mut State, sidecar: usize, at: usize, lost: EntryState) {
         let entry = &mut state.sidecars[sidecar].ledger[at];
         entry.state = lost;
-        let lost = Up::Lost { uid: entry.uid, id: entry.id };
+        let lost = Up::Lost {
+            uid: entry.uid,
+            id: entry.id,
+        };
         state.send_up(sidecar, lost);
     }
 
     /// The sidecar process ends and starts again with the same ledger.
     pub(crate) fn crash_sidecar(state: &mut State, sidecar: usize) {
-        for session in state.sessions.iter_mut().filter_map(|pods| pods[sidecar].as_mut()) {
+        for session in state
+            .sessions
+            .iter_mut()
+            .filter_map(|pods| pods[sidecar].as_mut())
+        {
             session.heard = false;
             session.down.clear();
         }
@@ -285,10 +346,14 @@ impl Protocol {
         for (at, entry) in pod.ledger.iter_mut().enumerate() {
             match entry.state {
                 EntryState::Granted { .. } => entry.state = EntryState::Granted { own: false },
-                EntryState::Delivered { collected: true, .. } => {
+                EntryState::Delivered {
+                    collected: true, ..
+                } => {
                     entry.state = EntryState::Orphaned;
                 }
-                EntryState::Delivered { collected: false, .. } => uncollected = Some(at),
+                EntryState::Delivered {
+                    collected: false, ..
+                } => uncollected = Some(at),
                 _ => {}
             }
         }

@@ -9,6 +9,8 @@
 //! - Phases that the protocol treats alike are one: Waiting past its start is `Ready`, Running is
 //!   `Claimed`, Invalid and Suspended are never handed out.
 
+pub(crate) use crate::job::{Claim, ClaimId, Job, Phase, Reason, Uid};
+
 /// How many names of Jobs the arrays hold.
 pub(crate) const NAMES: usize = 2;
 /// The old leader and its successor.
@@ -17,78 +19,6 @@ pub(crate) const LEADERS: usize = 2;
 pub(crate) const SIDECARS: usize = 2;
 /// First and second attempt; `backoffLimit` is 1 with AtLeastOnce.
 pub(crate) const ATTEMPTS: usize = 2;
-
-/// Stands for 128 random bits.
-pub(crate) type ClaimId = u8;
-
-/// metadata.uid: the same name after a deletion is another generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Uid {
-    pub(crate) name: u8,
-    pub(crate) generation: u8,
-}
-
-impl Uid {
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.name) * 2 + usize::from(self.generation)
-    }
-
-    pub(crate) fn name(self) -> usize {
-        usize::from(self.name)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Phase {
-    Ready,
-    Claimed,
-    Succeeded,
-    Failed(Reason),
-}
-
-impl Phase {
-    pub(crate) fn is_terminal(self) -> bool {
-        matches!(self, Phase::Succeeded | Phase::Failed(_))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reason {
-    Expired,
-    PluginLost,
-    Cancelled,
-}
-
-/// `status.claim`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Claim {
-    pub(crate) id: ClaimId,
-    /// Stands for the pod's uid.
-    pub(crate) holder: u8,
-    pub(crate) ledger_epoch: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Job {
-    pub(crate) uid: Uid,
-    /// `spec.target.location`; none is for every client.
-    pub(crate) location: Option<u8>,
-    pub(crate) phase: Phase,
-    pub(crate) claim: Option<Claim>,
-    /// Number of the attempt that runs or comes next.
-    pub(crate) attempt: u8,
-}
-
-impl Job {
-    pub(crate) fn is_held_by(&self, uid: Uid, id: ClaimId) -> bool {
-        self.uid == uid && self.holds().is_some_and(|claim| claim.id == id)
-    }
-
-    /// The claim, while it is in force.
-    pub(crate) fn holds(&self) -> Option<Claim> {
-        self.claim.filter(|_| self.phase == Phase::Claimed)
-    }
-}
 
 /// A copy of an object. `current`: its resourceVersion is still the one in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,14 +107,35 @@ pub(crate) struct HeldAsk {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Up {
-    Hello { ledger_epoch: u8, ledger: ClaimSet },
-    Ask { id: ClaimId },
-    Withdraw { id: ClaimId },
-    Released { uid: Uid, id: ClaimId },
+    Hello {
+        ledger_epoch: u8,
+        ledger: ClaimSet,
+    },
+    Ask {
+        id: ClaimId,
+    },
+    Withdraw {
+        id: ClaimId,
+    },
+    Released {
+        uid: Uid,
+        id: ClaimId,
+    },
     /// The final one.
-    Row { uid: Uid, id: ClaimId, attempt: u8 },
-    Lost { uid: Uid, id: ClaimId },
-    LedgerAnswer { uid: Uid, id: ClaimId, known: bool },
+    Row {
+        uid: Uid,
+        id: ClaimId,
+        attempt: u8,
+    },
+    Lost {
+        uid: Uid,
+        id: ClaimId,
+    },
+    LedgerAnswer {
+        uid: Uid,
+        id: ClaimId,
+        known: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -327,13 +278,18 @@ impl State {
     /// The leader whose session this sidecar listens to.
     pub(crate) fn listens_to(&self, sidecar: usize) -> Option<usize> {
         (0..LEADERS).rev().find(|&leader| {
-            self.sessions[leader][sidecar].as_ref().is_some_and(|session| session.heard)
+            self.sessions[leader][sidecar]
+                .as_ref()
+                .is_some_and(|session| session.heard)
         })
     }
 
     /// The leader that will stay when nothing fails any more.
     pub(crate) fn newest_leader(&self) -> usize {
-        (0..LEADERS).rev().find(|&leader| self.leaders[leader].active).unwrap_or(0)
+        (0..LEADERS)
+            .rev()
+            .find(|&leader| self.leaders[leader].active)
+            .unwrap_or(0)
     }
 
     /// Sends on the session that the sidecar listens to; without one the message is not sent.
@@ -372,77 +328,5 @@ impl State {
                 write.current = false;
             }
         }
-    }
-
-    /// The lowest claim id that nothing refers to. What sessions remember of its former bearer is
-    /// forgotten, because no message can name it any more.
-    pub(crate) fn mint(&mut self) -> ClaimId {
-        let used = self.used_ids();
-        let id = (0..16).find(|&id| !used.has(id)).unwrap_or(15);
-        for session in self.sessions.iter_mut().flatten().flatten() {
-            session.known.remove(id);
-            session.doubted.remove(id);
-        }
-        id
-    }
-
-    fn used_ids(&self) -> ClaimSet {
-        let mut used = ClaimSet::default();
-        let jobs = self.jobs.iter().chain(
-            self.leaders.iter().flat_map(|leader| leader.cache.iter().map(|copied| &copied.job)),
-        );
-        for claim in jobs.flatten().filter_map(|job| job.claim) {
-            used.add(claim.id);
-        }
-        for work in self.leaders.iter().flat_map(|leader| leader.work.iter().flatten()) {
-            if let Some(id) = id_of(work.why) {
-                used.add(id);
-            }
-            match work.step {
-                Step::Sent(Write { status, .. }) | Step::Won(Copied { job: Some(status), .. }) => {
-                    status.claim.iter().for_each(|claim| used.add(claim.id));
-                }
-                _ => {}
-            }
-        }
-        for write in &self.late {
-            write.status.claim.iter().for_each(|claim| used.add(claim.id));
-        }
-        for session in self.sessions.iter().flatten().flatten() {
-            session.ask.iter().for_each(|ask| used.add(ask.id));
-            for message in &session.up {
-                match message {
-                    Up::Hello { ledger, .. } => used.0 |= ledger.0,
-                    Up::Ask { id }
-                    | Up::Withdraw { id }
-                    | Up::Released { id, .. }
-                    | Up::Row { id, .. }
-                    | Up::Lost { id, .. }
-                    | Up::LedgerAnswer { id, .. } => used.add(*id),
-                }
-            }
-            for message in &session.down {
-                match message {
-                    Down::Grant { id, .. }
-                    | Down::Doubt { id, .. }
-                    | Down::RowStored { id, .. } => used.add(*id),
-                }
-            }
-        }
-        for sidecar in &self.sidecars {
-            sidecar.ask.iter().for_each(|ask| used.add(ask.id));
-            sidecar.ledger.iter().for_each(|entry| used.add(entry.id));
-        }
-        used
-    }
-}
-
-fn id_of(why: Why) -> Option<ClaimId> {
-    match why {
-        Why::Claim { id, .. }
-        | Why::Release { id, .. }
-        | Why::Lose { id, .. }
-        | Why::Complete { id, .. } => Some(id),
-        Why::Expire { .. } | Why::Cancel { .. } => None,
     }
 }
