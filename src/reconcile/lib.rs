@@ -1,4 +1,4 @@
-//! What a Plugin needs, decided without a cluster: no client, no clock, no randomness, no task.
+//! What a Plugin or a Job needs, decided without a cluster: no client, no clock, no randomness, no task.
 //!
 //! One reconcile is five calls with the same names for every kind:
 //!

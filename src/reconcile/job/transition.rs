@@ -24,7 +24,7 @@ pub use row::{RowFate, RowOutcome, StoredRow, store_row};
 
 pub(crate) use hold::cancelled;
 
-use super::conditions::{Is, Pen};
+use super::conditions::{Is, Pen, is_true};
 use super::times;
 use jiff::Timestamp;
 use patchbay_api::job_status::Phase;
@@ -139,6 +139,9 @@ impl<'a> Draft<'a> {
         self.status.completion_time = Some(times::micro(now));
         if self.status.claim.is_none() {
             self.set(ConditionType::Eligible, Is::False, reason, message);
+        }
+        if is_true(&self.status, ConditionType::Suspended) {
+            self.set(ConditionType::Suspended, Is::False, reason, message);
         }
         self.set(ConditionType::Failed, Is::True, reason, message);
     }

@@ -6,6 +6,9 @@
 //! has as many jobs as it may have is *closed*: its spot has no heads, and its jobs and asks are
 //! passed over in one step, however many there are.
 
+#[cfg(test)]
+mod check;
+
 use super::super::location::Port;
 use super::entry::{Jobs, Sorted};
 use super::slots::Slots;
@@ -349,8 +352,8 @@ impl Lane {
             .any(|(known, _)| known.fits(port))
     }
 
-    /// The first job that an ask of this spot and port can have, and its spot.
-    pub(super) fn job_for(&self, jobs: &Jobs, spot: u32, port: Port) -> Option<(u32, u32)> {
+    /// The first job that an ask of this spot and port can have.
+    pub(super) fn job_for(&self, jobs: &Jobs, spot: u32, port: Port) -> Option<u32> {
         if self.spots[spot].closed {
             return None;
         }
@@ -359,18 +362,15 @@ impl Lane {
                 .job_heads
                 .iter()
                 .filter(|(known, _)| known.fits(port))
-                .filter_map(|(known, heads)| {
-                    let spot = heads.first()?;
-                    Some((self.spots[spot].first_job(*known)?, spot))
-                })
-                .min_by_key(|(id, _)| jobs.rank(*id));
+                .filter_map(|(known, heads)| self.spots[heads.first()?].first_job(*known))
+                .min_by_key(|id| jobs.rank(*id));
         }
         [spot, EVERYBODY]
             .into_iter()
-            .flat_map(|spot| self.spots[spot].jobs.iter().map(move |jobs| (spot, jobs)))
-            .filter(|(_, (known, _))| known.fits(port))
-            .filter_map(|(spot, (_, sorted))| Some((sorted.first()?, spot)))
-            .min_by_key(|(id, _)| jobs.rank(*id))
+            .flat_map(|spot| &self.spots[spot].jobs)
+            .filter(|(known, _)| known.fits(port))
+            .filter_map(|(_, sorted)| sorted.first())
+            .min_by_key(|id| jobs.rank(*id))
     }
 
     /// First jobs of every spot, the closed ones too.
@@ -385,50 +385,6 @@ impl Lane {
             .filter(|spot| spot.closed)
             .flat_map(|spot| spot.jobs.iter().filter_map(|(_, sorted)| sorted.first()));
         heads.chain(closed)
-    }
-
-    /// That the heads are the heads and nothing idle stays.
-    #[cfg(test)]
-    pub(super) fn check(&self, jobs: &Jobs) {
-        let mut ready = 0;
-        for id in self.spots.ids() {
-            let spot = &self.spots[id];
-            assert!(id == EVERYBODY || !spot.is_idle(), "an idle spot stays");
-            for (port, sorted) in &spot.jobs {
-                assert!(!sorted.is_empty());
-                ready += sorted.len();
-                let ids: Vec<u32> = sorted.iter().collect();
-                assert!(ids.windows(2).all(|w| jobs.rank(w[0]) < jobs.rank(w[1])));
-                let head = self
-                    .job_heads
-                    .get(port)
-                    .is_some_and(|heads| heads.iter().any(|head| head == id));
-                assert_eq!(head, !spot.closed, "heads of spot {id}");
-            }
-            for (port, asks) in &spot.asks {
-                let first = *asks.first().expect("an empty group of asks stays");
-                let head = self
-                    .ask_heads
-                    .get(port)
-                    .is_some_and(|heads| heads.contains(&(first, id)));
-                assert_eq!(head, !spot.closed, "ask heads of spot {id}");
-            }
-        }
-        assert_eq!(ready, self.ready);
-        let heads: usize = self.job_heads.values().map(Sorted::len).sum();
-        let open: usize = self
-            .spots
-            .iter()
-            .filter(|spot| !spot.closed)
-            .map(|spot| spot.jobs.len())
-            .sum();
-        assert_eq!(heads, open);
-        for (port, heads) in &self.job_heads {
-            let ids: Vec<u32> = heads.iter().collect();
-            assert!(ids.windows(2).all(|w| {
-                head(jobs, &self.spots, w[0], *port) < head(jobs, &self.spots, w[1], *port)
-            }));
-        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Desk {
                 return false;
             };
             let lane = &self.lanes[ask.lane];
-            let Some((job, _)) = lane.job_for(&self.jobs, spot, ask.port) else {
+            let Some(job) = lane.job_for(&self.jobs, spot, ask.port) else {
                 return false;
             };
             let entry = &self.jobs.entries[job];

@@ -97,8 +97,8 @@ impl Desk {
         };
         match holding.task {
             Task::Nothing => {}
-            // The one who was asked is gone.
-            Task::Doubted if greeting => holding.task = Task::Nothing,
+            // The one who was asked is gone; what could not be written then is judged anew.
+            Task::Doubted | Task::Losing if greeting => holding.task = Task::Nothing,
             _ => return,
         }
         if session.epoch != holding.epoch {

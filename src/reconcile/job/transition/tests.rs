@@ -1,5 +1,7 @@
 //! Every transition, from every phase.
 
+mod random;
+
 use super::*;
 use crate::job::output::digest;
 use crate::job::samples::{
@@ -455,6 +457,19 @@ fn pcp_30_output_after_an_error_is_a_late_row_and_the_phase_stays() {
 }
 
 #[test]
+fn a_second_completion_is_kept_as_a_late_row_and_changes_nothing_else() {
+    let (job, _) = after(claimed(json!({})), &row(1, "a", RowOutcome::Succeeded));
+    let before = status(&job).clone();
+    let (job, fate) = after(job, &row(2, "b", failed(Reason::PluginError, "no")));
+    assert!(fate.late && !fate.repeated);
+    let (now, output) = (status(&job), status(&job).output.as_ref().unwrap());
+    assert_eq!(phase_of(now), Phase::Succeeded);
+    assert_eq!(now.conditions, before.conditions);
+    assert_eq!((output.row_count, output.late_count), (2, 1));
+    assert_eq!(output.preview, "a");
+}
+
+#[test]
 fn a_row_that_is_there_already_changes_nothing() {
     let (job, _) = after(claimed(json!({})), &row(1, "a", RowOutcome::Succeeded));
     let (again, fate) =
@@ -695,6 +710,7 @@ fn whatever_has_not_ended_can_be_cancelled() {
             (Phase::Failed, "Cancelled")
         );
         assert_eq!(status.claim.is_some(), held);
+        assert_ne!(said(&status, ConditionType::Suspended).0, "True");
         let condition = crate::job::conditions::find(&status, ConditionType::Failed).unwrap();
         assert!(condition.message.contains(who), "{condition:?}");
     }
