@@ -1,11 +1,12 @@
 //! The client of the API server, with eyes: every call is timed out, every write is counted, and
 //! every answer's `Date` is a sample of the server's clock.
 
-use crate::leader::clock::{Clock, Sample, Verdict};
+use crate::leader::clock::{Clock, Sample, TOLERANCE, Verdict};
 use crate::metrics::{Metrics, WriteLabels};
+use crate::wall::Wall;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
 
 /// Until the head of an answer; bodies of watches may take as long as they like.
@@ -39,6 +41,7 @@ pub async fn connect(
     metrics: Arc<Metrics>,
     clock: Arc<ServerClock>,
     fuse: Option<Fuse>,
+    wall: Wall,
 ) -> Result<Client, ClientError> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -53,6 +56,7 @@ pub async fn connect(
         metrics,
         clock,
         fuse: fuse.map(Arc::new),
+        wall,
     };
     Ok(ClientBuilder::try_from(config)
         .map_err(Box::new)?
@@ -62,24 +66,59 @@ pub async fn connect(
 
 /// What is known of the API server's clock.
 #[derive(Debug, Default)]
-pub struct ServerClock(Mutex<Clock>);
+pub struct ServerClock(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    clock: Clock,
+    /// When the last answer that did not speak against our clock came, by both our clocks.
+    right: Option<(Timestamp, Instant)>,
+}
 
 impl ServerClock {
     /// See [`Clock::verdict`].
     pub fn verdict(&self) -> Verdict {
-        self.lock().verdict()
+        self.lock().clock.verdict()
     }
 
     /// Server's clock minus ours, in seconds; 0 before the first sample.
     pub fn middle_seconds(&self) -> f64 {
-        self.lock().offset().map_or(0.0, |o| o.middle_seconds())
+        self.lock()
+            .clock
+            .offset()
+            .map_or(0.0, |o| o.middle_seconds())
+    }
+
+    /// Whether `now` can be believed: the clock was right, and has not been set since the last
+    /// answer that said so. One that was set is noticed here before any answer tells.
+    ///
+    /// # Errors
+    /// By how many seconds it is off, as far as that is known.
+    pub fn check(&self, now: Timestamp) -> Result<(), f64> {
+        let known = self.lock();
+        let Some((wall, moment)) = known.right else {
+            return Ok(());
+        };
+        let passed = SignedDuration::try_from(moment.elapsed()).unwrap_or(SignedDuration::MAX);
+        let jumped = now.duration_since(wall).saturating_sub(passed);
+        if jumped.abs() > TOLERANCE {
+            return Err(-jumped.as_secs_f64());
+        }
+        match known.clock.verdict() {
+            Verdict::Wrong => Err(known.clock.offset().map_or(0.0, |o| o.middle_seconds())),
+            Verdict::Right | Verdict::Unknown => Ok(()),
+        }
     }
 
     fn hear(&self, sample: &Sample) {
-        self.lock().hear(sample);
+        let mut known = self.lock();
+        known.clock.hear(sample);
+        if sample.offset().is_some_and(|offset| !offset.is_beyond()) {
+            known.right = Some((sample.received, Instant::now()));
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Clock> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,6 +146,7 @@ struct Eyes {
     metrics: Arc<Metrics>,
     clock: Arc<ServerClock>,
     fuse: Option<Arc<Fuse>>,
+    wall: Wall,
 }
 
 impl<S> Layer<S> for Eyes {
@@ -146,7 +186,7 @@ where
         if let Some(labels) = &written {
             eyes.metrics.api_writes.get_or_create(labels).inc();
         }
-        let sent = Timestamp::now();
+        let sent = eyes.wall.now();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = tokio::time::timeout(ANSWER, answer).await.map_err(|_| {
@@ -160,7 +200,7 @@ where
             if let Some(date) = date {
                 eyes.clock.hear(&Sample {
                     sent,
-                    received: Timestamp::now(),
+                    received: eyes.wall.now(),
                     date,
                 });
                 eyes.metrics.clock_offset.set(eyes.clock.middle_seconds());
@@ -180,8 +220,10 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 }
 
 /// Resources that we write; anything else is counted as `other`, so labels stay bounded.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "plugins",
+    "jobs",
+    "joboutputs",
     "pods",
     "services",
     "networkpolicies",
@@ -216,6 +258,7 @@ fn write(method: &Method, path: &str) -> Option<WriteLabels> {
     let kind = KINDS.into_iter().find(|k| *k == resource.0);
     let kind = match (kind, resource.1) {
         (Some("plugins"), [_, "status"]) => "plugins/status",
+        (Some("jobs"), [_, "status"]) => "jobs/status",
         (Some(kind), _) => kind,
         (None, _) => "other",
     };
@@ -261,6 +304,28 @@ mod tests {
     #[test]
     fn reads_are_no_writes() {
         assert_eq!(labels(Method::GET, "/api/v1/pods"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_not_believed_before_any_answer_tells() {
+        let clock = ServerClock::default();
+        let start = Timestamp::from_second(1_790_000_000).unwrap();
+        let seconds = SignedDuration::from_secs;
+        let sample = |at: Timestamp| Sample {
+            sent: at,
+            received: at,
+            date: start,
+        };
+        assert!(clock.check(start).is_ok(), "nothing is known yet");
+        clock.hear(&sample(start));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(clock.check(start + seconds(61)).is_ok());
+        for set in [-600, 57, 63, 660] {
+            assert!(clock.check(start + seconds(set)).is_err(), "{set}");
+        }
+        // An answer that speaks against our clock does not make it right.
+        clock.hear(&sample(start + seconds(600)));
+        assert!(clock.check(start + seconds(600)).is_err());
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Events for people (events.k8s.io), through one recorder that joins repetitions.
 //!
 //! An event is never worth a failed or a slower pass: it is handed to a task of its own, and what
-//! cannot be recorded is logged. The same words about the same Plugin are one event whose count
+//! cannot be recorded is logged. The same words about the same object are one event whose count
 //! grows, told at most once in a while, so that a crash loop is a series and no flood.
 
-use crate::key::PluginKey;
+use crate::key::ObjectKey;
 use crate::session::bounds::bounded_text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -55,7 +55,7 @@ pub struct Words {
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// Namespace and name.
-    pub key: PluginKey,
+    pub key: ObjectKey,
     /// As the API wants it.
     pub reference: ObjectReference,
 }
@@ -70,7 +70,8 @@ pub struct Recorder {
     client: Client,
     instance: String,
     waiting: mpsc::Receiver<Said>,
-    told: HashMap<(PluginKey, Words), Told>,
+    /// By the uid of the object and what was said.
+    told: HashMap<(String, Words), Told>,
 }
 
 #[derive(Clone, Debug)]
@@ -93,14 +94,14 @@ pub fn recorder(client: Client, instance: &str) -> (Events, Recorder) {
 }
 
 impl Events {
-    /// Says something about a Plugin. Never waits.
+    /// Says something about an object. Never waits.
     pub fn say(&self, about: &Subject, words: Words) {
         let said = Said {
             about: about.clone(),
             words,
         };
         if let Err(error) = self.0.try_send(said) {
-            tracing::debug!(plugin = %about.key, %error, "an event was dropped");
+            tracing::debug!(object = %about.key, %error, "an event was dropped");
         }
     }
 }
@@ -125,7 +126,8 @@ impl Recorder {
 
     async fn tell(&mut self, Said { about, words }: Said) {
         let now = Instant::now();
-        let key = (about.key.clone(), words);
+        let uid = about.reference.uid.clone().unwrap_or_default();
+        let key = (uid, words);
         let (name, count) = match telling(self.told.get(&key), now) {
             Telling::Hush => return,
             Telling::New => (name(&about.key), 1),
@@ -156,13 +158,13 @@ impl Recorder {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),
         };
-        // The event may have expired, and a Plugin may go with its namespace.
+        // The event may have expired, and an object may go with its namespace.
         self.told.remove(&key);
         let reason = key.1.reason;
-        tracing::warn!(plugin = %about.key, reason, error, "an event was not recorded");
+        tracing::warn!(object = %about.key, reason, error, "an event was not recorded");
     }
 
-    fn remember(&mut self, key: (PluginKey, Words), name: String, count: i32, last: Instant) {
+    fn remember(&mut self, key: (String, Words), name: String, count: i32, last: Instant) {
         if self.told.len() >= REMEMBERED {
             self.told
                 .retain(|_, told| last.duration_since(told.last) < SERIES);
@@ -184,7 +186,7 @@ fn telling(told: Option<&Told>, now: Instant) -> Telling {
     }
 }
 
-fn name(key: &PluginKey) -> String {
+fn name(key: &ObjectKey) -> String {
     format!("{}.{:x}", key.name, Timestamp::now().as_nanosecond())
 }
 
@@ -217,12 +219,11 @@ fn event(about: &Subject, words: &Words, name: &str, instance: &str) -> Event {
 
 impl Subject {
     /// From the object.
-    pub fn new(key: &PluginKey, plugin: &patchbay_api::Plugin) -> Self {
-        use kube::Resource;
-        let mut reference = plugin.object_ref(&());
+    pub fn new<K: Resource<DynamicType = ()>>(key: &ObjectKey, object: &K) -> Self {
+        let mut reference = object.object_ref(&());
         // One event for all versions of the object.
         reference.resource_version = None;
-        reference.uid = plugin.uid();
+        reference.uid = object.uid();
         Self {
             key: key.clone(),
             reference,

@@ -1,7 +1,7 @@
 //! Whether this process moves (liveness) and whether it is of use (readiness), and if not, what
 //! is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ pub enum Need {
     Authority,
     /// The first list of Plugins.
     Plugins,
+    /// The first list of Jobs.
+    Jobs,
     /// The first list of pods.
     Pods,
     /// The first list of Services.
@@ -30,6 +32,7 @@ impl Need {
             Need::ApiServer => "an answer of the API server",
             Need::Authority => "the authority",
             Need::Plugins => "the list of Plugins",
+            Need::Jobs => "the list of Jobs",
             Need::Pods => "the list of pods",
             Need::Services => "the list of Services",
             Need::NetworkPolicies => "the list of NetworkPolicies",
@@ -46,6 +49,17 @@ pub enum Role {
     Leader,
 }
 
+/// A loop whose standstill is the process's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Asks for the Lease, or runs the passes over Plugins.
+    Main,
+    /// Runs the passes over Jobs.
+    Jobs,
+    /// Hands out Jobs.
+    Desk,
+}
+
 /// Without a sign of life for so long the process counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
@@ -57,7 +71,8 @@ pub struct Health(Mutex<State>);
 struct State {
     role: Role,
     missing: BTreeSet<Need>,
-    alive: Instant,
+    /// The last sign of life of every part that ever gave one in this role.
+    alive: BTreeMap<Part, Instant>,
 }
 
 impl Default for Health {
@@ -65,7 +80,7 @@ impl Default for Health {
         Self(Mutex::new(State {
             role: Role::Candidate,
             missing: BTreeSet::from([Need::ApiServer]),
-            alive: Instant::now(),
+            alive: BTreeMap::from([(Part::Main, Instant::now())]),
         }))
     }
 }
@@ -75,10 +90,11 @@ impl Health {
     pub fn leads(&self) {
         let mut state = self.lock();
         state.role = Role::Leader;
-        state.alive = Instant::now();
+        state.alive = BTreeMap::from([(Part::Main, Instant::now())]);
         state.missing.extend([
             Need::Authority,
             Need::Plugins,
+            Need::Jobs,
             Need::Pods,
             Need::Services,
             Need::NetworkPolicies,
@@ -92,12 +108,18 @@ impl Health {
 
     /// A sign of life of the main loop.
     pub fn alive(&self) {
-        self.lock().alive = Instant::now();
+        self.alive_in(Part::Main);
     }
 
-    /// Whether the main loop moves.
+    /// A sign of life of one part; from now on it has to give more of them.
+    pub fn alive_in(&self, part: Part) {
+        self.lock().alive.insert(part, Instant::now());
+    }
+
+    /// Whether every loop moves.
     pub fn is_alive(&self) -> bool {
-        self.lock().alive.elapsed() < STUCK_AFTER
+        let state = self.lock();
+        state.alive.values().all(|at| at.elapsed() < STUCK_AFTER)
     }
 
     /// What is missing; empty when ready. A candidate that may not lead is ready: it stands by.
@@ -138,6 +160,7 @@ mod tests {
         assert_eq!(
             missing,
             [
+                "the list of Jobs",
                 "the list of pods",
                 "the list of Services",
                 "the list of NetworkPolicies"
@@ -153,6 +176,18 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!health.is_alive());
         health.alive();
+        assert!(health.is_alive());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_loop_that_stands_still_is_enough() {
+        let health = Health::default();
+        health.alive_in(Part::Desk);
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
+        health.alive();
+        assert!(!health.is_alive());
+        // A term that begins has new loops.
+        health.leads();
         assert!(health.is_alive());
     }
 }

@@ -1,6 +1,9 @@
 //! Numbers of the operator itself, and those of the sidecars, re-exported with bounded labels.
 
+pub mod jobs;
+
 use crate::session::totals::SidecarTotals;
+use jobs::JobMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -38,7 +41,7 @@ pub struct StepLabels {
     pub step: &'static str,
 }
 
-/// One watch.
+/// One watch, or one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WatchLabels {
     /// The kind of object.
@@ -55,10 +58,10 @@ pub struct Metrics {
     pub passes: Family<PassLabels, Counter>,
     /// Seconds per step.
     pub steps: Family<StepLabels, Histogram, fn() -> Histogram>,
-    /// Plugins that are due and wait for a free place.
-    pub queue_depth: Gauge,
-    /// Plugins whose last pass failed.
-    pub failing: Gauge,
+    /// Objects that are due and wait for a free place.
+    pub queue_depth: Family<WatchLabels, Gauge>,
+    /// Objects whose last pass failed.
+    pub failing: Family<WatchLabels, Gauge>,
     /// Objects in a store.
     pub stored: Family<WatchLabels, Gauge>,
     /// Errors of a watch, each followed by a back-off.
@@ -75,6 +78,8 @@ pub struct Metrics {
     pub dial_failures: Counter,
     /// Leaves issued.
     pub leaves_issued: Counter,
+    /// The hand-out of Jobs.
+    pub jobs: Arc<JobMetrics>,
 }
 
 fn step_histogram() -> Histogram {
@@ -89,8 +94,8 @@ impl Metrics {
             api_writes: Family::default(),
             passes: Family::default(),
             steps: Family::new_with_constructor(step_histogram),
-            queue_depth: Gauge::default(),
-            failing: Gauge::default(),
+            queue_depth: Family::default(),
+            failing: Family::default(),
             stored: Family::default(),
             watch_errors: Family::default(),
             undecodable: Family::default(),
@@ -99,6 +104,7 @@ impl Metrics {
             sessions: Gauge::default(),
             dial_failures: Counter::default(),
             leaves_issued: Counter::default(),
+            jobs: Arc::default(),
         };
         let r = &mut metrics.registry;
         r.register(
@@ -166,6 +172,7 @@ impl Metrics {
             "Certificates issued",
             metrics.leaves_issued.clone(),
         );
+        metrics.jobs.register(r);
         r.register_collector(Box::new(totals));
         metrics
     }

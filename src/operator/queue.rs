@@ -1,7 +1,7 @@
-//! The work queue: which Plugin is due for a pass, and when.
+//! The work queue: which object is due for a pass, and when.
 //!
 //! One key is never handed out twice at a time, a wake-up during a pass is not lost, and a burst
-//! of wake-ups within the debounce time is one pass. Everything wakes Plugins through here:
+//! of wake-ups within the debounce time is one pass. Everything wakes objects through here:
 //! watches, sessions, reports that name a next time, back-off.
 
 use std::collections::{BTreeSet, HashMap};

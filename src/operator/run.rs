@@ -6,11 +6,16 @@ use crate::certificates::name::Identity;
 use crate::certificates::secrets::{Identities, authority};
 use crate::client::{ClientError, Fuse, ServerClock, connect};
 use crate::controller::Runner;
+use crate::controller::job::JobPasses;
 use crate::controller::plugin::{Plugins, REFUSED_AGAIN};
-use crate::events::recorder;
+use crate::events::{Events, recorder};
 use crate::health::{Health, Need};
 use crate::http::{HttpError, Pages, listen, serve};
-use crate::key::PluginKey;
+use crate::jobs::desk::Clerk;
+use crate::jobs::doors::{Inbox, doors};
+use crate::jobs::feed::{Feed, Seen, feed};
+use crate::jobs::{JobSettings, Jobs, Parts};
+use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -20,6 +25,7 @@ use crate::session::totals::SidecarTotals;
 use crate::session::{Sessions, Shared};
 use crate::settings::Arguments;
 use crate::status::StatusWriter;
+use crate::wall::Wall;
 use crate::watch::kubelet::KubeletWarnings;
 use crate::watch::{Stores, Watching};
 use jiff::{SignedDuration, Timestamp};
@@ -30,10 +36,16 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::sleep;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 /// Wake-ups of one Plugin within this time are one pass. Every millisecond is time to Ready.
 const DEBOUNCE: Duration = Duration::from_millis(10);
+/// A Job's first pass is on the way to its hand-out.
+const JOB_DEBOUNCE: Duration = Duration::ZERO;
+/// Everything of a term ends within this, long before anybody else may begin.
+const ENDING: Duration = Duration::from_secs(2);
 /// Between two attempts to read the authority.
 const AUTHORITY: Policy = Policy {
     first: Duration::from_millis(250),
@@ -73,6 +85,9 @@ struct Process {
     totals: Arc<SidecarTotals>,
     health: Arc<Health>,
     clock: Arc<ServerClock>,
+    wall: Wall,
+    /// Passes and sessions.
+    tasks: TaskTracker,
 }
 
 /// Runs until a signal comes or something ends that must not.
@@ -87,11 +102,16 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
     };
+    let wall = Wall::shifted(
+        SignedDuration::from_secs(arguments.shift_clock_seconds),
+        Duration::from_secs(arguments.shift_clock_after_seconds),
+    );
     let client = connect(
         arguments.kubeconfig.as_deref(),
         Arc::clone(&metrics),
         Arc::clone(&clock),
         arguments.abort_after_writes.map(Fuse::new),
+        wall,
     )
     .await?;
     tracing::info!(
@@ -106,6 +126,8 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         totals,
         health,
         clock,
+        wall,
+        tasks: TaskTracker::new(),
     };
     tokio::select! {
         ended = serve_one_term(&process, &mut signals) => ended,
@@ -135,8 +157,12 @@ async fn serve_one_term(process: &Process, signals: &mut Signals) -> Result<(), 
             Ok(())
         }
     };
-    // Passes and sessions have ended with the future above. What somebody else holds by now is
-    // not ours to release.
+    // Everything was told to end with the future above; before that is so nobody else may begin.
+    process.tasks.close();
+    if timeout(ENDING, process.tasks.wait()).await.is_err() {
+        tracing::warn!("a pass or a session has not ended with the term");
+    }
+    // What somebody else holds by now is not ours to release.
     if !matches!(ended, Err(RunError::Leader(LeaderError::Taken { .. }))) {
         let term: Term = term;
         candidate.release(term).await;
@@ -154,6 +180,14 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         let queue = Arc::clone(&queue);
         Box::new(move |key: &PluginKey| queue.wake(key.clone()))
     };
+    let (events, recorder) = recorder(process.client.clone(), process.instance());
+    let Handing {
+        jobs,
+        inbox,
+        seen,
+        feed,
+        job_queue,
+    } = process.handing(&stores, &events);
     let shared = Arc::new(Shared::new(
         authority.installation().clone(),
         epoch,
@@ -161,12 +195,12 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         changed,
         Arc::clone(&process.metrics),
         Arc::clone(&process.totals),
+        Arc::clone(&jobs),
     ));
-    let (events, recorder) = recorder(process.client.clone(), process.instance());
     let plugins = Plugins {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
-        sessions: Arc::new(Sessions::new(Arc::clone(&shared))),
+        sessions: Arc::new(Sessions::new(Arc::clone(&shared), process.tasks.clone())),
         identities: Arc::new(Identities::new(
             process.client.clone(),
             Arc::clone(&authority),
@@ -177,19 +211,33 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         events: events.clone(),
         settings: process.settings(&authority),
         refusals: Mutex::new(Retries::new(REFUSED_AGAIN)),
+        wall: process.wall,
     };
     let runner = Runner {
         kind: Arc::new(plugins),
         queue: Arc::clone(&queue),
         metrics: Arc::clone(&process.metrics),
         health: Arc::clone(&process.health),
-        events,
+        events: events.clone(),
         concurrency: usize::from(process.arguments.concurrency),
+        tasks: process.tasks.clone(),
     };
+    let job_runner = Runner {
+        kind: Arc::new(JobPasses::new(Arc::clone(&jobs))),
+        queue: Arc::clone(&job_queue),
+        metrics: Arc::clone(&process.metrics),
+        health: Arc::clone(&process.health),
+        events,
+        concurrency: usize::from(process.arguments.job_concurrency),
+        tasks: process.tasks.clone(),
+    };
+    let clerk = Clerk::new(jobs, Arc::clone(&process.health), inbox, seen);
     let watching = Watching {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
         queue,
+        job_queue,
+        feed,
         metrics: Arc::clone(&process.metrics),
         health: Arc::clone(&process.health),
     };
@@ -198,19 +246,58 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         tracing::info!(
             plugins = stores.plugins.len(),
             pods = stores.pods.len(),
+            jobs = stores.jobs.len(),
             "every store is filled"
         );
-        runner.run().await
+        let (never, _) = tokio::join!(runner.run(), job_runner.run());
+        never
     };
     tokio::select! {
         never = watching.run() => match never {},
         never = working => match never {},
         never = recorder.run() => match never {},
+        error = clerk.run() => Err(RunError::Leader(error)),
         error = renew_own_leaf(&shared, &authority) => Err(error),
     }
 }
 
+/// The parts of the hand-out of Jobs.
+struct Handing {
+    jobs: Arc<Jobs>,
+    inbox: Inbox,
+    seen: mpsc::Receiver<Seen>,
+    feed: Feed,
+    job_queue: Arc<Queue<JobKey>>,
+}
+
 impl Process {
+    fn handing(&self, stores: &Arc<Stores>, events: &Events) -> Handing {
+        let (feed, seen) = feed();
+        let (doors, inbox) = doors(Arc::clone(&self.metrics.jobs));
+        let job_queue = Arc::new(Queue::new(JOB_DEBOUNCE));
+        let jobs = Jobs::new(Parts {
+            client: self.client.clone(),
+            stores: Arc::clone(stores),
+            queue: Arc::clone(&job_queue),
+            feed: feed.clone(),
+            doors,
+            events: events.clone(),
+            metrics: Arc::clone(&self.metrics.jobs),
+            wall: self.wall,
+            clock: Arc::clone(&self.clock),
+            settings: JobSettings {
+                namespace_output: self.arguments.namespace_output_bytes,
+            },
+        });
+        Handing {
+            jobs: Arc::new(jobs),
+            inbox,
+            seen,
+            feed,
+            job_queue,
+        }
+    }
+
     fn instance(&self) -> &str {
         self.arguments
             .pod_name
@@ -228,6 +315,7 @@ impl Process {
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
+            wall: self.wall,
         }
     }
 

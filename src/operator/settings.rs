@@ -74,6 +74,23 @@ pub struct Arguments {
     #[arg(long, env = "PATCHBAY_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
+    /// Bytes of output that the Jobs of one namespace may have in objects of kind JobOutput.
+    /// Beyond it a job fails with OutputTooLarge.
+    #[arg(long, env = "PATCHBAY_NAMESPACE_OUTPUT_BYTES", default_value_t = 1 << 30)]
+    pub namespace_output_bytes: u64,
+
+    /// Jobs whose passes run at the same time.
+    #[arg(long, env = "PATCHBAY_JOB_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub job_concurrency: u16,
+
+    /// Sets the clock by which times are judged wrong by so many seconds, for fault tests.
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub shift_clock_seconds: i64,
+
+    /// That happens so many seconds after the start.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub shift_clock_after_seconds: u64,
+
     /// Ends the process the hard way right after so many writes, for fault tests.
     #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub abort_after_writes: Option<u32>,

@@ -2,12 +2,13 @@
 //! each pass what no pass contains itself — timing, metrics, back-off, the one warning event.
 
 pub mod hands;
+pub mod job;
 pub mod plugin;
 
 use crate::events::{Events, Subject, Words};
-use crate::health::Health;
-use crate::key::PluginKey;
-use crate::metrics::{Metrics, PassLabels, StepLabels};
+use crate::health::{Health, Part};
+use crate::key::ObjectKey;
+use crate::metrics::{Metrics, PassLabels, StepLabels, WatchLabels};
 use crate::queue::Queue;
 use crate::retry::{Policy, Retries};
 use patchbay_api::Reason;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::task::TaskTracker;
 
 /// First and longest wait after failures.
 const RETRY: Policy = Policy {
@@ -113,18 +115,20 @@ impl Drop for Steps {
 pub trait Kind: Send + Sync + 'static {
     /// Name for metrics and logs.
     const NAME: &'static str;
+    /// Whose signs of life its runner gives.
+    const PART: Part;
     /// Why a pass fails.
     type Error: std::error::Error + Send + 'static;
 
     /// One pass. May be dropped between any two writes.
     fn pass(
         &self,
-        key: &PluginKey,
+        key: &ObjectKey,
         steps: &mut Steps,
     ) -> impl Future<Output = Result<Passed, Self::Error>> + Send;
 
     /// Whom to tell about a failure; nobody when the object is gone.
-    fn subject(&self, key: &PluginKey) -> Option<Subject>;
+    fn subject(&self, key: &ObjectKey) -> Option<Subject>;
 }
 
 /// What runs passes.
@@ -132,7 +136,7 @@ pub struct Runner<K> {
     /// What a pass does.
     pub kind: Arc<K>,
     /// Who is due.
-    pub queue: Arc<Queue<PluginKey>>,
+    pub queue: Arc<Queue<ObjectKey>>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears signs of life.
@@ -141,33 +145,37 @@ pub struct Runner<K> {
     pub events: Events,
     /// Passes at a time.
     pub concurrency: usize,
+    /// Counts passes that live, the aborted ones too.
+    pub tasks: TaskTracker,
 }
 
 impl<K: Kind> Runner<K> {
+    const LABELS: WatchLabels = WatchLabels { kind: K::NAME };
+
     /// Runs for ever.
     pub async fn run(self) -> Infallible {
         let mut retries = Retries::new(RETRY);
-        let mut passes: JoinSet<(PluginKey, Result<Passed, Failure>)> = JoinSet::new();
+        let mut passes: JoinSet<(ObjectKey, Result<Passed, Failure>)> = JoinSet::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 key = self.queue.next(), if passes.len() < self.concurrency => {
                     let pass = pass(Arc::clone(&self.kind), key, Arc::clone(&self.metrics));
-                    passes.spawn(pass);
+                    passes.spawn(self.tasks.track_future(pass));
                 }
                 Some(ended) = passes.join_next() => match ended {
                     Ok((key, result)) => {
                         self.ended(&mut retries, key, result);
-                        self.health.alive();
+                        self.health.alive_in(K::PART);
                     }
                     // A panic: the process is not to be trusted any more.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 _ = tick.tick() => {
-                    self.health.alive();
+                    self.health.alive_in(K::PART);
                     let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
-                    self.metrics.queue_depth.set(depth);
+                    self.metrics.queue_depth.get_or_create(&Self::LABELS).set(depth);
                 }
             }
         }
@@ -175,8 +183,8 @@ impl<K: Kind> Runner<K> {
 
     fn ended(
         &self,
-        retries: &mut Retries<PluginKey>,
-        key: PluginKey,
+        retries: &mut Retries<ObjectKey>,
+        key: ObjectKey,
         result: Result<Passed, Failure>,
     ) {
         let outcome = match result {
@@ -211,11 +219,14 @@ impl<K: Kind> Runner<K> {
         };
         self.metrics.passes.get_or_create(&labels).inc();
         let failing = i64::try_from(retries.failing()).unwrap_or(i64::MAX);
-        self.metrics.failing.set(failing);
+        self.metrics
+            .failing
+            .get_or_create(&Self::LABELS)
+            .set(failing);
         self.queue.done(&key);
     }
 
-    fn tell(&self, key: &PluginKey, failure: Failure) {
+    fn tell(&self, key: &ObjectKey, failure: Failure) {
         if let Some(subject) = self.kind.subject(key) {
             let words = Words {
                 warning: true,
@@ -236,9 +247,9 @@ struct Failure {
 
 async fn pass<K: Kind>(
     kind: Arc<K>,
-    key: PluginKey,
+    key: ObjectKey,
     metrics: Arc<Metrics>,
-) -> (PluginKey, Result<Passed, Failure>) {
+) -> (ObjectKey, Result<Passed, Failure>) {
     let mut steps = Steps::new(K::NAME, metrics);
     let result = match timeout(LONGEST, kind.pass(&key, &mut steps)).await {
         Ok(Ok(passed)) => {

@@ -5,13 +5,14 @@ use super::{Kind, Outcome as Ended, Passed, Steps};
 use crate::apply::Writer;
 use crate::certificates::secrets::Identities;
 use crate::events::{Events, Subject, Words};
+use crate::health::Part;
 use crate::key::PluginKey;
 use crate::retry::{Policy, Retries};
 use crate::session::{Sessions, Target, Wanted};
 use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
+use crate::wall::Wall;
 use crate::watch::Stores;
 use crate::watch::kubelet::KubeletWarnings;
-use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{IDENTITY_PREFIX, SESSION_PORT};
@@ -45,6 +46,8 @@ pub struct Plugins {
     pub settings: Settings,
     /// Objects that were refused: what hinders them may be nothing that we watch.
     pub refusals: Mutex<Retries<PluginKey>>,
+    /// The time of day.
+    pub wall: Wall,
 }
 
 /// Between two attempts at something that was refused.
@@ -66,6 +69,7 @@ pub enum PluginError {
 
 impl Kind for Plugins {
     const NAME: &'static str = "Plugin";
+    const PART: Part = Part::Main;
     type Error = PluginError;
 
     async fn pass(&self, key: &PluginKey, steps: &mut Steps) -> Result<Passed, PluginError> {
@@ -101,7 +105,10 @@ impl Kind for Plugins {
             if let Some(error) = tried.failure {
                 return Err(error.into());
             }
-            let renewal = self.identities.renew_at(key).map(instant);
+            let renewal = self
+                .identities
+                .renew_at(key)
+                .map(|at| self.wall.instant(at));
             let refused = self.after_refusal(key, tried.refused);
             let next = [next, look_again, renewal, refused, tried.stale.then(soon)]
                 .into_iter()
@@ -126,7 +133,7 @@ impl Kind for Plugins {
 impl Plugins {
     async fn observe(&self, key: &PluginKey) -> Option<(Observed, Option<Instant>)> {
         let plugin = self.stores.plugins.get(key, &key.name)?;
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let pods = self.stores.pods.of(key);
         let warnings = self.kubelet.about(key, &pods, now).await;
         if warnings
@@ -218,7 +225,7 @@ impl Plugins {
             };
             self.events.say(&subject, words);
         }
-        let mut next = report.wake_at.map(instant);
+        let mut next = report.wake_at.map(|at| self.wall.instant(at));
         // The finalizer may be off and the Plugin gone: nobody reads the status any more.
         if !plan.actions.contains(&Action::RemoveFinalizer) {
             match self
@@ -257,12 +264,6 @@ impl Plugins {
         self.kubelet.forget(key);
         self.after_refusal(key, false);
     }
-}
-
-/// The monotonic moment of a wall-clock time; the past is now.
-fn instant(when: Timestamp) -> Instant {
-    let left = when.duration_since(Timestamp::now());
-    Instant::now() + Duration::try_from(left).unwrap_or_default()
 }
 
 /// When a newer view has surely arrived.

@@ -55,7 +55,8 @@ impl Offset {
         (self.least.as_secs_f64() + self.most.as_secs_f64()) / 2.0
     }
 
-    fn beyond(&self) -> bool {
+    /// Certain to be outside: the whole interval is.
+    pub fn is_beyond(&self) -> bool {
         self.least > TOLERANCE || self.most < -TOLERANCE
     }
 
@@ -109,9 +110,9 @@ impl Clock {
                     self.turn(Verdict::Right);
                     return self.verdict;
                 }
-                offset.beyond()
+                offset.is_beyond()
             }
-            Verdict::Right => offset.beyond(),
+            Verdict::Right => offset.is_beyond(),
             Verdict::Wrong => offset.within(),
         };
         self.against = if contradicts { self.against + 1 } else { 0 };

@@ -10,6 +10,7 @@ pub mod lease;
 use crate::client::ServerClock;
 use crate::health::{Health, Need};
 use crate::metrics::Metrics;
+use crate::wall::Wall;
 use clock::Verdict;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -62,6 +63,8 @@ pub struct Candidate {
     pub metrics: Arc<Metrics>,
     /// Hears signs of life while this process stands by.
     pub health: Arc<Health>,
+    /// The time of day.
+    pub wall: Wall,
 }
 
 /// A term that has begun.
@@ -123,7 +126,7 @@ impl Candidate {
                     .replace(
                         &self.name,
                         &PostParams::default(),
-                        &self.written(&lease, transitions, Timestamp::now(), None),
+                        &self.written(&lease, transitions, self.wall.now(), None),
                     )
                     .await
             }
@@ -133,7 +136,7 @@ impl Candidate {
                     .replace(
                         &self.name,
                         &PostParams::default(),
-                        &self.written(&lease, 1, Timestamp::now(), None),
+                        &self.written(&lease, 1, self.wall.now(), None),
                     )
                     .await
             }
@@ -148,7 +151,7 @@ impl Candidate {
                 self.leases
                     .create(
                         &PostParams::default(),
-                        &self.written(&empty, 1, Timestamp::now(), None),
+                        &self.written(&empty, 1, self.wall.now(), None),
                     )
                     .await
             }
@@ -206,7 +209,7 @@ impl Candidate {
                 .as_ref()
                 .and_then(|s| s.lease_transitions)
                 .unwrap_or(1),
-            Timestamp::now(),
+            self.wall.now(),
             term.lease
                 .spec
                 .as_ref()
@@ -249,7 +252,7 @@ impl Candidate {
         let mut lease = self.written(
             &term.lease,
             i32::try_from(term.epoch).unwrap_or(i32::MAX),
-            Timestamp::now(),
+            self.wall.now(),
             None,
         );
         if let Some(spec) = lease.spec.as_mut() {

@@ -19,8 +19,8 @@ use tower_service::Service;
 
 /// Limit of each of the two steps of a dial.
 const STEP: Duration = Duration::from_secs(3);
-/// Longest message that a sidecar may send: 256 services of 256 bytes, and room.
-const LONGEST: usize = 256 * 1024;
+/// Longest message that a sidecar may send: a ledger of 4096 entries, and room.
+const LONGEST: usize = 1024 * 1024;
 /// HTTP/2 windows: one slow stream of small messages needs no more.
 const WINDOW: u32 = 65_535;
 

@@ -1,8 +1,15 @@
 //! One session: dial, greet, release, then listen until it breaks; and again.
+//!
+//! From version 2 on it also carries what is said about jobs; an older sidecar hears none of it,
+//! and nothing of it is believed.
 
 use super::bounds::{bounded_instance, bounded_text};
 use super::dial::{DialError, dial};
+use super::job_words::{self, Said};
 use super::{Shared, Sidecar, Target, Wanted};
+use crate::jobs::doors::{MESSAGES, Visit};
+use crate::jobs::held::Held;
+use crate::jobs::letters::{Holder, Letter};
 use crate::retry::{Policy, spread};
 use patchbay_protocol::session::{
     Configure, FromOperator, FromSidecar, NEWEST, OLDEST, OperatorHello, Ping, Release,
@@ -49,6 +56,12 @@ enum SessionError {
     Closed,
     #[error("listening to the sidecar: no pong within {} s", PONG.as_secs())]
     Dead,
+    #[error("greeting the sidecar: its ledger of jobs is none, or too long")]
+    Ledger,
+    #[error("telling the sidecar of jobs: it takes nothing more")]
+    Slow,
+    #[error("taking in output: {0}")]
+    Output(&'static str),
 }
 
 /// Keeps the session to `target` open until the task is aborted.
@@ -132,7 +145,7 @@ async fn session(
             .map_err(DialError::from)?
     };
     let mut client = dial(target.address, tls).await?;
-    let (sender, receiver) = mpsc::channel(8);
+    let (sender, receiver) = mpsc::channel(MESSAGES);
     let say = |message| FromOperator {
         message: Some(message),
     };
@@ -153,7 +166,7 @@ async fn session(
         .map_err(|_| SessionError::Silent)?
         .map_err(|status| SessionError::Attach(Box::new(status)))?
         .into_inner();
-    let greeting = timeout(GREETING, greeting(&mut messages))
+    let mut greeting = timeout(GREETING, greeting(&mut messages))
         .await
         .map_err(|_| SessionError::Silent)??;
     if !(OLDEST..=NEWEST).contains(&greeting.version) {
@@ -177,6 +190,7 @@ async fn session(
             session: greeting.version,
         });
     });
+    let mut jobs = JobSide::open(target, shared, &mut greeting, &sender).await?;
     let mut released = greeting.released;
     let mut told = greeting.revision;
     let mut nonce = 0;
@@ -205,9 +219,13 @@ async fn session(
                 .await
                 .map_err(|_| SessionError::Closed)?;
         }
+        if !jobs.has_room() {
+            // Nothing is read, so no pong can be: its time begins anew.
+            pong_until = pong_until.map(|_| Instant::now() + PONG);
+        }
         let wake_up = pong_until.unwrap_or(ping_at);
         tokio::select! {
-            message = messages.message() => {
+            message = messages.message(), if jobs.has_room() => {
                 let message = message
                     .map_err(|status| SessionError::Broken(Box::new(status)))?
                     .ok_or(SessionError::Closed)?;
@@ -223,8 +241,11 @@ async fn session(
                         pong_until = None;
                         ping_at = Instant::now() + PING;
                     }
-                    // A late pong, a second greeting, or a kind that this build does not know.
-                    Some(from_sidecar::Message::Pong(_) | from_sidecar::Message::Hello(_)) | None => {}
+                    // A late pong, or a second greeting.
+                    Some(from_sidecar::Message::Pong(_) | from_sidecar::Message::Hello(_)) => {}
+                    Some(other) => jobs.hear(target, other).await?,
+                    // A kind that this build does not know.
+                    None => {}
                 }
             }
             changed = wanted.changed() => {
@@ -232,7 +253,8 @@ async fn session(
                     return Err(SessionError::Closed);
                 }
             }
-            () = sleep_until(wake_up) => {
+            worked = jobs.work() => worked?,
+            () = sleep_until(wake_up), if jobs.has_room() => {
                 if pong_until.is_some() {
                     return Err(SessionError::Dead);
                 }
@@ -243,6 +265,78 @@ async fn session(
                     .map_err(|_| SessionError::Closed)?;
                 pong_until = Some(Instant::now() + PONG);
             }
+        }
+    }
+}
+
+/// The part of a session that speaks about jobs; nothing below version 2.
+struct JobSide(Option<(Visit, Held)>);
+
+impl JobSide {
+    async fn open(
+        target: &Target,
+        shared: &Shared,
+        greeting: &mut SidecarHello,
+        sender: &mpsc::Sender<FromOperator>,
+    ) -> Result<Self, SessionError> {
+        if greeting.version < 2 {
+            return Ok(Self(None));
+        }
+        let (ledger_epoch, ledger) = job_words::ledger(greeting).ok_or(SessionError::Ledger)?;
+        let holder = Holder {
+            plugin: target.plugin.clone(),
+            pod: target.pod.clone(),
+            uid: target.pod_uid.clone(),
+        };
+        let visit = shared.jobs.doors.enter(&target.pod_uid, sender.clone());
+        let held = Held::new(Arc::clone(&shared.jobs), holder.clone(), visit.session());
+        visit
+            .write(Letter::Attached {
+                holder,
+                ledger_epoch,
+                ledger,
+            })
+            .await;
+        Ok(Self(Some((visit, held))))
+    }
+
+    /// Whether more may be read from the sidecar; it waits meanwhile.
+    fn has_room(&self) -> bool {
+        self.0.as_ref().is_none_or(|(_, held)| held.has_room())
+    }
+
+    async fn hear(
+        &mut self,
+        target: &Target,
+        message: from_sidecar::Message,
+    ) -> Result<(), SessionError> {
+        let Some((visit, held)) = self.0.as_mut() else {
+            return Ok(());
+        };
+        match job_words::read(message) {
+            Some(Said::Letter(letter)) => visit.write(letter).await,
+            Some(Said::Word(claim, word)) => {
+                held.add(claim, word);
+            }
+            Some(Said::Nonsense(kind)) => tracing::warn!(
+                namespace = target.plugin.namespace,
+                pod = target.pod,
+                kind,
+                "a message about a job names no job and is passed over"
+            ),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Works on what was said until a part of it is done, so that there may be room again.
+    async fn work(&mut self) -> Result<(), SessionError> {
+        match self.0.as_mut() {
+            Some((visit, held)) => tokio::select! {
+                () = visit.too_slow() => Err(SessionError::Slow),
+                worked = held.work() => worked.map_err(SessionError::Output),
+            },
+            None => std::future::pending().await,
         }
     }
 }

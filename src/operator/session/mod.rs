@@ -5,6 +5,7 @@
 
 pub mod bounds;
 pub mod dial;
+mod job_words;
 pub mod link;
 mod picture;
 pub mod tls;
@@ -14,6 +15,7 @@ pub mod totals;
 mod tests;
 
 use crate::certificates::name::{Identity, Installation};
+use crate::jobs::Jobs;
 use crate::key::PluginKey;
 use crate::metrics::Metrics;
 use patchbay_protocol::session::Instance;
@@ -23,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tls::OperatorTls;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 use totals::SidecarTotals;
 
 /// The pod behind a session.
@@ -89,6 +92,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Sums of the sidecars' counters.
     pub totals: Arc<SidecarTotals>,
+    /// Where word of jobs goes.
+    pub jobs: Arc<Jobs>,
     snapshots: Mutex<HashMap<String, Snapshot>>,
 }
 
@@ -101,6 +106,7 @@ impl Shared {
         changed: Box<dyn Fn(&PluginKey) + Send + Sync>,
         metrics: Arc<Metrics>,
         totals: Arc<SidecarTotals>,
+        jobs: Arc<Jobs>,
     ) -> Self {
         Self {
             installation,
@@ -109,6 +115,7 @@ impl Shared {
             changed,
             metrics,
             totals,
+            jobs,
             snapshots: Mutex::default(),
         }
     }
@@ -148,6 +155,7 @@ impl Shared {
 pub struct Sessions {
     shared: Arc<Shared>,
     open: Mutex<HashMap<PluginKey, HashMap<String, Open>>>,
+    tasks: TaskTracker,
 }
 
 struct Open {
@@ -163,11 +171,12 @@ impl Drop for Open {
 }
 
 impl Sessions {
-    /// No session yet.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// No session yet. `tasks` counts those that live, the aborted ones too.
+    pub fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
         Self {
             shared,
             open: Mutex::default(),
+            tasks,
         }
     }
 
@@ -214,7 +223,7 @@ impl Sessions {
                         .lock()
                         .insert(target.pod_uid.clone(), Snapshot::default());
                     let (sender, receiver) = watch::channel(wanted);
-                    let task = tokio::spawn(link::keep(
+                    let task = self.tasks.spawn(link::keep(
                         target.clone(),
                         Arc::clone(&self.shared),
                         receiver,

@@ -3,6 +3,9 @@
 use super::*;
 use crate::certificates::authority::Authority;
 use crate::certificates::leaf::{Usage, verify};
+use crate::jobs::doors::{Came, Inbox};
+use crate::jobs::letters::Letter;
+use crate::jobs::rig::Rig;
 use futures::Stream;
 use jiff::Timestamp;
 use patchbay_protocol::session::session_server::{Session, SessionServer};
@@ -26,6 +29,8 @@ enum Heard {
     Release,
     Configure(u64, String),
     Ping,
+    /// A message about jobs.
+    Jobs(from_operator::Message),
 }
 
 #[derive(Clone)]
@@ -33,6 +38,8 @@ struct FakeSidecar {
     heard: mpsc::UnboundedSender<Heard>,
     hello: SidecarHello,
     answers_pings: bool,
+    /// What it says of jobs after the greeting.
+    of_jobs: Vec<from_sidecar::Message>,
 }
 
 #[tonic::async_trait]
@@ -81,10 +88,13 @@ impl Session for FakeSidecar {
                             vec![]
                         },
                     ),
+                    Some(other) => (Heard::Jobs(other), vec![]),
                     None => continue,
                 };
+                let greeted = matches!(heard, Heard::Hello(_));
                 let _ = this.heard.send(heard);
-                for answer in answers {
+                let of_jobs = this.of_jobs.iter().filter(|_| greeted).cloned();
+                for answer in answers.into_iter().chain(of_jobs) {
                     if sender.send(say(answer)).await.is_err() {
                         return;
                     }
@@ -175,8 +185,10 @@ fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Heard>) {
             process_id: "p1".into(),
             revision: 3,
             released: false,
+            ..SidecarHello::default()
         },
         answers_pings: true,
+        of_jobs: Vec::new(),
     };
     (sidecar, receiver)
 }
@@ -185,9 +197,11 @@ struct Operator {
     sessions: Sessions,
     woken: mpsc::UnboundedReceiver<PluginKey>,
     metrics: Arc<Metrics>,
+    rig: Rig,
 }
 
 fn operator(authority: &Authority) -> Operator {
+    let rig = Rig::new();
     let totals = Arc::new(SidecarTotals::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
     let leaf = authority
@@ -204,14 +218,19 @@ fn operator(authority: &Authority) -> Operator {
         let _ = wake.send(key.clone());
     });
     Operator {
-        sessions: Sessions::new(Arc::new(Shared::new(
-            authority.installation().clone(),
-            42,
-            tls,
-            changed,
-            Arc::clone(&metrics),
-            totals,
-        ))),
+        sessions: Sessions::new(
+            Arc::new(Shared::new(
+                authority.installation().clone(),
+                42,
+                tls,
+                changed,
+                Arc::clone(&metrics),
+                totals,
+                Arc::clone(&rig.jobs),
+            )),
+            TaskTracker::new(),
+        ),
+        rig,
         woken,
         metrics,
     }
@@ -448,4 +467,97 @@ async fn a_plugin_is_held_until_its_release_is_wanted() {
     );
     operator.tell(address, 4, true);
     assert_eq!(heard(&mut messages).await, Heard::Release);
+}
+
+const CLAIM: &str = "0123456789abcdef0123456789abcdef";
+
+fn asks() -> from_sidecar::Message {
+    from_sidecar::Message::Ask(patchbay_protocol::session::Ask {
+        claim_id: CLAIM.into(),
+        hold_ms: 1000,
+        ..Default::default()
+    })
+}
+
+async fn came(inbox: &mut Inbox) -> Came {
+    tokio::time::timeout(Duration::from_secs(20), inbox.next())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_ends() {
+    let ca = authority();
+    let (mut fake, mut messages) = sidecar();
+    fake.hello.version = 2;
+    fake.hello.ledger_epoch = "e".repeat(32);
+    fake.of_jobs = vec![asks()];
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    let mut inbox = operator.rig.inbox.take().unwrap();
+    operator.follow(address, 3);
+    let Came::Letter { session, letter } = came(&mut inbox).await else {
+        panic!("a letter");
+    };
+    let Letter::Attached {
+        holder,
+        ledger_epoch,
+        ledger,
+    } = letter
+    else {
+        panic!("the first letter: {letter:?}");
+    };
+    // The sidecar said nothing of its pod: it is the one that was dialled.
+    assert_eq!(
+        (holder.pod.as_str(), holder.uid.as_str()),
+        ("kv-0-1", "pod-uid")
+    );
+    assert_eq!((ledger_epoch.len(), ledger.len()), (32, 0));
+    let Came::Letter {
+        session: same,
+        letter,
+    } = came(&mut inbox).await
+    else {
+        panic!("a letter");
+    };
+    assert_eq!(same, session);
+    assert!(matches!(letter, Letter::Ask { claim_id, .. } if claim_id == CLAIM));
+    let nothing = from_operator::Message::Nothing(patchbay_protocol::session::Nothing {
+        claim_id: CLAIM.into(),
+    });
+    operator.rig.doors.say(session, nothing.clone());
+    while heard(&mut messages).await != Heard::Jobs(nothing.clone()) {}
+    operator.sessions.follow(&plugin_key(), Vec::new());
+    assert_eq!(came(&mut inbox).await, Came::Left { session });
+}
+
+#[tokio::test]
+async fn a_sidecar_of_version_1_neither_hears_nor_says_anything_about_jobs() {
+    let ca = authority();
+    let (mut fake, mut messages) = sidecar();
+    fake.of_jobs = vec![asks()];
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    let mut inbox = operator.rig.inbox.take().unwrap();
+    operator.follow(address, 3);
+    operator.until("attached", |s| s.instance.is_some()).await;
+    let cancel = from_operator::Message::Cancel(Default::default());
+    operator.rig.doors.say_to_pod("pod-uid", cancel);
+    // What comes after it shows that it was passed over.
+    operator.tell(address, 9, true);
+    while !matches!(heard(&mut messages).await, Heard::Configure(9, _)) {}
+    let nothing = tokio::time::timeout(Duration::from_millis(50), inbox.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_ledger_is_none_is_not_attached() {
+    let ca = authority();
+    let (mut fake, _messages) = sidecar();
+    fake.hello.version = 2;
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let mut operator = operator(&ca);
+    operator.follow(address, 3);
+    let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
+    assert!(snapshot.trouble.unwrap().contains("ledger"));
 }

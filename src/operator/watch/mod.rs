@@ -1,17 +1,21 @@
-//! The watches that fill the stores and wake Plugins.
+//! The watches that fill the stores, wake Plugins and Jobs, and keep the hand-out informed.
 //!
 //! Few watches, each with its own back-off, each guarded: an object that cannot be decoded is
 //! counted and passed over, and the stream goes on.
 
+pub mod jobs;
 pub mod kubelet;
+mod packed;
 pub mod store;
 pub mod trim;
 
 use crate::health::{Health, Need};
-use crate::key::PluginKey;
+use crate::jobs::feed::{Feed, Seen};
+use crate::key::{JobKey, PluginKey};
 use crate::metrics::{Metrics, WatchLabels};
 use crate::queue::Queue;
 use futures::StreamExt;
+use jobs::{Change, JobStore};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::Api;
@@ -23,13 +27,17 @@ use patchbay_api::Plugin;
 use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use store::Store;
 
 /// Objects per page of a list: the peak of memory is a page, not a list.
 const PAGE: u32 = 20;
+/// A Job is far smaller than a pod, and there are many of them.
+const JOBS_PAGE: u32 = 100;
 /// Seconds until a watch is opened again; a wedged one is noticed no later.
 const WATCH_SECONDS: u32 = 240;
 
@@ -44,6 +52,8 @@ pub struct Stores {
     pub services: Store<Service>,
     /// NetworkPolicies with our label.
     pub policies: Store<NetworkPolicy>,
+    /// All Jobs.
+    pub jobs: JobStore,
 }
 
 impl Default for Stores {
@@ -55,6 +65,7 @@ impl Default for Stores {
             pods: Store::new(by_label),
             services: Store::new(by_label),
             policies: Store::new(by_label),
+            jobs: JobStore::default(),
         }
     }
 }
@@ -79,6 +90,7 @@ impl Stores {
             self.pods.filled(),
             self.services.filled(),
             self.policies.filled(),
+            self.jobs.filled(),
         );
     }
 }
@@ -89,8 +101,12 @@ pub struct Watching {
     pub client: Client,
     /// What is filled.
     pub stores: Arc<Stores>,
-    /// Who is woken.
+    /// Plugins that are woken.
     pub queue: Arc<Queue<PluginKey>>,
+    /// Jobs that are woken.
+    pub job_queue: Arc<Queue<JobKey>>,
+    /// Tells the hand-out of Jobs what was seen.
+    pub feed: Feed,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears of complete lists.
@@ -105,26 +121,114 @@ impl Watching {
             .page_size(PAGE)
             .timeout(WATCH_SECONDS);
         let all = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+        let jobs = Config::default()
+            .page_size(JOBS_PAGE)
+            .timeout(WATCH_SECONDS);
         let stores = &self.stores;
+        let mut views = HashMap::new();
         let never = tokio::join!(
-            self.one("plugins", Need::Plugins, all, &stores.plugins, trim::plugin),
-            self.one("pods", Need::Pods, ours.clone(), &stores.pods, trim::pod),
+            self.one("plugins", Need::Plugins, all, trim::plugin, async |event| {
+                for plugin in stores.plugins.hear(&event) {
+                    self.plugin_changed(&mut views, &plugin).await;
+                    self.queue.wake(plugin);
+                }
+                stores.plugins.len()
+            }),
+            self.one("pods", Need::Pods, ours.clone(), trim::pod, async |event| {
+                for plugin in stores.pods.hear(&event) {
+                    self.queue.wake(plugin);
+                }
+                self.pod_changed(&event);
+                stores.pods.len()
+            }),
             self.one(
                 "services",
                 Need::Services,
                 ours.clone(),
-                &stores.services,
-                trim::service
+                trim::service,
+                async |event| self.child_changed(&stores.services, &event)
             ),
             self.one(
                 "networkpolicies",
                 Need::NetworkPolicies,
                 ours,
-                &stores.policies,
-                trim::policy
+                trim::policy,
+                async |event| self.child_changed(&stores.policies, &event)
             ),
+            self.one("jobs", Need::Jobs, jobs, trim::job, async |event| {
+                for change in stores.jobs.hear(event) {
+                    self.job_changed(change).await;
+                }
+                stores.jobs.len()
+            }),
         );
         never.0
+    }
+
+    fn child_changed<K>(&self, store: &Store<K>, event: &Event<K>) -> usize
+    where
+        K: Resource + Serialize + DeserializeOwned,
+    {
+        for plugin in store.hear(event) {
+            self.queue.wake(plugin);
+        }
+        store.len()
+    }
+
+    /// Tells the hand-out the limits of a Plugin. Its open Jobs are looked at again when something
+    /// changed that decides about them; most changes of a Plugin do not.
+    async fn plugin_changed(&self, views: &mut HashMap<PluginKey, u64>, key: &PluginKey) {
+        let plugin = self.stores.plugins.get(key, &key.name);
+        let (view, limits) = match &plugin {
+            Some(plugin) => (Some(view(plugin)), Some(plugin.spec.jobs.clone())),
+            None => (None, None),
+        };
+        let before = match view {
+            Some(view) => views.insert(key.clone(), view),
+            None => views.remove(key),
+        };
+        if before == view {
+            return;
+        }
+        self.feed
+            .tell(Seen::Plugin {
+                key: key.clone(),
+                limits,
+            })
+            .await;
+        for job in self.stores.jobs.open_of(key) {
+            self.job_queue.wake(job);
+        }
+    }
+
+    /// A pod that ends wakes the Jobs that it holds.
+    fn pod_changed(&self, event: &Event<Pod>) {
+        let held = match event {
+            Event::Delete(pod) => self.held_by(pod),
+            Event::Apply(pod) if is_over(pod) => self.held_by(pod),
+            Event::InitDone => self.stores.jobs.held(),
+            _ => Vec::new(),
+        };
+        for job in held {
+            self.job_queue.wake(job);
+        }
+    }
+
+    fn held_by(&self, pod: &Pod) -> Vec<JobKey> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let uid = pod.uid().unwrap_or_default();
+        self.stores.jobs.held_by(&namespace, &uid)
+    }
+
+    async fn job_changed(&self, change: Change) {
+        let (key, seen) = match change {
+            // Our own write comes back: the pass was woken by its answer.
+            Change::Job { job, news: false } => return self.feed.tell(Seen::Job(job)).await,
+            Change::Job { job, news: true } => (jobs::key(&job), Seen::Job(job)),
+            Change::Gone { key, uid } => (key.clone(), Seen::JobGone { key, uid }),
+        };
+        self.feed.tell(seen).await;
+        self.job_queue.wake(key);
     }
 
     async fn one<K>(
@@ -132,8 +236,8 @@ impl Watching {
         kind: &'static str,
         need: Need,
         config: Config,
-        store: &Store<K>,
         trim: fn(&mut K),
+        mut heard: impl AsyncFnMut(Event<K>) -> usize,
     ) -> Infallible
     where
         K: Resource<DynamicType = ()>
@@ -165,16 +269,42 @@ impl Watching {
                     continue;
                 };
                 let complete = matches!(event, Event::InitDone);
-                for plugin in store.hear(&event.modify(trim)) {
-                    self.queue.wake(plugin);
-                }
+                let count = heard(event.modify(trim)).await;
                 if complete {
                     self.health.has(need);
                 }
-                stored.set(i64::try_from(store.len()).unwrap_or(i64::MAX));
+                stored.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
     }
+}
+
+/// What of a Plugin decides about its Jobs, in short.
+fn view(plugin: &Plugin) -> u64 {
+    let provides = plugin.status.as_ref().map(|status| &status.provides);
+    let mut hasher = DefaultHasher::new();
+    plugin.metadata.uid.hash(&mut hasher);
+    plugin
+        .metadata
+        .deletion_timestamp
+        .is_some()
+        .hash(&mut hasher);
+    for part in [
+        serde_json::to_vec(&plugin.spec.protocol),
+        serde_json::to_vec(&plugin.spec.jobs),
+        serde_json::to_vec(&provides),
+    ] {
+        part.unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Whether no container of the pod runs, or will.
+pub fn is_over(pod: &Pod) -> bool {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"))
 }
 
 fn decoded<K: Resource<DynamicType = ()>>(

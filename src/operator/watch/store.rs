@@ -4,9 +4,9 @@
 //! event that arrives later does not undo it. Nothing is read from a store before its first list
 //! is complete, and a new list replaces the old one in one step.
 //!
-//! Objects are kept packed, as JSON, and unpacked when a pass asks: as Rust values a thousand
-//! Plugins with their children took 35 MB, most of it empty fields and small allocations.
+//! Jobs have a store of their own, [`super::jobs`]: a Plugin can have many thousands.
 
+use super::packed::Packed;
 use crate::key::PluginKey;
 use kube::Resource;
 use kube::runtime::watcher::Event;
@@ -36,59 +36,6 @@ struct Inner {
     count: usize,
     /// The list that is being read, until it is complete.
     listing: Option<Groups>,
-}
-
-/// Counts what is written.
-struct Size(usize);
-
-impl std::io::Write for Size {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// One object.
-#[derive(Debug)]
-struct Packed {
-    name: Box<str>,
-    uid: Box<str>,
-    /// Its resource version; 0 where that is no number.
-    version: u64,
-    json: Box<[u8]>,
-}
-
-impl Packed {
-    /// Nothing for an object without a name, which the API server never sends.
-    fn new<K: Resource + Serialize>(object: &K) -> Option<Self> {
-        let meta = object.meta();
-        let version = meta.resource_version.as_deref();
-        // Measured first, so that what is kept was never larger: a buffer that grows leaves holes.
-        let mut size = Size(0);
-        serde_json::to_writer(&mut size, object).ok()?;
-        let mut json = Vec::with_capacity(size.0);
-        serde_json::to_writer(&mut json, object).ok()?;
-        Some(Self {
-            name: meta.name.as_deref()?.into(),
-            uid: meta.uid.as_deref().unwrap_or_default().into(),
-            version: version.and_then(|v| v.parse().ok()).unwrap_or(0),
-            json: json.into_boxed_slice(),
-        })
-    }
-
-    fn unpack<K: DeserializeOwned>(&self) -> Option<K> {
-        serde_json::from_slice(&self.json).ok()
-    }
-
-    /// Whether this is the same object at a later version. Versions are compared as numbers where
-    /// both are; anything else counts as not newer, and the event wins.
-    fn newer_than(&self, event: &Packed) -> bool {
-        self.uid == event.uid && event.version != 0 && self.version > event.version
-    }
 }
 
 impl<K> Store<K>
@@ -127,6 +74,14 @@ where
         let inner = self.read();
         let group = inner.groups.get(plugin)?;
         group.iter().find(|packed| *packed.name == *name)?.unpack()
+    }
+
+    /// The resource version of one object of `plugin`; 0 where that is no number.
+    pub fn version(&self, plugin: &PluginKey, name: &str) -> Option<u64> {
+        let inner = self.read();
+        let group = inner.groups.get(plugin)?;
+        let packed = group.iter().find(|packed| *packed.name == *name)?;
+        Some(packed.version)
     }
 
     /// How many objects there are.

@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Service, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
-use patchbay_api::Plugin;
+use patchbay_api::job_status::Output;
+use patchbay_api::{Job, JobStatus, Plugin};
 
 /// Managed fields; they are often half of an object.
 fn metadata<K: Resource>(object: &mut K) {
@@ -40,6 +41,43 @@ pub fn plugin(plugin: &mut Plugin) {
     if let Some(annotations) = plugin.metadata.annotations.as_mut() {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
+}
+
+/// A Job without what `kubectl apply` remembers. Of one that has ended only what its deletion, a
+/// sidecar that still speaks of it, and the sums over output need; nothing is ever written from
+/// such a copy.
+pub fn job(job: &mut Job) {
+    metadata(job);
+    if let Some(annotations) = job.metadata.annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    let Some(status) = job.status.as_mut().filter(|s| has_ended(s)) else {
+        return;
+    };
+    job.metadata.annotations = None;
+    job.metadata.labels = None;
+    job.metadata.owner_references = None;
+    job.spec.command = None;
+    job.spec.call = None;
+    job.spec.target.optional.clear();
+    status.command.clear();
+    status.attempts.clear();
+    for condition in &mut status.conditions {
+        condition.message.clear();
+    }
+    status.output = status.output.take().map(|output| Output {
+        bytes: output.bytes,
+        row_count: output.row_count,
+        chunks: output.chunks,
+        late_count: output.late_count,
+        truncated: output.truncated,
+        ..Output::default()
+    });
+}
+
+/// Whether nothing can follow.
+pub fn has_ended(status: &JobStatus) -> bool {
+    status.phase.is_some_and(|phase| phase.is_terminal())
 }
 
 /// A pod without its specification, but for images and node: what was built stands in an
@@ -91,6 +129,31 @@ fn bare(container: k8s_openapi::api::core::v1::Container) -> k8s_openapi::api::c
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::{Container, EnvVar};
+
+    #[test]
+    fn a_job_that_has_ended_is_small_and_one_that_has_not_is_whole() {
+        let written: Job = serde_json::from_value(serde_json::json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "Job",
+            "metadata": {"name": "a", "annotations": {"x": "y"}},
+            "spec": {"pluginRef": {"name": "kv"}, "ttlSecondsAfterFinished": 5,
+                     "command": {"name": "echo"}, "target": {"optional": {"k": "v"}}},
+            "status": {"phase": "Running", "attempt": 1, "output": {
+                "bytes": 3, "chunks": 0, "preview": "abc", "rowCount": 1,
+                "rows": [{"row": 1, "bytes": 3, "encoding": "Text", "content": "abc"}]}},
+        }))
+        .unwrap();
+        let mut stored = written.clone();
+        job(&mut stored);
+        assert_eq!(stored, written);
+        let status = stored.status.as_mut().unwrap();
+        status.phase = Some(patchbay_api::job_status::Phase::Succeeded);
+        job(&mut stored);
+        assert_eq!(stored.spec.ttl_seconds_after_finished, Some(5));
+        assert_eq!(stored.spec.command, None);
+        let output = stored.status.unwrap().output.unwrap();
+        assert_eq!((output.bytes, output.row_count), (3, 1));
+        assert!(output.rows.is_empty() && output.preview.is_empty());
+    }
 
     #[test]
     fn a_stored_pod_keeps_its_images_and_nothing_else_of_its_containers() {

@@ -1,0 +1,387 @@
+//! A row of output, from its first piece to the word that it is stored.
+//!
+//! Content first: chunks are written as they come, then the Job says in one write that the row is
+//! there and what it means. A row that is sent again, because the word was lost, is found stored.
+
+use super::held::Said;
+use super::letters::{Piece, RowEnd, RowEnding};
+use super::output::{ChunkError, Place};
+use super::rows::{Assembly, Fate, Stored};
+use super::settle::phase;
+use super::write::{ChangeError, has_ended, pause};
+use crate::retry::spread;
+use kube::ResourceExt;
+use patchbay_api::{Job, Reason};
+use patchbay_reconcile::job::output::{fits_inline, is_text, preview};
+use patchbay_reconcile::job::transition::{self, NotNow, RowFate, RowOutcome, StoredRow};
+use sha2::Digest;
+use std::sync::Arc;
+
+/// Reasons that a sidecar may give.
+const REASONS: [Reason; 5] = [
+    Reason::PluginError,
+    Reason::CallFailed,
+    Reason::OutputTooLarge,
+    Reason::UnknownCommand,
+    Reason::DeadlineExceeded,
+];
+
+/// What became of a row that was to be kept.
+enum Kept {
+    Stored(Box<Job>, RowFate),
+    Unwanted,
+    Gone,
+}
+
+impl Said<'_> {
+    /// Takes a piece in; the row so far, until it is whole. An error ends the session, and the
+    /// sidecar begins the row again in the next one.
+    pub(super) async fn piece(
+        &self,
+        assembly: Option<Assembly>,
+        piece: Piece,
+    ) -> Result<Option<Assembly>, &'static str> {
+        let mut assembly = match assembly {
+            Some(assembly) if assembly.goes_on(piece.row, piece.offset) => assembly,
+            _ if piece.offset == 0 => self.begin(piece.row).await?,
+            _ => return Err("a piece of a row is missing"),
+        };
+        assembly.take(&piece.data);
+        drop(piece.data);
+        if *assembly.fate() == Fate::Keep {
+            self.spill(&mut assembly).await;
+        }
+        match piece.end {
+            Some(end) => self.finish(assembly, end).await.map(|()| None),
+            None => Ok(Some(assembly)),
+        }
+    }
+
+    /// The Job as it is now, whole.
+    async fn job(&self) -> Option<Job> {
+        let known = self.jobs.stores.jobs.get(&self.key());
+        let job = match known {
+            Some(job) if !has_ended(&job) => job,
+            _ => self.jobs.read_back(&self.key()).await?,
+        };
+        (job.metadata.uid.as_deref() == Some(&*self.of.uid)).then_some(job)
+    }
+
+    async fn begin(&self, row: u32) -> Result<Assembly, &'static str> {
+        let unwanted = |fate| Ok(Assembly::new(row, Stored::default(), fate));
+        let Some(job) = self.job().await else {
+            return unwanted(Fate::Unwanted);
+        };
+        if !self.may_speak(&job) {
+            return unwanted(Fate::Unwanted);
+        }
+        let stored = rows_of(&job);
+        if row <= stored {
+            return unwanted(Fate::Repeated);
+        }
+        if row > stored + 1 {
+            return Err("a row is missing");
+        }
+        // The digest of a job that has ended does not change any more.
+        if stored == 0 || has_ended(&job) {
+            return Ok(Assembly::new(row, Stored::default(), Fate::Keep));
+        }
+        let known = self.jobs.digest_of(&self.of.claim_id, stored);
+        let mut failures = 0;
+        let before = match known {
+            Some(known) => known,
+            None => loop {
+                match self.jobs.read_stored(&job).await {
+                    Some(read) => break read,
+                    None if failures >= 5 => return Err("stored rows could not be read"),
+                    None => failures += 1,
+                }
+                pause(failures).await;
+            },
+        };
+        Ok(Assembly::new(row, before, Fate::Keep))
+    }
+
+    /// Writes whole chunks, as long as there is room for them.
+    async fn spill(&self, assembly: &mut Assembly) {
+        if assembly.is_large() && assembly.place.is_none() {
+            let places = Arc::clone(&self.jobs.large_rows);
+            assembly.place = places.acquire_owned().await.ok();
+        }
+        while let Some(chunk) = assembly.chunk() {
+            // Whether it is text is known at the end of the row only; what can stand as text does.
+            let text = is_text(&chunk);
+            self.keep(assembly, &chunk, text).await;
+        }
+    }
+
+    /// Stores one chunk of the row, or finds that it is too much.
+    async fn keep(&self, assembly: &mut Assembly, chunk: &[u8], text: bool) {
+        let Some(job) = self.job().await else {
+            return assembly.too_much(String::new());
+        };
+        if let Some(why) = self
+            .over(&job, assembly)
+            .or_else(|| self.full(&job, assembly))
+        {
+            return assembly.too_much(why);
+        }
+        let attempt = job.status.as_ref().map_or(1, |status| status.attempt);
+        let place = Place {
+            attempt,
+            row: assembly.row(),
+            chunk: assembly.chunks,
+        };
+        match self.jobs.store_chunk(&job, place, chunk, text).await {
+            Ok(()) => {
+                assembly.chunks += 1;
+                assembly.written += chunk.len() as u64;
+            }
+            Err(ChunkError::Refused(why)) => assembly.too_much(why),
+            // What follows finds that the Job is gone.
+            Err(ChunkError::Gone) => assembly.too_much(String::new()),
+        }
+    }
+
+    /// Whether the Job has more output than it may, and why.
+    fn over(&self, job: &Job, assembly: &Assembly) -> Option<String> {
+        let most = u64::try_from(job.spec.output_policy.max_bytes).unwrap_or(0);
+        (assembly.total() > most)
+            .then(|| format!("the plugin gave more than the {most} bytes of outputPolicy.maxBytes"))
+    }
+
+    /// Whether the namespace has no room for the row beside its Job, and why.
+    fn full(&self, job: &Job, assembly: &Assembly) -> Option<String> {
+        let namespace = job.namespace().unwrap_or_default();
+        let most = self.jobs.settings.namespace_output;
+        let used = self.jobs.stores.jobs.output_outside(&namespace);
+        // What the Job has beside itself already is counted in `used`, this row is not.
+        (used.saturating_add(assembly.bytes()) > most).then(|| {
+            format!(
+                "the Jobs of namespace {namespace} have {used} bytes of output beside themselves; \
+                 the installation allows {most}: delete Jobs or set ttlSecondsAfterFinished"
+            )
+        })
+    }
+
+    /// The row is whole.
+    async fn finish(&self, mut assembly: Assembly, end: RowEnd) -> Result<(), &'static str> {
+        let (row, last) = (assembly.row(), end.outcome != RowEnding::More);
+        match assembly.fate() {
+            Fate::Repeated => {
+                let job = self.job().await;
+                self.stored(row, last, job.as_ref().and_then(phase));
+                return Ok(());
+            }
+            Fate::Unwanted => {
+                self.unwanted(row).await;
+                return Ok(());
+            }
+            Fate::Keep | Fate::TooMuch(_) => {}
+        }
+        match self.store(&mut assembly, &end).await? {
+            Kept::Stored(job, fate) => {
+                self.count(&job, &assembly, fate);
+                self.stored(row, last, phase(&job));
+            }
+            Kept::Unwanted | Kept::Gone => self.unwanted(row).await,
+        }
+        Ok(())
+    }
+
+    /// Says in the Job that the row is there. What does not fit into the Job goes beside it.
+    async fn store(&self, assembly: &mut Assembly, end: &RowEnd) -> Result<Kept, &'static str> {
+        let mut rest = Some(assembly.rest()).filter(|_| *assembly.fate() == Fate::Keep);
+        let mut failures = 0;
+        loop {
+            let Some(job) = self.job().await else {
+                return Ok(Kept::Gone);
+            };
+            if rest.is_some()
+                && let Some(why) = self.over(&job, assembly)
+            {
+                assembly.too_much(why);
+                rest = None;
+            }
+            let inline = assembly.chunks == 0 && fits_inline(&job, assembly.bytes());
+            if !inline && let Some(rest) = rest.take() {
+                // An empty row is a chunk too, unless it is the end of others.
+                if !rest.is_empty() || assembly.chunks == 0 {
+                    self.keep(assembly, &rest, end.text).await;
+                }
+            }
+            let stored = stored_row(assembly, end, rest.as_deref());
+            let (claim_id, draw) = (&self.of.claim_id, spread());
+            let changed = self
+                .jobs
+                .change(&self.key(), &self.of.uid, |job, now| {
+                    self.check(job)?;
+                    transition::store_row(job, claim_id, &stored, now, draw)
+                })
+                .await;
+            match changed {
+                Ok((job, fate)) => return Ok(Kept::Stored(Box::new(job), fate)),
+                Err(ChangeError::Gone) => return Ok(Kept::Gone),
+                Err(ChangeError::NotNow { why, job }) => match why {
+                    NotNow::Stale | NotNow::Ended(_) => return Ok(Kept::Unwanted),
+                    NotNow::NotEligible(_) if rows_of(&job) + 1 != assembly.row() => {
+                        return Err("a row is missing");
+                    }
+                    // It fitted a moment ago.
+                    NotNow::NotEligible(_) if rest.is_some() => {}
+                    NotNow::NotEligible(why) => return Err(why),
+                },
+                Err(ChangeError::Refused(why)) => {
+                    failures += 1;
+                    if failures == 1 {
+                        let note = format!("a row of output cannot be stored: {why}");
+                        self.jobs
+                            .tell(&job, true, "StoreOutput", Reason::ReconcileFailed, note);
+                    }
+                    if rest.take().is_some() {
+                        // Too large for the Job as it has become; the digest and the beginning
+                        // are kept all the same.
+                        assembly.too_much(why);
+                    } else {
+                        pause(failures).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self, job: &Job, assembly: &Assembly, fate: RowFate) {
+        let metrics = &self.jobs.metrics;
+        let claim_id = &self.of.claim_id;
+        if has_ended(job) || !self.may_speak(job) {
+            self.jobs.digests.forget(claim_id);
+        } else {
+            let stores = &self.jobs.stores.jobs;
+            let held =
+                |key: &crate::key::JobKey| stores.get(key).is_some_and(|job| !has_ended(&job));
+            let stored = assembly.and_this();
+            self.jobs.digests.put(&self.key(), claim_id, stored, held);
+        }
+        if fate.repeated {
+            return;
+        }
+        metrics.rows.inc();
+        metrics.output_bytes.inc_by(assembly.bytes());
+        if fate.late {
+            metrics.late_rows.inc();
+            let note = format!(
+                "row {} came after the end of the job and is kept as a late one",
+                assembly.row()
+            );
+            self.jobs
+                .tell(job, false, "StoreOutput", Reason::LateOutput, note);
+        }
+    }
+
+    /// Nobody wants the row: the Job is gone, was made anew, or was given to somebody else.
+    async fn unwanted(&self, row: u32) {
+        self.jobs.metrics.dropped_rows.inc();
+        self.jobs.digests.forget(&self.of.claim_id);
+        tracing::info!(
+            job = %self.key(),
+            pod = self.holder.pod,
+            row,
+            "an answer came for a job that is gone or not this pod's any more, and is dropped"
+        );
+        let note = format!(
+            "an answer of pod {} to job {} ({}) is dropped: it is gone, or not this pod's any more",
+            self.holder.pod, self.of.job, self.of.uid
+        );
+        self.jobs.tell_of_dropped(self, note);
+        self.stored(row, true, None);
+    }
+}
+
+/// Rows that a Job has.
+fn rows_of(job: &Job) -> u32 {
+    let output = job
+        .status
+        .as_ref()
+        .and_then(|status| status.output.as_ref());
+    output.map_or(0, |output| u32::try_from(output.row_count).unwrap_or(0))
+}
+
+/// The row as the Job will have it. `rest` is its content when that goes into the Job.
+fn stored_row(assembly: &Assembly, end: &RowEnd, rest: Option<&[u8]>) -> StoredRow {
+    let all = assembly.and_this();
+    let own: [u8; 32] = all.digest.finalize().into();
+    let (total_bytes, sha256_of_all) = end.cut.unwrap_or((all.bytes, own));
+    let text =
+        end.text && (assembly.bytes() > assembly.head().len() as u64 || is_text(assembly.head()));
+    let too_much = match assembly.fate() {
+        Fate::TooMuch(why) => Some(why.clone()),
+        _ => None,
+    };
+    let truncated = too_much.is_some() || end.cut.is_some();
+    StoredRow {
+        row: assembly.row(),
+        bytes: assembly.bytes(),
+        text,
+        inline: rest.map(<[u8]>::to_vec),
+        chunks: assembly.chunks,
+        sha256_of_all,
+        total_bytes,
+        preview: match rest {
+            Some(_) => String::new(),
+            None => preview(assembly.head(), text),
+        },
+        outcome: match too_much {
+            Some(message) => RowOutcome::Failed {
+                reason: Reason::OutputTooLarge,
+                message,
+            },
+            None => outcome(&end.outcome),
+        },
+        truncated,
+    }
+}
+
+fn outcome(ending: &RowEnding) -> RowOutcome {
+    match ending {
+        RowEnding::More => RowOutcome::More,
+        RowEnding::Succeeded => RowOutcome::Succeeded,
+        RowEnding::Failed { reason, message } => RowOutcome::Failed {
+            reason: Reason::parse(reason)
+                .filter(|reason| REASONS.contains(reason))
+                .unwrap_or(Reason::PluginError),
+            message: message.clone(),
+        },
+    }
+}
+
+impl super::Jobs {
+    fn digest_of(&self, claim_id: &str, rows: u32) -> Option<Stored> {
+        self.digests.get(claim_id, rows)
+    }
+
+    /// Tells people of an answer that was dropped, beside the name of the Job that it was for.
+    fn tell_of_dropped(&self, said: &Said<'_>, note: String) {
+        use k8s_openapi::api::core::v1::ObjectReference;
+        use kube::Resource;
+        let key = said.key();
+        let subject = crate::events::Subject {
+            reference: ObjectReference {
+                api_version: Some(Job::api_version(&()).into_owned()),
+                kind: Some(Job::kind(&()).into_owned()),
+                namespace: Some(key.namespace.clone()),
+                name: Some(key.name.clone()),
+                uid: Some(said.of.uid.clone()),
+                ..ObjectReference::default()
+            },
+            key,
+        };
+        let words = crate::events::Words {
+            warning: false,
+            action: "StoreOutput".to_owned(),
+            reason: Reason::LateOutput.as_str().to_owned(),
+            note,
+            pod: Some((said.holder.pod.clone(), said.holder.uid.clone())),
+        };
+        self.events.say(&subject, words);
+    }
+}

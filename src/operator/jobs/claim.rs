@@ -1,0 +1,251 @@
+//! Claims, and their return: one replace of the status each, and never a guess about its outcome.
+
+use super::Jobs;
+use super::write::{WriteError, pause};
+use crate::key::JobKey;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use patchbay_api::{Job, JobStatus};
+use patchbay_reconcile::job::desk::{JobName, Outcome};
+use patchbay_reconcile::job::transition::{self, Choice, NotNow};
+
+impl Jobs {
+    /// Claims a Job at the version that the choice was made on.
+    pub async fn claim(&self, name: &JobName, version: &str, choice: &Choice) -> Outcome {
+        let claim = |job: &Job, now| transition::claim(job, choice, now);
+        let ours = |job: &Job| is_claimed_with(job, &choice.claim_id);
+        let outcome = self.once(name, version, claim, ours).await;
+        match &outcome {
+            Outcome::Won(_) => self.metrics.claims.inc(),
+            Outcome::Lost(_) => self.metrics.conflicts.inc(),
+            Outcome::Refused(_) => 0,
+        };
+        outcome
+    }
+
+    /// Makes a claimed Job Ready again.
+    pub async fn release(&self, name: &JobName, version: &str, claim_id: &str) -> Outcome {
+        let Ok(_place) = self.settling.acquire().await else {
+            return Outcome::Lost(None);
+        };
+        let release = |job: &Job, now| transition::release(job, claim_id, now);
+        let ours = |job: &Job| !is_claimed_with(job, claim_id);
+        let outcome = self.once(name, version, release, ours).await;
+        if matches!(outcome, Outcome::Won(_)) {
+            self.metrics.releases.inc();
+        }
+        outcome
+    }
+
+    /// One change of exactly one version. `done` tells from a Job whether the change is in it.
+    async fn once(
+        &self,
+        name: &JobName,
+        version: &str,
+        change: impl Fn(&Job, Timestamp) -> Result<JobStatus, NotNow>,
+        done: impl Fn(&Job) -> bool,
+    ) -> Outcome {
+        let key = JobKey::new(&*name.namespace, &*name.name);
+        let mut failures = 0;
+        loop {
+            let Some(job) = self.stores.jobs.get(&key) else {
+                return Outcome::Lost(None);
+            };
+            if !is(&job, name, version) {
+                return verdict(job, name, &done);
+            }
+            let status = match change(&job, self.wall.now()) {
+                Ok(status) => status,
+                Err(why) => {
+                    tracing::debug!(job = %key, %why, "a claim is not written");
+                    return Outcome::Lost(Some(Box::new(job)));
+                }
+            };
+            match self.replace(&job, &status).await {
+                Ok(written) => {
+                    self.keep(written.clone());
+                    return Outcome::Won(Box::new(written));
+                }
+                Err(WriteError::Gone) => return Outcome::Lost(None),
+                Err(WriteError::Refused(why)) => return Outcome::Refused(why),
+                // Somebody's write came before; after an answer that was lost it may be ours.
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unknown(error)) => {
+                    failures += 1;
+                    self.metrics.unknown.inc();
+                    tracing::info!(job = %key, error, "what became of a claim is read back");
+                    pause(failures).await;
+                }
+            }
+            let Some(job) = self.read_back(&key).await else {
+                return Outcome::Lost(None);
+            };
+            self.keep(job.clone());
+            if !is(&job, name, version) {
+                return verdict(job, name, &done);
+            }
+            // Unchanged: the lost write may still arrive. The same write again is decided by the
+            // version, so that one of the two comes first and the other not at all.
+        }
+    }
+}
+
+/// What a Job that has another version than the write's says about its outcome.
+fn verdict(job: Job, name: &JobName, done: impl Fn(&Job) -> bool) -> Outcome {
+    if job.uid().as_deref() != Some(&*name.uid) {
+        Outcome::Lost(None)
+    } else if done(&job) {
+        Outcome::Won(Box::new(job))
+    } else {
+        Outcome::Lost(Some(Box::new(job)))
+    }
+}
+
+fn is(job: &Job, name: &JobName, version: &str) -> bool {
+    job.metadata.uid.as_deref() == Some(&*name.uid)
+        && job.metadata.resource_version.as_deref() == Some(version)
+}
+
+/// Whether some pod has the Job by this claim.
+pub(super) fn is_claimed_with(job: &Job, claim_id: &str) -> bool {
+    let Some(status) = &job.status else {
+        return false;
+    };
+    status.phase.is_some_and(|phase| phase.is_held())
+        && status
+            .claim
+            .as_ref()
+            .is_some_and(|c| c.claim_id == claim_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::rig::{Fault, Rig, claimed, job_path, ready, spec};
+    use patchbay_api::job_status::Phase;
+
+    const CLAIM: &str = "0123456789abcdef0123456789abcdef";
+
+    fn choice() -> Choice {
+        Choice {
+            sequence: 1,
+            observed_resource_version: "1".into(),
+            claim_id: CLAIM.into(),
+            pod: "kv-0-1".into(),
+            pod_uid: "pod-uid".into(),
+            ledger_epoch: "e".into(),
+            client_location: None,
+        }
+    }
+
+    fn name(job: &Job) -> JobName {
+        JobName {
+            namespace: "ns".into(),
+            name: job.name_any(),
+            uid: job.uid().unwrap(),
+        }
+    }
+
+    async fn claim(rig: &Rig, job: &Job) -> Outcome {
+        let version = job.resource_version().unwrap();
+        rig.jobs.claim(&name(job), &version, &choice()).await
+    }
+
+    fn word(outcome: &Outcome) -> &'static str {
+        match outcome {
+            Outcome::Won(job) => {
+                assert!(is_claimed_with(job, CLAIM));
+                "won"
+            }
+            Outcome::Lost(Some(_)) => "lost",
+            Outcome::Lost(None) => "gone",
+            Outcome::Refused(_) => "refused",
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pcp_18_a_claim_is_one_write() {
+        let rig = Rig::new();
+        let job = rig.add("a", spec(), Some(ready()));
+        assert_eq!(word(&claim(&rig, &job).await), "won");
+        assert_eq!(rig.api.log(), ["PUT jobs/a/status"]);
+        assert_eq!(rig.status("a").phase, Some(Phase::Claimed));
+        let stored = rig.stored("a").unwrap();
+        assert!(is_claimed_with(&stored, CLAIM), "the store knows at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_outcome_is_read_back_before_it_is_believed() {
+        use Fault::{Code, Deleted, Later, Lost, Never, Raced};
+        for (faults, outcome, writes) in [
+            (vec![Lost], "won", 1),
+            (vec![Never], "won", 2),
+            (vec![Never, Never, Lost], "won", 3),
+            // The lost write arrives after the answer, before the read.
+            (vec![Later], "won", 1),
+            (vec![Raced], "lost", 1),
+            (vec![Never, Raced], "lost", 2),
+            (vec![Deleted], "gone", 1),
+            (vec![Never, Deleted], "gone", 2),
+            (vec![Code(422)], "refused", 1),
+            (vec![Code(403)], "refused", 1),
+            (vec![Code(429)], "won", 2),
+            (vec![Code(500), Code(403)], "refused", 2),
+        ] {
+            let rig = Rig::new();
+            let job = rig.add("a", spec(), Some(ready()));
+            rig.api.faults(faults.clone());
+            assert_eq!(word(&claim(&rig, &job).await), outcome, "{faults:?}");
+            let puts = rig
+                .api
+                .log()
+                .iter()
+                .filter(|l| l.starts_with("PUT"))
+                .count();
+            assert_eq!(puts, writes, "{faults:?}");
+            let held =
+                rig.api.get(&job_path("a")).is_some() && is_claimed_with(&rig.job("a"), CLAIM);
+            assert_eq!(held, outcome == "won", "{faults:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_written_for_a_version_that_is_not_the_newest() {
+        let rig = Rig::new();
+        let old = rig.add("a", spec(), Some(ready()));
+        let newer = rig
+            .api
+            .put(&job_path("a"), rig.api.get(&job_path("a")).unwrap());
+        rig.jobs
+            .stores
+            .jobs
+            .wrote(&serde_json::from_value(newer).unwrap());
+        assert_eq!(word(&claim(&rig, &old).await), "lost");
+        assert!(rig.api.log().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_expired_since_the_choice_is_not_claimed() {
+        let rig = Rig::new();
+        let mut spec = spec();
+        spec["expireTime"] = "2026-01-01T00:00:00.000000Z".into();
+        let job = rig.add("a", spec, Some(ready()));
+        assert_eq!(word(&claim(&rig, &job).await), "lost");
+        assert!(rig.api.log().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_is_given_back_once() {
+        let rig = Rig::new();
+        let job = rig.add("a", spec(), Some(claimed(CLAIM)));
+        rig.api.faults([Fault::Lost]);
+        let version = job.resource_version().unwrap();
+        let outcome = rig.jobs.release(&name(&job), &version, CLAIM).await;
+        assert!(
+            matches!(outcome, Outcome::Won(job) if job.status.as_ref().unwrap().claim.is_none())
+        );
+        assert_eq!(rig.status("a").phase, Some(Phase::Ready));
+        let other = rig.jobs.release(&name(&job), &version, CLAIM).await;
+        assert!(matches!(other, Outcome::Won(_)), "it is not held by it");
+    }
+}

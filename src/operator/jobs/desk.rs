@@ -1,0 +1,507 @@
+//! The one task that owns the desk: it tells the desk what happens and carries out what the desk
+//! says. It never waits for a sidecar or for an answer of the API server; all that is under way is
+//! owned by it and ends with it.
+
+use super::Jobs;
+use super::claim::is_claimed_with;
+use super::doors::{Came, Inbox};
+use super::feed::Seen;
+use super::letters::{ClaimOf, Entry, Holder, Letter};
+use super::write::ChangeError;
+use crate::client::ServerClock;
+use crate::health::{Health, Part};
+use crate::key::JobKey;
+use crate::leader::LeaderError;
+use crate::retry::spread;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use jiff::{SignedDuration, Timestamp};
+use patchbay_api::{Job, Reason};
+use patchbay_protocol::session as wire;
+use patchbay_reconcile::job::desk::{
+    ClaimName, Desk, Heard, JobName, LedgerEntry, Limits, Lost, Outcome, PluginRefKey, PodName,
+    Todo,
+};
+use patchbay_reconcile::job::times;
+use patchbay_reconcile::job::transition::{self, Loss};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use wire::from_operator::Message;
+
+/// Signs of life, and gauges.
+const TICK: Duration = Duration::from_secs(5);
+/// Claims that one Doubt names.
+const DOUBTED: usize = 256;
+
+/// Runs the desk for one term.
+pub struct Clerk {
+    jobs: Arc<Jobs>,
+    health: Arc<Health>,
+    clock: Arc<ServerClock>,
+    inbox: Inbox,
+    seen: mpsc::Receiver<Seen>,
+    desk: Desk,
+    begun: Instant,
+    todo: Vec<Todo>,
+    writing: FuturesUnordered<BoxFuture<'static, Option<Written>>>,
+    /// When a claim that is under way was chosen.
+    chosen: HashMap<String, Instant>,
+    /// Open sessions and their pods.
+    pods: HashMap<u64, Holder>,
+}
+
+/// A write that has ended.
+struct Written {
+    job: JobName,
+    claim_id: String,
+    outcome: Outcome,
+}
+
+/// What happened.
+enum Happened {
+    Came(Came),
+    Seen(Seen),
+    Written(Option<Written>),
+    Alarm,
+    Tick,
+}
+
+impl Clerk {
+    /// Before the term's first job.
+    pub fn new(
+        jobs: Arc<Jobs>,
+        health: Arc<Health>,
+        inbox: Inbox,
+        seen: mpsc::Receiver<Seen>,
+    ) -> Self {
+        Self {
+            clock: Arc::clone(&jobs.clock),
+            jobs,
+            health,
+            inbox,
+            seen,
+            desk: Desk::new(Limits::default()),
+            begun: Instant::now(),
+            todo: Vec::new(),
+            writing: FuturesUnordered::new(),
+            chosen: HashMap::new(),
+            pods: HashMap::new(),
+        }
+    }
+
+    /// Runs until the clock turns out to be wrong: whoever judges times by it must not lead.
+    pub async fn run(mut self) -> LeaderError {
+        self.hear(Heard::Pause);
+        self.fill().await;
+        self.hear(Heard::Resume);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let alarm = self.alarm();
+            let happened = tokio::select! {
+                came = self.inbox.next() => Happened::Came(came),
+                Some(seen) = self.seen.recv() => Happened::Seen(seen),
+                Some(written) = self.writing.next() => Happened::Written(written),
+                () = sleep_until(alarm) => Happened::Alarm,
+                _ = tick.tick() => Happened::Tick,
+            };
+            // Before anything is decided by the time of day.
+            if let Err(seconds) = self.clock.check(self.jobs.wall.now()) {
+                return LeaderError::Clock { seconds };
+            }
+            match happened {
+                Happened::Came(came) => self.came(came),
+                Happened::Seen(seen) => self.saw(&seen),
+                Happened::Written(Some(written)) => self.hear(Heard::Written {
+                    job: written.job,
+                    claim_id: written.claim_id,
+                    outcome: written.outcome,
+                }),
+                Happened::Written(None) => {}
+                Happened::Alarm => self.hear(Heard::Tick),
+                Happened::Tick => self.measure(),
+            }
+        }
+    }
+
+    /// Hears of everything that is there. Nothing is handed out before: a job that is not known
+    /// yet may come before all that are.
+    async fn fill(&mut self) {
+        let stores = Arc::clone(&self.jobs.stores);
+        let mut filled = std::pin::pin!(stores.filled());
+        loop {
+            tokio::select! {
+                biased;
+                Some(seen) = self.seen.recv() => self.saw(&seen),
+                () = &mut filled => break,
+            }
+        }
+        // What was told before the end of the list.
+        while let Ok(seen) = self.seen.try_recv() {
+            self.saw(&seen);
+        }
+    }
+
+    fn alarm(&self) -> Instant {
+        let far = self.mono_ms().saturating_add(3_600_000);
+        let at = self
+            .desk
+            .wake_at(self.jobs.wall.now(), self.mono_ms())
+            .unwrap_or(far);
+        self.begun + Duration::from_millis(at.min(far))
+    }
+
+    fn mono_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn hear(&mut self, heard: Heard<'_>) {
+        let (now, mono) = (self.jobs.wall.now(), self.mono_ms());
+        self.desk.hear(now, mono, heard, &mut self.todo);
+        let mut todo = std::mem::take(&mut self.todo);
+        for todo in todo.drain(..) {
+            self.act(todo);
+        }
+        // The room is used again.
+        self.todo = todo;
+    }
+
+    fn saw(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Job(job) => self.hear(Heard::Job(job)),
+            Seen::Answer(job) => self.hear(Heard::Answer(job)),
+            Seen::JobGone { key, uid } => self.hear(Heard::JobGone {
+                namespace: &key.namespace,
+                name: &key.name,
+                uid,
+            }),
+            Seen::Plugin { key, limits } => {
+                let limit = |limit: Option<i32>| limit.and_then(|n| u32::try_from(n).ok());
+                let limits = limits.as_ref();
+                self.hear(Heard::Plugin {
+                    key: PluginRefKey {
+                        namespace: key.namespace.clone(),
+                        name: key.name.clone(),
+                    },
+                    max_running: limit(limits.and_then(|l| l.max_running)),
+                    max_running_per_client: limit(limits.and_then(|l| l.max_running_per_client)),
+                });
+            }
+        }
+    }
+
+    fn came(&mut self, came: Came) {
+        let (session, letter) = match came {
+            Came::Letter { session, letter } => (session, letter),
+            Came::Left { session } => {
+                if self.pods.remove(&session).is_some() {
+                    self.hear(Heard::Detached { session });
+                }
+                return;
+            }
+        };
+        match letter {
+            Letter::Attached {
+                holder,
+                ledger_epoch,
+                ledger,
+            } => self.attached(session, holder, ledger_epoch, ledger),
+            Letter::Ask {
+                claim_id,
+                location,
+                port,
+                hold_ms,
+            } => self.hear(Heard::Ask {
+                session,
+                claim_id,
+                location,
+                port,
+                hold_ms,
+            }),
+            Letter::Withdraw { claim_id } => self.hear(Heard::Withdraw { session, claim_id }),
+            Letter::Released { claim, why } => {
+                if let Some(claim) = self.named(session, claim) {
+                    tracing::debug!(job = claim.job.name, why, "a claim is given back");
+                    self.hear(Heard::Released { session, claim });
+                }
+            }
+            Letter::LedgerAnswer {
+                claim,
+                known,
+                delivered,
+            } => {
+                if let Some(claim) = self.named(session, claim) {
+                    self.hear(Heard::LedgerAnswer {
+                        session,
+                        claim,
+                        known,
+                        delivered,
+                    });
+                }
+            }
+        }
+    }
+
+    fn attached(&mut self, session: u64, holder: Holder, ledger_epoch: String, ledger: Vec<Entry>) {
+        self.pods.insert(session, holder.clone());
+        for entry in ledger.iter().filter(|entry| entry.delivered) {
+            self.cancel_if_over(session, &holder, &entry.claim);
+        }
+        let ledger = ledger
+            .into_iter()
+            .filter_map(|entry| {
+                Some(LedgerEntry {
+                    claim: self.named(session, entry.claim)?,
+                    delivered: entry.delivered,
+                })
+            })
+            .collect();
+        self.hear(Heard::Attached {
+            session,
+            pod: PodName {
+                plugin: PluginRefKey {
+                    namespace: holder.plugin.namespace,
+                    name: holder.plugin.name,
+                },
+                pod: holder.pod,
+                uid: holder.uid,
+            },
+            ledger_epoch,
+            ledger,
+        });
+    }
+
+    /// A job that came to its end while no session was open, and was not answered by this pod.
+    fn cancel_if_over(&self, session: u64, holder: &Holder, claim: &ClaimOf) {
+        let key = JobKey::new(&*holder.plugin.namespace, &*claim.job);
+        let Some(status) = self.jobs.stores.jobs.get(&key).and_then(|job| job.status) else {
+            return;
+        };
+        let over = [Reason::Cancelled, Reason::DeadlineExceeded]
+            .into_iter()
+            .find(|reason| status.reason == reason.as_str());
+        let its = status
+            .claim
+            .is_some_and(|its| its.claim_id == claim.claim_id);
+        if let Some(reason) = over.filter(|_| its) {
+            self.jobs.doors.say(session, cancel(claim.clone(), reason));
+        }
+    }
+
+    /// A claim of the namespace that the session's pod is in, and of no other.
+    fn named(&self, session: u64, claim: ClaimOf) -> Option<ClaimName> {
+        let holder = self.pods.get(&session)?;
+        Some(ClaimName {
+            claim_id: claim.claim_id,
+            job: JobName {
+                namespace: holder.plugin.namespace.clone(),
+                name: claim.job,
+                uid: claim.uid,
+            },
+        })
+    }
+
+    fn act(&mut self, todo: Todo) {
+        let jobs = Arc::clone(&self.jobs);
+        match todo {
+            Todo::Claim {
+                job,
+                resource_version,
+                choice,
+            } => {
+                self.chosen.insert(choice.claim_id.clone(), Instant::now());
+                self.writing.push(Box::pin(async move {
+                    let outcome = jobs.claim(&job, &resource_version, &choice).await;
+                    if let Outcome::Refused(why) = &outcome {
+                        jobs.tell_of_refusal(&job, why);
+                    }
+                    let claim_id = choice.claim_id;
+                    Some(Written {
+                        job,
+                        claim_id,
+                        outcome,
+                    })
+                }));
+            }
+            Todo::Release {
+                job,
+                resource_version,
+                claim_id,
+            } => {
+                self.chosen.remove(&claim_id);
+                self.writing.push(Box::pin(async move {
+                    let outcome = jobs.release(&job, &resource_version, &claim_id).await;
+                    Some(Written {
+                        job,
+                        claim_id,
+                        outcome,
+                    })
+                }));
+            }
+            Todo::Lose { job, claim_id, why } => {
+                self.writing.push(Box::pin(async move {
+                    jobs.lose(&job, &claim_id, why).await;
+                    None
+                }));
+            }
+            Todo::Grant {
+                session,
+                claim,
+                remaining_ms,
+                held_ms,
+                attempt,
+            } => self.grant(session, claim, remaining_ms, held_ms, attempt),
+            Todo::Nothing { session, claim_id } => {
+                let nothing = wire::Nothing { claim_id };
+                jobs.doors.say(session, Message::Nothing(nothing));
+            }
+            Todo::Doubt { session, claims } => {
+                for claims in claims.chunks(DOUBTED) {
+                    let claims = claims.iter().map(doubted).collect();
+                    let doubt = wire::Doubt { claims };
+                    jobs.doors.say(session, Message::Doubt(doubt));
+                }
+            }
+        }
+    }
+
+    fn grant(
+        &mut self,
+        session: u64,
+        claim: ClaimName,
+        remaining_ms: u64,
+        held_ms: u64,
+        attempt: i32,
+    ) {
+        let chosen = self.chosen.remove(&claim.claim_id);
+        let key = JobKey::new(&*claim.job.namespace, &*claim.job.name);
+        let job = self.jobs.stores.jobs.get(&key).filter(|job| {
+            job.metadata.uid.as_deref() == Some(&*claim.job.uid)
+                && is_claimed_with(job, &claim.claim_id)
+        });
+        let now = self.jobs.wall.now();
+        let message = match job.and_then(|job| granted(&job, now)) {
+            Some(grant) => Message::Grant(wire::Grant {
+                claim: Some(wire::ClaimName {
+                    claim_id: claim.claim_id,
+                    job_uid: claim.job.uid,
+                }),
+                remaining_ms,
+                held_ms,
+                attempt: u32::try_from(attempt).unwrap_or(1),
+                ..grant
+            }),
+            // It was deleted a moment ago: there is nothing to hand over.
+            None => {
+                let claim_id = claim.claim_id;
+                let nothing = wire::Nothing { claim_id };
+                return self.jobs.doors.say(session, Message::Nothing(nothing));
+            }
+        };
+        self.jobs.doors.say(session, message);
+        self.jobs.metrics.grants.inc();
+        if let Some(chosen) = chosen {
+            let seconds = chosen.elapsed().as_secs_f64();
+            self.jobs.metrics.dispatch.observe(seconds);
+        }
+    }
+
+    fn measure(&mut self) {
+        self.health.alive_in(Part::Desk);
+        let metrics = &self.jobs.metrics;
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.waiting.set(gauge(self.desk.waiting()));
+        metrics.asks.set(gauge(self.desk.asks()));
+        let now = self.jobs.wall.now();
+        let oldest = self.desk.oldest();
+        let age = oldest.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+        metrics.oldest.set(age.as_secs_f64().max(0.0));
+        if self.chosen.len() > 4 * DOUBTED {
+            // Claims that were neither granted nor given back by us.
+            self.chosen.retain(|_, at| at.elapsed() < 12 * TICK);
+        }
+    }
+}
+
+/// What of a grant comes from the Job; nothing when its spec cannot be written.
+fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
+    let left = times::deadline(job).map(|deadline| deadline.duration_since(now));
+    // One that is over already has 1 ms: 0 would mean that there is none.
+    let active_deadline_ms = left.map_or(0, |left| {
+        u64::try_from(left.as_millis()).unwrap_or(0).max(1)
+    });
+    Some(wire::Grant {
+        job: job.metadata.name.clone()?,
+        spec_json: serde_json::to_vec(&job.spec).ok()?,
+        active_deadline_ms,
+        output_max_bytes: u64::try_from(job.spec.output_policy.max_bytes).unwrap_or(0),
+        start_time: format!("{:.6}", times::start(job)),
+        ..wire::Grant::default()
+    })
+}
+
+fn doubted(claim: &ClaimName) -> wire::LedgerEntry {
+    wire::LedgerEntry {
+        claim: Some(wire::ClaimName {
+            claim_id: claim.claim_id.clone(),
+            job_uid: claim.job.uid.clone(),
+        }),
+        job: claim.job.name.clone(),
+        delivered: false,
+    }
+}
+
+/// Tells a sidecar that a job is over for a reason of its own.
+pub(crate) fn cancel(claim: ClaimOf, reason: Reason) -> Message {
+    Message::Cancel(wire::Cancel {
+        claim: Some(wire::ClaimName {
+            claim_id: claim.claim_id,
+            job_uid: claim.uid,
+        }),
+        reason: reason.as_str().to_owned(),
+    })
+}
+
+impl Jobs {
+    /// Marks a Job as lost, unless that does not apply to it any more.
+    async fn lose(&self, name: &JobName, claim_id: &str, why: Lost) {
+        let Ok(_place) = self.settling.acquire().await else {
+            return;
+        };
+        let key = JobKey::new(&*name.namespace, &*name.name);
+        let loss = Loss {
+            message: why.message().to_owned(),
+            exit: None,
+        };
+        let draw = spread();
+        let changed = self
+            .change(&key, &name.uid, |job, now| {
+                let status = transition::lose(job, Some(claim_id), &loss, now, draw)?;
+                Ok((status, ()))
+            })
+            .await;
+        match changed {
+            Ok(_) => {
+                self.metrics.lost.inc();
+            }
+            Err(ChangeError::Gone | ChangeError::NotNow { .. }) => {}
+            Err(ChangeError::Refused(why)) => {
+                tracing::error!(job = %key, why, "a lost job could not be marked");
+            }
+        }
+    }
+
+    /// The API server does not let us claim: somebody has to look at rights, quotas or policies.
+    fn tell_of_refusal(&self, name: &JobName, why: &str) {
+        let key = JobKey::new(&*name.namespace, &*name.name);
+        tracing::error!(job = %key, why, "a claim is refused");
+        if let Some(job) = self.stores.jobs.get(&key) {
+            let note = format!("it cannot be handed out: {why}");
+            self.tell(&job, true, "HandOut", Reason::ReconcileFailed, note);
+        }
+    }
+}

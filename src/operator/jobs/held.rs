@@ -1,0 +1,198 @@
+//! What one session says about the jobs that its pod has: in order for each claim, several claims
+//! at a time, and no more in memory than a bounded number of bytes. A sidecar that says more waits
+//! in its stream.
+
+use super::Jobs;
+use super::letters::{ClaimOf, Holder, Word};
+use super::rows::Assembly;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of words that wait, about.
+const WAITING: usize = 512 * 1024;
+/// Claims whose words are worked on at a time.
+const AT_ONCE: usize = 32;
+/// A row that is larger than a message and does not go on for so long holds up others.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Works on the words of one session.
+pub struct Held {
+    jobs: Arc<Jobs>,
+    holder: Arc<Holder>,
+    session: u64,
+    claims: HashMap<ClaimOf, Claim>,
+    /// Claims that have something to do and wait for a place.
+    ready: VecDeque<ClaimOf>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    waiting: usize,
+}
+
+/// One claim that was spoken of.
+#[derive(Default)]
+struct Claim {
+    words: VecDeque<Word>,
+    /// The row that is coming in; away while it is worked on.
+    assembly: Option<Assembly>,
+    busy: bool,
+    /// Since when a large row has not gone on.
+    since: Option<Instant>,
+}
+
+/// A word that was worked on.
+struct Done {
+    claim: ClaimOf,
+    size: usize,
+    assembly: Option<Assembly>,
+    /// Why the session cannot go on.
+    wrong: Option<&'static str>,
+}
+
+impl Held {
+    /// Nothing was said yet.
+    pub fn new(jobs: Arc<Jobs>, holder: Holder, session: u64) -> Self {
+        Self {
+            jobs,
+            holder: Arc::new(holder),
+            session,
+            claims: HashMap::new(),
+            ready: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Whether another word may come.
+    pub fn has_room(&self) -> bool {
+        self.waiting < WAITING
+    }
+
+    /// Takes a word in; it is worked on after those of the same claim that came before.
+    pub fn add(&mut self, of: ClaimOf, word: Word) {
+        self.waiting += word.size();
+        let claim = self.claims.entry(of.clone()).or_default();
+        claim.words.push_back(word);
+        if !claim.busy && claim.words.len() == 1 {
+            self.ready.push_back(of);
+        }
+        self.begin();
+    }
+
+    /// Works until some word is done: there may be room again. An error ends the session. Never
+    /// ends while there is nothing to do. Safe to drop.
+    pub async fn work(&mut self) -> Result<(), &'static str> {
+        let stalled = self.stalled_at();
+        tokio::select! {
+            Some(done) = self.running.next() => self.ended(done),
+            () = sleep_until(stalled) => Err("a row did not go on for too long"),
+        }
+    }
+
+    fn ended(&mut self, done: Done) -> Result<(), &'static str> {
+        self.waiting = self.waiting.saturating_sub(done.size);
+        if let Some(wrong) = done.wrong {
+            return Err(wrong);
+        }
+        if let Some(claim) = self.claims.get_mut(&done.claim) {
+            claim.busy = false;
+            let large = done.assembly.as_ref().is_some_and(Assembly::is_large);
+            claim.since = large.then(Instant::now);
+            claim.assembly = done.assembly;
+            if !claim.words.is_empty() {
+                claim.since = None;
+                self.ready.push_back(done.claim);
+            } else if claim.assembly.is_none() {
+                self.claims.remove(&done.claim);
+            }
+        }
+        self.begin();
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        while self.running.len() < AT_ONCE
+            && let Some(of) = self.ready.pop_front()
+        {
+            let Some(claim) = self.claims.get_mut(&of) else {
+                continue;
+            };
+            let Some(word) = claim.words.pop_front() else {
+                continue;
+            };
+            claim.busy = true;
+            claim.since = None;
+            let assembly = claim.assembly.take();
+            let (jobs, holder) = (Arc::clone(&self.jobs), Arc::clone(&self.holder));
+            let session = self.session;
+            self.running.push(Box::pin(async move {
+                let size = word.size();
+                let said = Said {
+                    jobs: &jobs,
+                    holder: &holder,
+                    session,
+                    of: &of,
+                };
+                let (assembly, wrong) = match said.hear(assembly, word).await {
+                    Ok(assembly) => (assembly, None),
+                    Err(wrong) => (None, Some(wrong)),
+                };
+                Done {
+                    claim: of,
+                    size,
+                    assembly,
+                    wrong,
+                }
+            }));
+        }
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        let since = self.claims.values().filter_map(|claim| claim.since).min()?;
+        Some(since + STALLED)
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who says something, about which claim.
+pub struct Said<'a> {
+    /// For everything that follows.
+    pub jobs: &'a Jobs,
+    /// The pod that was dialled.
+    pub holder: &'a Holder,
+    /// The session.
+    pub session: u64,
+    /// The claim that is spoken of.
+    pub of: &'a ClaimOf,
+}
+
+impl Said<'_> {
+    async fn hear(
+        &self,
+        assembly: Option<Assembly>,
+        word: Word,
+    ) -> Result<Option<Assembly>, &'static str> {
+        match word {
+            Word::Started => {
+                self.started().await;
+                Ok(assembly)
+            }
+            Word::Piece(piece) => self.piece(assembly, piece).await,
+            Word::Lost { exit, message } => {
+                // The rest of a row will never come.
+                drop(assembly);
+                self.lost(exit, message).await;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The wall clock by which the leader judges times.
+//!
+//! There is one for leadership, the hand-out and the passes, so that a test can set it wrong as a
+//! whole: what a wrong clock leads to must not depend on which part of the process read it.
+
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// No clock is slewed by anything that counts within this.
+const NEAR: Duration = Duration::from_secs(60);
+
+/// Reads the time of day.
+#[derive(Clone, Copy, Debug)]
+pub struct Wall {
+    shift: SignedDuration,
+    from: Instant,
+}
+
+impl Wall {
+    /// The machine's clock.
+    pub fn right() -> Self {
+        Self::shifted(SignedDuration::ZERO, Duration::ZERO)
+    }
+
+    /// The machine's clock, which jumps by `shift` after `delay`.
+    pub fn shifted(shift: SignedDuration, delay: Duration) -> Self {
+        Self {
+            shift,
+            from: Instant::now() + delay,
+        }
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        if self.shift.is_zero() || Instant::now() < self.from {
+            return now;
+        }
+        now.saturating_add(self.shift).unwrap_or(now)
+    }
+
+    /// The monotonic moment at which to look whether a time of day has come; the past is now.
+    /// Clocks are set while one waits for long, so a far moment is looked at a little before.
+    pub fn instant(&self, when: Timestamp) -> Instant {
+        let left = Duration::try_from(when.duration_since(self.now())).unwrap_or_default();
+        let early = if left > NEAR {
+            left / 500
+        } else {
+            Duration::ZERO
+        };
+        Instant::now() + (left - early)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shifted_clock_jumps_when_its_time_has_come() {
+        let shift = SignedDuration::from_secs(600);
+        let wall = Wall::shifted(shift, Duration::from_secs(5));
+        let ahead = |wall: &Wall| wall.now().duration_since(Timestamp::now()).as_secs_f64();
+        assert!(ahead(&wall).abs() < 1.0);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!((ahead(&wall) - 600.0).abs() < 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_moment_is_looked_at_early_and_a_near_one_not() {
+        let wall = Wall::right();
+        let wait = |seconds| {
+            let when = wall.now() + SignedDuration::from_secs(seconds);
+            let wait = wall.instant(when).duration_since(Instant::now());
+            wait.as_secs_f64()
+        };
+        assert!((wait(50) - 50.0).abs() < 0.1);
+        assert!((wait(5_000) - 4_990.0).abs() < 0.1);
+        assert_eq!(wait(-5), 0.0);
+        let never = wall.instant(Timestamp::MAX);
+        assert!(never > Instant::now() + Duration::from_secs(1 << 32));
+    }
+}

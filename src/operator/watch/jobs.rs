@@ -1,0 +1,470 @@
+//! Every Job, found by its name, by its Plugin and by its holder.
+//!
+//! The same promises as [`super::store`]: the answer of a write is put in at once, an older event
+//! that arrives later does not undo it, and a new list replaces the old one in one step. A Plugin
+//! can have ten thousand Jobs, so nothing here unpacks one that nobody asked for.
+
+use super::packed::Packed;
+use crate::key::{JobKey, PluginKey};
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use patchbay_api::Job;
+use patchbay_api::job_status::Phase;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
+
+/// What an event, or a list, has changed.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    /// This is what a Job looks like.
+    Job {
+        /// The Job, trimmed.
+        job: Box<Job>,
+        /// Whether that was not known.
+        news: bool,
+    },
+    /// The Job with this uid is gone.
+    Gone {
+        /// Its name.
+        key: JobKey,
+        /// Its uid: another of the same name may be there.
+        uid: String,
+    },
+}
+
+/// All Jobs.
+#[derive(Debug)]
+pub struct JobStore {
+    inner: RwLock<Inner>,
+    filled: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    namespaces: HashMap<Box<str>, Namespace>,
+    count: usize,
+    /// The newest resource version that the watch has shown.
+    seen: u64,
+    /// The list that is being read, until it is complete.
+    listing: Option<HashMap<Box<str>, Namespace>>,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    jobs: HashMap<Box<str>, Entry>,
+    /// Bytes of output outside of Jobs, of all Jobs together.
+    outside: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    packed: Packed,
+    plugin: Box<str>,
+    phase: Option<Phase>,
+    /// Uid of the pod that has it now.
+    holder: Option<Box<str>>,
+    outside: u64,
+}
+
+impl Default for JobStore {
+    fn default() -> Self {
+        Self {
+            inner: RwLock::default(),
+            filled: watch::channel(false).0,
+        }
+    }
+}
+
+impl JobStore {
+    /// Waits for the end of the first list.
+    pub async fn filled(&self) {
+        let mut filled = self.filled.subscribe();
+        // The sender lives in self.
+        let _ = filled.wait_for(|filled| *filled).await;
+    }
+
+    /// One Job.
+    pub fn get(&self, key: &JobKey) -> Option<Job> {
+        let inner = self.read();
+        let entry = inner
+            .namespaces
+            .get(&*key.namespace)?
+            .jobs
+            .get(&*key.name)?;
+        entry.packed.unpack()
+    }
+
+    /// The Jobs of `plugin` that have not ended and that nobody has.
+    pub fn open_of(&self, plugin: &PluginKey) -> Vec<JobKey> {
+        self.find(&plugin.namespace, |entry| {
+            *entry.plugin == *plugin.name
+                && !entry.phase.is_some_and(|p| p.is_terminal() || p.is_held())
+        })
+    }
+
+    /// The Jobs that the pod with this uid has.
+    pub fn held_by(&self, namespace: &str, pod_uid: &str) -> Vec<JobKey> {
+        self.find(namespace, |entry| entry.holder.as_deref() == Some(pod_uid))
+    }
+
+    /// Every Job that some pod has.
+    pub fn held(&self) -> Vec<JobKey> {
+        let namespaces: Vec<Box<str>> = self.read().namespaces.keys().cloned().collect();
+        namespaces
+            .iter()
+            .flat_map(|namespace| self.find(namespace, |entry| entry.holder.is_some()))
+            .collect()
+    }
+
+    /// Bytes of output that the Jobs of `namespace` have outside of themselves.
+    pub fn output_outside(&self, namespace: &str) -> u64 {
+        self.read()
+            .namespaces
+            .get(namespace)
+            .map_or(0, |namespace| namespace.outside)
+    }
+
+    /// How many Jobs there are.
+    pub fn len(&self) -> usize {
+        self.read().count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts in the answer of a write, trimmed. Whether it was news.
+    pub fn wrote(&self, job: &Job) -> bool {
+        let mut inner = self.write();
+        let Some((namespace, entry)) = entry(job) else {
+            return false;
+        };
+        let known = inner
+            .namespaces
+            .get(&namespace)
+            .is_some_and(|n| n.jobs.contains_key(&entry.packed.name));
+        // The watch has passed this version and the Job is not there: it was deleted since.
+        if !known && entry.packed.version <= inner.seen {
+            return false;
+        }
+        inner.insert(namespace, entry)
+    }
+
+    /// Takes in an event and answers what it has changed.
+    pub fn hear(&self, event: Event<Job>) -> Vec<Change> {
+        let mut inner = self.write();
+        match event {
+            Event::Init => {
+                inner.listing = Some(HashMap::new());
+                Vec::new()
+            }
+            Event::InitApply(job) => {
+                if let Some((namespace, entry)) = entry(&job) {
+                    let listing = inner.listing.get_or_insert_default();
+                    listing.entry(namespace).or_default().put(entry);
+                    // What was written since is newer than the list.
+                    inner.keep_newer(&job);
+                }
+                let job = Box::new(job);
+                vec![Change::Job { job, news: true }]
+            }
+            Event::InitDone => {
+                let gone = inner.replace();
+                drop(inner);
+                self.filled.send_replace(true);
+                gone
+            }
+            Event::Apply(job) => match entry(&job) {
+                Some((namespace, entry)) => {
+                    inner.seen = inner.seen.max(entry.packed.version);
+                    let news = inner.insert(namespace, entry);
+                    let job = Box::new(job);
+                    vec![Change::Job { job, news }]
+                }
+                None => Vec::new(),
+            },
+            Event::Delete(job) => {
+                let key = key(&job);
+                let uid = job.uid().unwrap_or_default();
+                let version = job.resource_version().and_then(|v| v.parse().ok());
+                inner.seen = inner.seen.max(version.unwrap_or(0));
+                inner.remove(&key, &uid);
+                vec![Change::Gone { key, uid }]
+            }
+        }
+    }
+
+    fn find(&self, namespace: &str, matches: impl Fn(&Entry) -> bool) -> Vec<JobKey> {
+        let inner = self.read();
+        let Some(jobs) = inner.namespaces.get(namespace).map(|n| &n.jobs) else {
+            return Vec::new();
+        };
+        jobs.values()
+            .filter(|entry| matches(entry))
+            .map(|entry| JobKey::new(namespace, &*entry.packed.name))
+            .collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, namespace: Box<str>, entry: Entry) -> bool {
+        let namespace = self.namespaces.entry(namespace).or_default();
+        if namespace.knows(&entry) {
+            return false;
+        }
+        if namespace.put(entry) {
+            self.count += 1;
+        }
+        true
+    }
+
+    /// Puts into the list what is known of `job` when it is newer than the list.
+    fn keep_newer(&mut self, job: &Job) {
+        let key = key(job);
+        let Some(known) = self
+            .namespaces
+            .get(&*key.namespace)
+            .and_then(|namespace| namespace.jobs.get(&*key.name))
+        else {
+            return;
+        };
+        let Some(listed) = self
+            .listing
+            .as_mut()
+            .and_then(|listing| listing.get_mut(&*key.namespace))
+        else {
+            return;
+        };
+        let older = listed
+            .jobs
+            .get(&*key.name)
+            .is_some_and(|listed| known.packed.newer_than(&listed.packed));
+        if older
+            && let Some(job) = known.packed.unpack::<Job>()
+            && let Some((_, entry)) = entry(&job)
+        {
+            listed.put(entry);
+        }
+    }
+
+    /// The list is complete: it takes the place of what was, and what it lacks is gone.
+    fn replace(&mut self) -> Vec<Change> {
+        let mut listed = self.listing.take().unwrap_or_default();
+        listed.shrink_to_fit();
+        let before = std::mem::replace(&mut self.namespaces, listed);
+        self.count = self.namespaces.values().map(|n| n.jobs.len()).sum();
+        let mut gone = Vec::new();
+        for (namespace, jobs) in before {
+            for (name, entry) in jobs.jobs {
+                let still = self
+                    .namespaces
+                    .get(&namespace)
+                    .and_then(|n| n.jobs.get(&name))
+                    .is_some_and(|now| now.packed.uid == entry.packed.uid);
+                if !still {
+                    gone.push(Change::Gone {
+                        key: JobKey::new(&*namespace, &*name),
+                        uid: entry.packed.uid.into_string(),
+                    });
+                }
+            }
+        }
+        gone
+    }
+
+    fn remove(&mut self, key: &JobKey, uid: &str) {
+        let Some(namespace) = self.namespaces.get_mut(&*key.namespace) else {
+            return;
+        };
+        // A successor of the same name may have been put in already.
+        let matches = namespace
+            .jobs
+            .get(&*key.name)
+            .is_some_and(|entry| *entry.packed.uid == *uid);
+        if matches && let Some(entry) = namespace.jobs.remove(&*key.name) {
+            namespace.outside -= entry.outside;
+            self.count -= 1;
+            if namespace.jobs.is_empty() {
+                self.namespaces.remove(&*key.namespace);
+            }
+        }
+    }
+}
+
+impl Namespace {
+    /// Whether this version, or a newer one, is here already: every write of ours comes back
+    /// through the watch.
+    fn knows(&self, entry: &Entry) -> bool {
+        self.jobs.get(&entry.packed.name).is_some_and(|known| {
+            let same = known.packed.uid == entry.packed.uid
+                && known.packed.version == entry.packed.version
+                && entry.packed.version != 0;
+            same || known.packed.newer_than(&entry.packed)
+        })
+    }
+
+    /// Whether the name is new.
+    fn put(&mut self, entry: Entry) -> bool {
+        self.outside += entry.outside;
+        match self.jobs.insert(entry.packed.name.clone(), entry) {
+            Some(before) => {
+                self.outside -= before.outside;
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+/// The name of `job`.
+pub fn key(job: &Job) -> JobKey {
+    JobKey::new(job.namespace().unwrap_or_default(), job.name_any())
+}
+
+fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
+    let namespace = job.metadata.namespace.as_deref()?.into();
+    let status = job.status.as_ref();
+    let phase = status.and_then(|s| s.phase);
+    let holder = status
+        .filter(|_| phase.is_some_and(Phase::is_held))
+        .and_then(|s| s.claim.as_ref())
+        .map(|claim| claim.holder_pod_uid.as_str().into());
+    let outside = status
+        .and_then(|s| s.output.as_ref())
+        .filter(|output| output.chunks > 0)
+        .map_or(0, |output| u64::try_from(output.bytes).unwrap_or(0));
+    let entry = Entry {
+        packed: Packed::new(job)?,
+        plugin: job.spec.plugin_ref.name.as_str().into(),
+        phase,
+        holder,
+        outside,
+    };
+    Some((namespace, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(name: &str, uid: &str, version: u64, status: serde_json::Value) -> Job {
+        serde_json::from_value(json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "Job",
+            "metadata": {
+                "namespace": "ns", "name": name, "uid": uid,
+                "resourceVersion": version.to_string(),
+            },
+            "spec": {"pluginRef": {"name": "kv"}, "command": {"name": "echo"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn ready(name: &str, version: u64) -> Job {
+        job(name, name, version, json!({"phase": "Ready", "attempt": 0}))
+    }
+
+    fn held(name: &str, version: u64, pod: &str) -> Job {
+        let claim = json!({
+            "claimId": "c", "sequence": 1, "observedResourceVersion": "1", "holderPod": "kv-0-1",
+            "holderPodUID": pod, "ledgerEpoch": "e", "claimedAt": "2026-11-22T12:00:00.000000Z",
+        });
+        let status = json!({"phase": "Claimed", "attempt": 1, "claim": claim});
+        job(name, name, version, status)
+    }
+
+    fn name(name: &str) -> JobKey {
+        JobKey::new("ns", name)
+    }
+
+    #[test]
+    fn an_old_event_changes_nothing() {
+        let store = JobStore::default();
+        assert!(store.wrote(&ready("a", 9)));
+        let news = |version| {
+            let changes = store.hear(Event::Apply(ready("a", version)));
+            matches!(changes[..], [Change::Job { news: true, .. }])
+        };
+        assert!(!news(7), "older");
+        assert!(!news(9), "the same");
+        assert!(news(10));
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn the_answer_of_a_write_does_not_bring_back_what_was_deleted_since() {
+        let store = JobStore::default();
+        store.hear(Event::Apply(ready("a", 5)));
+        store.hear(Event::Delete(ready("a", 8)));
+        assert!(!store.wrote(&held("a", 7, "pod")));
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_list_tells_what_is_gone_and_keeps_what_was_written_since() {
+        let store = JobStore::default();
+        store.hear(Event::Apply(ready("gone", 1)));
+        store.hear(Event::Apply(ready("again", 2)));
+        store.wrote(&held("written", 9, "pod"));
+        store.hear(Event::Init);
+        store.hear(Event::InitApply(ready("written", 5)));
+        store.hear(Event::InitApply(job(
+            "again",
+            "other",
+            6,
+            json!({"attempt": 0}),
+        )));
+        let mut gone = store.hear(Event::InitDone);
+        gone.sort_by_key(|change| format!("{change:?}"));
+        let expected = ["again", "gone"].map(|n| Change::Gone {
+            key: name(n),
+            uid: n.into(),
+        });
+        assert_eq!(gone, expected);
+        assert_eq!(store.held_by("ns", "pod"), [name("written")]);
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn jobs_are_found_by_plugin_and_by_holder() {
+        let store = JobStore::default();
+        store.wrote(&ready("a", 1));
+        store.wrote(&held("b", 2, "pod"));
+        store.wrote(&job("c", "c", 3, json!({"phase": "Failed", "attempt": 1})));
+        assert_eq!(store.open_of(&PluginKey::new("ns", "kv")), [name("a")]);
+        assert!(store.open_of(&PluginKey::new("ns", "other")).is_empty());
+        assert!(store.open_of(&PluginKey::new("other", "kv")).is_empty());
+        assert_eq!(store.held(), [name("b")]);
+        store.hear(Event::Delete(held("b", 4, "pod")));
+        assert!(store.held_by("ns", "pod").is_empty());
+    }
+
+    #[test]
+    fn output_outside_of_jobs_is_summed_up_by_namespace() {
+        let store = JobStore::default();
+        let with = |version, bytes, chunks| {
+            let output = json!({"bytes": bytes, "chunks": chunks});
+            let status = json!({"phase": "Succeeded", "attempt": 1, "output": output});
+            job("a", "a", version, status)
+        };
+        store.wrote(&with(1, 100, 0));
+        assert_eq!(store.output_outside("ns"), 0);
+        store.wrote(&with(2, 900_000, 2));
+        store.wrote(&with(3, 900_001, 2));
+        assert_eq!(store.output_outside("ns"), 900_001);
+        store.hear(Event::Delete(with(4, 900_001, 2)));
+        assert_eq!(store.output_outside("ns"), 0);
+        assert!(store.is_empty());
+    }
+}
