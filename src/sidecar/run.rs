@@ -84,6 +84,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         instance: driver.instance.subscribe(),
         counters: driver.counters.clone(),
         released: driver.released.clone(),
+        jobs: jobs.clone(),
         wishes: wishing,
     };
     tokio::spawn(session::serve(session_address, hub, changes.clone(), port));

@@ -28,7 +28,7 @@ use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 
 use asks::{Ask, Waiter};
-use entry::{Entry, State};
+use entry::{Ended, Entry, State};
 use words::{ClaimId, Filter, Heard, Now, RequestId, Todo};
 
 /// So many settled claims are remembered, for output that comes late.
@@ -41,6 +41,8 @@ pub struct Book {
     recover_ms: u64,
     /// The plugin process.
     current: Option<StartId>,
+    /// Processes that are gone, the last ones.
+    ended: VecDeque<(StartId, Ended)>,
     /// It takes calls.
     callable: bool,
     leaving: bool,
@@ -86,6 +88,7 @@ impl Book {
             per_pod: 0,
             recover_ms: 30_000,
             current: None,
+            ended: VecDeque::new(),
             callable: false,
             leaving: false,
             stopping: false,
@@ -118,8 +121,8 @@ impl Book {
                 per_pod,
                 recover_ms,
             } => (self.per_pod, self.recover_ms) = (per_pod, recover_ms),
-            Heard::PluginStarted(start_id) => self.plugin_started(now, start_id, todo),
-            Heard::PluginEnded(start_id, exit) => self.plugin_ended(now, start_id, exit, todo),
+            Heard::PluginStarted(start_id) => self.plugin_started(start_id, todo),
+            Heard::PluginEnded(start_id, exit) => self.plugin_ended(start_id, exit, todo),
             Heard::Callable(start_id, callable) => {
                 if self.current == Some(start_id) {
                     self.callable = callable;
@@ -151,6 +154,7 @@ impl Book {
             Heard::Stopping(start_id) => self.stopping |= self.current == Some(start_id),
             Heard::Leaving => self.leaving = true,
         }
+        self.notice_ends(now, todo);
         self.settle_time(now, todo);
         self.keep_asking(now, todo);
         self.send_rows(todo);
@@ -159,6 +163,8 @@ impl Book {
     /// When [`Heard::Tick`] is due, on the book's clock.
     pub fn wake_at(&self) -> Option<u64> {
         let claims = self.entries.values().filter_map(|entry| match &entry.state {
+            // Could not be written down so far.
+            _ if self.unnoticed(entry).is_some() => Some(0),
             State::Granted { keep_until_ms } => {
                 Some(entry.deadline_ms.unwrap_or(u64::MAX).min(*keep_until_ms))
             }
@@ -289,10 +295,10 @@ impl Book {
 
     /// The disk would not take what [`Book::change`] wrote: it did not happen.
     fn not_written(&mut self, now: &mut Now<'_>, claim: ClaimId, todo: &mut Vec<Todo>) {
-        let undo = std::mem::take(&mut self.undo);
-        let Some((_, before)) = undo.into_iter().find(|(changed, _)| *changed == claim) else {
+        let Some(first) = self.undo.iter().position(|(changed, _)| *changed == claim) else {
             return;
         };
+        let (_, before) = self.undo.swap_remove(first);
         match before {
             Some(entry) => {
                 let known = |number: u32| entry.pending.iter().any(|row| row.number == number);
@@ -300,7 +306,13 @@ impl Book {
                     .retain(|(of, number)| *of != claim || known(*number));
                 self.flying
                     .retain(|(of, number)| *of != claim || known(*number));
-                self.entries.insert(claim, entry);
+                if entry.is_over() && entry.pending.is_empty() {
+                    // Revived for a late row.
+                    self.entries.remove(&claim);
+                    self.past.push_back(entry);
+                } else {
+                    self.entries.insert(claim, entry);
+                }
             }
             None => {
                 let request = self.entries.get(&claim).and_then(Entry::request);

@@ -177,6 +177,12 @@ impl Clerk {
         waiting
     }
 
+    /// Whether a connection waits for the answer to this request.
+    #[cfg(test)]
+    pub(super) fn waits_for(&self, request: RequestId) -> bool {
+        self.requests.contains_key(&request)
+    }
+
     /// The request's connection is gone; another one may have taken its place.
     pub(super) fn give_up(&mut self, jobs: &Jobs, request: RequestId) {
         if self
@@ -289,22 +295,17 @@ impl Clerk {
                 fresh: &mut fresh,
             };
             self.book.hear(now, heard, &mut todo);
-            let mut failed = None;
+            let mut failed: Vec<ClaimId> = Vec::new();
             for todo in todo.drain(..) {
-                if failed.is_some() {
-                    // Not done: the book takes back what it had in mind, and callers without an
-                    // answer are told to come again.
-                    if let Todo::AnswerNothing(request) = todo {
-                        self.answer(request, Answer::Nothing);
-                    }
-                    continue;
-                }
-                if let Err(claim) = self.carry_out(jobs, todo, &mut queue) {
-                    failed = Some(claim);
+                // Callers who get no answer now are told to come again.
+                if !failed.iter().any(|claim| todo.needs(*claim))
+                    && let Err(claim) = self.carry_out(jobs, todo, &mut queue)
+                {
+                    failed.push(claim);
+                    self.quiet_until_ms = clock::since_boot() + AFTER_FAILURE_MS;
                 }
             }
-            if let Some(claim) = failed {
-                self.quiet_until_ms = clock::since_boot() + AFTER_FAILURE_MS;
+            for claim in failed {
                 queue.push_front(Heard::NotWritten(claim));
             }
         }

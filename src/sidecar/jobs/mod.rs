@@ -20,7 +20,9 @@ mod socket;
 pub mod spool;
 
 #[cfg(test)]
-mod socket_tests;
+mod calls_tests;
+#[cfg(test)]
+pub(crate) mod socket_tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -74,6 +76,8 @@ struct Inner {
     wake: watch::Sender<Option<u64>>,
     /// Calls under way.
     calls: watch::Sender<usize>,
+    /// Jobs that the plugin process has and has not answered.
+    held: watch::Sender<usize>,
     /// Rows were stored.
     freed: Notify,
     /// Whether the socket is there already.
@@ -106,6 +110,7 @@ impl Jobs {
             workers: Mutex::new(None),
             wake: watch::Sender::new(None),
             calls: watch::Sender::new(0),
+            held: watch::Sender::new(0),
             freed: Notify::new(),
             listens: Mutex::new(false),
         }));
@@ -123,6 +128,16 @@ impl Jobs {
     /// process of an earlier sidecar's record that is found dead.
     pub fn plugin_ended(&self, start_id: StartId, exit: Option<Exit>) {
         self.with(|clerk| clerk.plugin_ended(self, start_id, exit));
+    }
+
+    /// That process is being stopped: no further job goes to it. Resolves when it has answered all
+    /// that it has.
+    pub fn stopping(&self, start_id: StartId) -> impl Future<Output = ()> + Send + use<> {
+        self.hear(Heard::Stopping(start_id));
+        let mut held = self.0.held.subscribe();
+        async move {
+            let _ = held.wait_for(|held| *held == 0).await;
+        }
     }
 
     /// Family `goPlugin`: the process is ready and is called through `channel`, or is not any more.
@@ -212,6 +227,7 @@ impl Jobs {
         let mut clerk = lock(&self.0.clerk);
         let done = act(&mut clerk);
         let (wake, calls) = (clerk.wake_at(), clerk.book().calls());
+        let held = clerk.book().held();
         let current = clerk.current();
         let said = clerk
             .advertised()
@@ -226,6 +242,8 @@ impl Jobs {
         }
         let differs = |known: &mut usize| std::mem::replace(known, calls) != calls;
         self.0.calls.send_if_modified(differs);
+        let differs = |known: &mut usize| std::mem::replace(known, held) != held;
+        self.0.held.send_if_modified(differs);
         let differs = |known: &mut Option<u64>| std::mem::replace(known, wake) != wake;
         self.0.wake.send_if_modified(differs);
         done

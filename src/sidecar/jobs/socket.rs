@@ -109,7 +109,7 @@ async fn accept(listener: UnixListener, desk: Desk) {
     }
 }
 
-async fn converse(stream: UnixStream, desk: Desk) {
+pub(super) async fn converse(stream: UnixStream, desk: Desk) {
     let service = hyper::service::service_fn(move |request| {
         let desk = desk.clone();
         async move { Ok::<_, Infallible>(desk.answer(request).await) }

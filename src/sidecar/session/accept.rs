@@ -28,8 +28,9 @@ const CONNECTIONS: usize = 32;
 const STREAMS: u32 = 8;
 /// A silent peer is asked so often whether it lives, and given so long to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// Largest message of the operator in bytes.
-const MAX_MESSAGE: usize = 1024 * 1024;
+/// Largest message of the operator in bytes: a grant holds a Job's spec, and the API server takes
+/// no object beyond 3 MiB.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Pause between attempts to take the port.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 

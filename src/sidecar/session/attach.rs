@@ -1,4 +1,5 @@
-//! One attached operator: greeting, then pictures and numbers up, wishes down.
+//! One attached operator: greeting, then pictures, numbers and words of Jobs up, wishes and words of
+//! Jobs down.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FromOperator as Wish, Hub};
+use super::{FromOperator as Wish, Hub, outbox};
+use crate::jobs::Opened;
 use crate::sandbox;
 
 /// Limit of the operator's first message.
@@ -26,6 +28,9 @@ const WAITING: usize = 4;
 const NUMBERS: Duration = Duration::from_secs(1);
 /// When nothing changed, they are looked at so often.
 const QUIET_NUMBERS: Duration = Duration::from_secs(5);
+
+/// Version from which on both sides know Jobs.
+const JOBS: u32 = 2;
 
 /// Serves `Attach`.
 #[derive(Debug)]
@@ -105,6 +110,8 @@ impl Session for Sessions {
             ));
         };
         let (version, number) = self.greet(&hello)?;
+        // From here on nothing that an older session says of Jobs is heard.
+        let opened = self.hub.jobs.open_session(number, version >= JOBS);
         let operator = patchbay_protocol::escape::printable(hello.operator_version.as_bytes(), 64);
         tracing::info!(
             operator,
@@ -119,18 +126,38 @@ impl Session for Sessions {
             newest: self.newest.subscribe(),
             number,
         };
+        let Opened {
+            ledger_epoch,
+            ledger,
+            messages,
+            rows,
+        } = opened;
         let greeting = SidecarHello {
             version,
             sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
             process_id: self.process_id.clone(),
             revision: self.hub.instance.borrow().revision,
             released: self.hub.released.load(Ordering::Relaxed),
-            ledger_epoch: String::new(),
-            ledger: Vec::new(),
+            ledger_epoch,
+            ledger,
         };
         tokio::spawn(async move {
-            let up = talk.up.clone();
-            if let Err(status) = talk.talk(greeting, down).await {
+            let (up, jobs) = (talk.up.clone(), talk.hub.jobs.clone());
+            let sending = talk.up.clone();
+            let spool = jobs.spool().clone();
+            let talking = async move {
+                talk.send(Up::Hello(greeting)).await?;
+                tokio::select! {
+                    ended = talk.talk(down) => ended,
+                    // Ends with the session that took over, which this one hears of as well.
+                    () = outbox::empty(messages, rows, spool, sending) => {
+                        Err(Status::aborted("another session took over"))
+                    }
+                }
+            };
+            let ended: Result<(), Status> = talking.await;
+            jobs.close_session(number);
+            if let Err(status) = ended {
                 tracing::info!(reason = status.message(), "the operator's session ended");
                 let _ = up.send(Err(status)).await;
             }
@@ -162,12 +189,7 @@ impl Talk {
             .map_err(|_| Status::cancelled("the operator went away"))
     }
 
-    async fn talk(
-        self,
-        greeting: SidecarHello,
-        mut down: Streaming<FromOperator>,
-    ) -> Result<(), Status> {
-        self.send(Up::Hello(greeting)).await?;
+    async fn talk(&self, mut down: Streaming<FromOperator>) -> Result<(), Status> {
         let mut instance = self.hub.instance.clone();
         instance.mark_changed();
         let mut newest = self.newest.clone();
@@ -218,11 +240,14 @@ impl Talk {
             Down::Release(_) => Wish::Release,
             // Said once.
             Down::Hello(_) => return Ok(()),
-            Down::Grant(_)
+            message @ (Down::Grant(_)
             | Down::Nothing(_)
             | Down::Doubt(_)
             | Down::RowStored(_)
-            | Down::Cancel(_) => return Ok(()),
+            | Down::Cancel(_)) => {
+                self.hub.jobs.hear_operator(self.number, message);
+                return Ok(());
+            }
         };
         self.hub
             .wishes

@@ -1,10 +1,12 @@
 //! The session: the operator dials, the sidecar serves. One long stream, mutual TLS.
 //!
-//! `identity.rs` says who may come in, `accept.rs` accepts connections, `attach.rs` talks.
+//! `identity.rs` says who may come in, `accept.rs` accepts connections, `attach.rs` talks and
+//! `outbox.rs` sends what Jobs have to say.
 
 mod accept;
 mod attach;
 pub mod identity;
+mod outbox;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -16,6 +18,7 @@ use patchbay_protocol::session;
 use tokio::sync::{mpsc, watch};
 
 use crate::counters::Counters;
+use crate::jobs::Jobs;
 use crate::paths::Root;
 
 pub use accept::{Port, serve};
@@ -40,6 +43,8 @@ pub struct Hub {
     pub counters: Arc<Counters>,
     /// Whether the plugin was released in this sandbox.
     pub released: Arc<AtomicBool>,
+    /// What is said of Jobs goes here.
+    pub jobs: Jobs,
     /// To the main loop.
     pub wishes: mpsc::Sender<FromOperator>,
 }

@@ -82,9 +82,9 @@ impl Authority {
 
 /// `tower::service_fn` without tower.
 #[derive(Clone)]
-struct ServiceFn<F>(F);
+pub(crate) struct ServiceFn<F>(F);
 
-fn tower_service_fn<F>(function: F) -> ServiceFn<F> {
+pub(crate) fn tower_service_fn<F>(function: F) -> ServiceFn<F> {
     ServiceFn(function)
 }
 
@@ -114,6 +114,7 @@ struct Bench {
     instance: watch::Sender<session::Instance>,
     changes: watch::Sender<u64>,
     wishes: mpsc::Receiver<FromOperator>,
+    jobs: Jobs,
 }
 
 const OPERATOR: &str = "patchbay://inst/operator";
@@ -123,6 +124,7 @@ async fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let root = Root::new(folder.path().into());
     std::fs::create_dir(root.private()).unwrap();
+    std::fs::create_dir(root.run()).unwrap();
     std::fs::create_dir(root.identity()).unwrap();
     let authority = Authority::new();
     authority.write(&root.identity(), SELF);
@@ -133,11 +135,13 @@ async fn bench() -> Bench {
     let (wishing, wishes) = mpsc::channel(8);
     let (changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
+    let jobs = Jobs::start(&root).unwrap();
     let hub = Hub {
         root: root.clone(),
         instance: seen,
         counters: Arc::new(Counters::default()),
         released: Arc::new(AtomicBool::new(true)),
+        jobs: jobs.clone(),
         wishes: wishing,
     };
     tokio::spawn(serve("127.0.0.1:0".parse().unwrap(), hub, changed, port));
@@ -156,6 +160,7 @@ async fn bench() -> Bench {
         instance,
         changes,
         wishes,
+        jobs,
     }
 }
 
@@ -208,7 +213,7 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
     match attached.next().await.unwrap() {
         Up::Hello(hello) => assert_eq!(
             (hello.version, hello.revision, hello.released),
-            (1, 4, true)
+            (2, 4, true)
         ),
         other => panic!("{other:?}"),
     }
@@ -410,6 +415,7 @@ async fn a_port_that_is_taken_is_told_and_taken_later() {
     let (_changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
     let hub = Hub {
+        jobs: Jobs::start(&root).unwrap(),
         root,
         instance: seen,
         counters: Arc::default(),
@@ -426,4 +432,193 @@ async fn a_port_that_is_taken_is_told_and_taken_later() {
         .wait_for(|port| *port == Port::Ours(address))
         .await
         .unwrap();
+}
+
+/// A claim that the operator gave and the plugin has.
+async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session::ClaimName {
+    let asked = tokio::spawn(crate::jobs::socket_tests::request(
+        bench.root.jobs_socket(),
+        uid.len() as u128,
+    ));
+    let ask = loop {
+        match attached.next().await.unwrap() {
+            Up::Ask(ask) => break ask,
+            _ => {}
+        }
+    };
+    let claim = session::ClaimName {
+        claim_id: ask.claim_id,
+        job_uid: uid.to_owned(),
+    };
+    let grant = crate::jobs::socket_tests::grant(&claim, 16 * 1024 * 1024);
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::Grant(grant)),
+        })
+        .await
+        .unwrap();
+    let job = asked.await.unwrap().unwrap();
+    assert_eq!(job["id"], uid);
+    claim
+}
+
+async fn controller(bench: &Bench) {
+    bench.jobs.configure(&crate::jobs::socket_tests::config());
+    bench
+        .jobs
+        .plugin_started(patchbay_launcher::control::StartId(5));
+    crate::jobs::socket_tests::introduce(bench.root.jobs_socket()).await;
+}
+
+fn ours(up: &Up) -> bool {
+    !matches!(up, Up::Instance(_) | Up::Counters(_) | Up::Hello(_))
+}
+
+async fn next_of_ours(attached: &mut Attached) -> Up {
+    loop {
+        let up = attached.next().await.unwrap();
+        if ours(&up) {
+            return up;
+        }
+    }
+}
+
+#[tokio::test]
+async fn pcp_27_output_travels_in_pieces_and_is_kept_until_it_is_stored() {
+    let bench = bench().await;
+    controller(&bench).await;
+    let mut attached = attach(&bench, hello(1)).await.unwrap();
+    let claim = hand_over(&bench, &mut attached, "uid-1").await;
+
+    let output: Vec<u8> = (0..5 * 1024 * 1024_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let answer = crate::jobs::socket_tests::output(
+        bench.root.jobs_socket(),
+        "uid-1",
+        1,
+        true,
+        output.clone(),
+    );
+    assert_eq!(answer.await, serde_json::json!({"row": 1, "late": false}));
+    // It is in the ledger already: another session gets it from the beginning.
+    drop(attached);
+    let mut attached = attach(&bench, hello(1)).await.unwrap();
+    match attached.next().await.unwrap() {
+        Up::Hello(hello) => {
+            assert_eq!(hello.ledger_epoch.len(), 32);
+            assert_eq!(hello.ledger[0].claim.as_ref(), Some(&claim));
+            assert!(hello.ledger[0].delivered);
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut got = Vec::new();
+    loop {
+        let Up::Row(piece) = next_of_ours(&mut attached).await else {
+            panic!()
+        };
+        assert!(piece.data.len() <= outbox::PIECE);
+        assert_eq!((piece.offset, piece.row), (got.len() as u64, 1));
+        got.extend(piece.data);
+        if piece.last {
+            assert_eq!(piece.outcome, i32::from(session::Outcome::Succeeded));
+            break;
+        }
+        assert_eq!(piece.outcome, 0);
+    }
+    assert!(got == output);
+    let stored = session::RowStored {
+        claim: Some(claim),
+        row: 1,
+        settled: true,
+        phase: "Succeeded".into(),
+    };
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::RowStored(stored)),
+        })
+        .await
+        .unwrap();
+    // The ledger is empty for whoever comes next.
+    let rows = bench.root.jobs().join("rows");
+    let began = std::time::Instant::now();
+    while std::fs::read_dir(&rows).unwrap().count() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+    let mut attached = attach(&bench, hello(1)).await.unwrap();
+    assert!(matches!(attached.next().await.unwrap(), Up::Hello(hello) if hello.ledger.is_empty()));
+}
+
+#[tokio::test]
+async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
+    let bench = bench().await;
+    controller(&bench).await;
+    let mut first = attach(&bench, hello(1)).await.unwrap();
+    let asked = tokio::spawn(crate::jobs::socket_tests::request(
+        bench.root.jobs_socket(),
+        1,
+    ));
+    let Up::Ask(old) = next_of_ours(&mut first).await else {
+        panic!()
+    };
+    let mut second = attach(&bench, hello(2)).await.unwrap();
+    let Up::Ask(new) = next_of_ours(&mut second).await else {
+        panic!()
+    };
+    assert_ne!(old.claim_id, new.claim_id);
+    let grant = |claim_id: &str, uid: &str| {
+        let claim = session::ClaimName {
+            claim_id: claim_id.to_owned(),
+            job_uid: uid.to_owned(),
+        };
+        DownMessage {
+            message: Some(Down::Grant(crate::jobs::socket_tests::grant(&claim, 1))),
+        }
+    };
+    // The first one does not know yet that it is over.
+    let _ = first.down.send(grant(&old.claim_id, "uid-old")).await;
+    second.down.send(grant(&new.claim_id, "uid-new")).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap()["id"], "uid-new");
+    // And what the old leader had claimed is given back when it comes by the new session.
+    second.down.send(grant(&old.claim_id, "uid-old")).await.unwrap();
+    loop {
+        if let Up::Released(released) = next_of_ours(&mut second).await {
+            assert_eq!(released.claim.unwrap().job_uid, "uid-old");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_operator_of_version_one_hears_nothing_of_jobs() {
+    let bench = bench().await;
+    controller(&bench).await;
+    let old = OperatorHello {
+        oldest: 1,
+        newest: 1,
+        epoch: 1,
+        operator_version: "old".into(),
+    };
+    let first = DownMessage {
+        message: Some(Down::Hello(old)),
+    };
+    let mut attached = attach(&bench, first).await.unwrap();
+    match attached.next().await.unwrap() {
+        Up::Hello(hello) => {
+            assert_eq!(hello.version, 1);
+            assert!(hello.ledger_epoch.is_empty() && hello.ledger.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+    let job = crate::jobs::socket_tests::request(bench.root.jobs_socket(), 1).await;
+    assert_eq!(job, None);
+    attached
+        .down
+        .send(DownMessage {
+            message: Some(Down::Ping(Ping { nonce: 1 })),
+        })
+        .await
+        .unwrap();
+    assert!(matches!(next_of_ours(&mut attached).await, Up::Pong(_)));
 }

@@ -10,26 +10,20 @@ use super::{Book, REMEMBERED, asks};
 
 /// So many ids of rows are kept of a settled claim.
 const PAST_ROW_IDS: usize = 8;
+/// So many ends of processes are remembered.
+const ENDS: usize = 8;
 
 impl Book {
     pub(super) fn plugin_started(
         &mut self,
-        now: &mut Now<'_>,
         start_id: StartId,
         todo: &mut Vec<Todo>,
     ) {
         if self.current == Some(start_id) {
             return;
         }
-        let others: Vec<StartId> = self
-            .entries
-            .values()
-            .filter_map(Entry::holder)
-            .chain(self.current)
-            .filter(|holder| *holder != start_id)
-            .collect();
-        for other in others {
-            self.plugin_ended(now, other, None, todo);
+        if let Some(other) = self.current {
+            self.plugin_ended(other, None, todo);
         }
         self.current = Some(start_id);
         self.stopping = false;
@@ -39,7 +33,6 @@ impl Book {
 
     pub(super) fn plugin_ended(
         &mut self,
-        now: &mut Now<'_>,
         start_id: StartId,
         exit: Option<Exit>,
         todo: &mut Vec<Todo>,
@@ -51,23 +44,49 @@ impl Book {
             let waiting = std::mem::take(&mut self.waiters);
             todo.extend(waiting.into_keys().map(Todo::AnswerNothing));
         }
-        let ended = Ended::new(exit);
-        let held: Vec<(ClaimId, Kind)> = self
+        self.ended.push_back((start_id, Ended::new(exit)));
+        if self.ended.len() > ENDS {
+            self.ended.pop_front();
+        }
+    }
+
+    /// How a process ended; `None` while it may live.
+    fn end_of(&self, start_id: StartId) -> Option<Ended> {
+        if self.current == Some(start_id) {
+            return None;
+        }
+        let ends = self.ended.iter().rev();
+        let mut seen = ends.filter(|(ended, _)| *ended == start_id).map(|(_, ended)| *ended);
+        let last = seen.next();
+        // One who saw it knows more than one who only missed it.
+        let known = last.filter(|ended| *ended != Ended::Unseen).or_else(|| {
+            seen.find(|ended| *ended != Ended::Unseen)
+        });
+        known.or(last).or_else(|| self.current.map(|_| Ended::Unseen))
+    }
+
+    /// What an entry does not say yet about the end of its process.
+    pub(super) fn unnoticed(&self, entry: &Entry) -> Option<Ended> {
+        let State::Delivered { start_id, gone } = &entry.state else {
+            return None;
+        };
+        let ended = self.end_of(StartId(*start_id))?;
+        let news = match gone {
+            None => true,
+            Some(gone) => gone.ended == Ended::Unseen && ended != Ended::Unseen,
+        };
+        news.then_some(ended)
+    }
+
+    /// Writes down which claims have lost their process.
+    pub(super) fn notice_ends(&mut self, now: &Now<'_>, todo: &mut Vec<Todo>) {
+        let held: Vec<(ClaimId, Kind, Ended)> = self
             .entries
             .values()
-            .filter(|entry| match &entry.state {
-                State::Delivered { start_id: held, gone } => {
-                    *held == start_id.0
-                        && gone.as_ref().is_none_or(|gone| {
-                            gone.ended == Ended::Unseen && ended != Ended::Unseen
-                        })
-                }
-                _ => false,
-            })
-            .map(|entry| (entry.claim, entry.kind.clone()))
+            .filter_map(|entry| Some((entry.claim, entry.kind.clone(), self.unnoticed(entry)?)))
             .collect();
         let lost_at_ms = now.mono_ms + self.recover_ms;
-        for (claim, kind) in held {
+        for (claim, kind, ended) in held {
             match kind {
                 Kind::Call => {
                     let message =

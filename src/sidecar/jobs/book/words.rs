@@ -1,6 +1,7 @@
 //! What the book hears and what it says.
 
 use patchbay_launcher::control::{Exit, StartId};
+use patchbay_protocol::session::ClaimName;
 use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 
@@ -127,7 +128,8 @@ pub enum Heard {
         /// Wall clock in milliseconds, for people.
         at_ms: u64,
     },
-    /// A [`Todo::WriteEntry`] failed. Everything of that claim that followed was not done.
+    /// A [`Todo::WriteEntry`] failed. What followed and needed it ([`Todo::needs`]) was not done.
+    /// To be heard before anything else.
     NotWritten(ClaimId),
     /// The plugin gave a row; it lies in the spool.
     RowGiven(Box<RowGiven>),
@@ -214,6 +216,29 @@ pub enum Todo {
     Send(Up),
     /// To the operator, in pieces out of the spool.
     SendRow(Box<SendRow>),
+}
+
+impl Todo {
+    /// Whether it must not be done when this claim could not be written by the same call.
+    pub fn needs(&self, claim: ClaimId) -> bool {
+        let named = |name: &Option<ClaimName>| {
+            name.as_ref()
+                .is_some_and(|name| name.claim_id == claim.to_string())
+        };
+        match self {
+            Todo::WriteEntry(entry) | Todo::HandOver { entry, .. } | Todo::Call { entry, .. } => {
+                entry.claim == claim
+            }
+            Todo::SendRow(row) => row.claim == claim,
+            Todo::RemoveEntry(of) | Todo::CancelCall(of) => *of == claim,
+            Todo::Send(Up::Lost(said)) => named(&said.claim),
+            Todo::Send(Up::Started(said)) => named(&said.claim),
+            Todo::Send(Up::Released(said)) => named(&said.claim),
+            // Said of the one claim that a call was about.
+            Todo::AnswerRow(..) | Todo::AnswerStatus(..) | Todo::RemoveSpool(_) => true,
+            Todo::Send(_) | Todo::AnswerNothing(_) => false,
+        }
+    }
 }
 
 /// A row that has to be sent.
