@@ -248,3 +248,176 @@ fn ended_by_us(reason: &str) -> bool {
         .iter()
         .any(|told| told.as_str() == reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::rig::{Fault, Rig, claimed, job_path, ready, spec};
+    use crate::metrics::Metrics;
+    use k8s_openapi::api::core::v1::PodStatus;
+    use kube::runtime::watcher::Event;
+    use patchbay_api::Plugin;
+    use serde_json::{Value, json};
+
+    const CLAIM: &str = "0123456789abcdef0123456789abcdef";
+    const POD: &str = "/api/v1/namespaces/ns/pods/kv-0-1";
+
+    async fn pass(rig: &Rig, name: &str) -> Result<Passed, JobError> {
+        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let mut steps = Steps::new("Job", metrics);
+        let passes = JobPasses::new(Arc::clone(&rig.jobs));
+        passes.pass(&JobKey::new("ns", name), &mut steps).await
+    }
+
+    fn plugin(rig: &Rig, status: Value) {
+        let plugin: Plugin = serde_json::from_value(json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
+            "metadata": {"namespace": "ns", "name": "kv", "uid": "p", "resourceVersion": "7"},
+            "spec": {
+                "source": {"image": {"reference": "kv:1"}}, "image": "kv:1",
+                "protocol": {"controller": {"port": 10000}},
+            },
+            "status": status,
+        }))
+        .unwrap();
+        rig.jobs.stores.plugins.hear(&Event::Apply(plugin));
+    }
+
+    fn pod(uid: &str, phase: &str) -> Pod {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "ns", "name": "kv-0-1", "uid": uid, "resourceVersion": "3",
+                         "labels": {"patchbay.dev/plugin": "kv"}},
+        }))
+        .unwrap();
+        pod.status = Some(PodStatus {
+            phase: Some(phase.into()),
+            ..PodStatus::default()
+        });
+        pod
+    }
+
+    fn commands() -> Value {
+        json!({"provides": {"commands": [{"name": "echo", "output": true}]}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_job_becomes_ready_with_one_write_and_a_second_look_writes_nothing() {
+        let rig = Rig::new();
+        plugin(&rig, commands());
+        rig.add("a", spec(), None);
+        let passed = pass(&rig, "a").await.unwrap();
+        assert_eq!(passed.outcome, Outcome::Applied);
+        assert_eq!(rig.status("a").phase, Some(Phase::Ready));
+        pass(&rig, "a").await.unwrap();
+        assert_eq!(rig.api.log(), ["PUT jobs/a/status"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_without_its_plugin_waits_and_looks_again_when_its_time_is_over() {
+        let rig = Rig::new();
+        let mut spec = spec();
+        spec["expireTime"] = "2999-01-01T00:00:00.000000Z".into();
+        rig.add("a", spec, None);
+        let passed = pass(&rig, "a").await.unwrap();
+        assert_eq!(passed.outcome, Outcome::Waiting);
+        assert!(passed.next.is_some());
+        let status = rig.status("a");
+        assert_eq!(
+            (status.phase, status.reason.as_str()),
+            (Some(Phase::Waiting), "PluginMissing")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_is_no_failure() {
+        let rig = Rig::new();
+        plugin(&rig, commands());
+        rig.add("a", spec(), None);
+        rig.api.faults([Fault::Raced]);
+        let passed = pass(&rig, "a").await.unwrap();
+        assert_eq!(passed.outcome, Outcome::Waiting);
+        assert!(passed.next.is_some());
+        rig.api.faults([Fault::Code(500)]);
+        assert!(matches!(pass(&rig, "a").await, Err(JobError::Write(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_lost_when_its_pod_is_gone_and_not_when_the_store_is_behind() {
+        let rig = Rig::new();
+        rig.add("a", spec(), Some(claimed(CLAIM)));
+        rig.jobs
+            .stores
+            .pods
+            .hear(&Event::Apply(pod("pod-uid", "Running")));
+        pass(&rig, "a").await.unwrap();
+        assert!(rig.api.log().is_empty(), "it is there");
+        rig.jobs
+            .stores
+            .pods
+            .hear(&Event::Delete(pod("pod-uid", "Running")));
+        rig.api.put(POD, json!({"metadata": {"uid": "pod-uid"}}));
+        pass(&rig, "a").await.unwrap();
+        assert_eq!(rig.status("a").phase, Some(Phase::Claimed));
+        // Another of the same name is not the holder.
+        rig.api.put(POD, json!({"metadata": {"uid": "another"}}));
+        pass(&rig, "a").await.unwrap();
+        let status = rig.status("a");
+        assert_eq!(
+            (status.phase, status.reason.as_str()),
+            (Some(Phase::Failed), "PluginLost")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_lost_when_its_pod_has_ended() {
+        let rig = Rig::new();
+        rig.add("a", spec(), Some(claimed(CLAIM)));
+        rig.jobs
+            .stores
+            .pods
+            .hear(&Event::Apply(pod("pod-uid", "Failed")));
+        pass(&rig, "a").await.unwrap();
+        assert_eq!(rig.status("a").reason, "PluginLost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pcp_38_a_job_is_deleted_when_its_time_to_live_is_over() {
+        let rig = Rig::new();
+        let mut status = ready();
+        status["phase"] = "Succeeded".into();
+        status["completionTime"] = "2026-01-01T00:00:00.000000Z".into();
+        let mut forever = spec();
+        forever["ttlSecondsAfterFinished"] = json!(31_536_000);
+        rig.add("later", forever, Some(status.clone()));
+        assert!(pass(&rig, "later").await.unwrap().next.is_some());
+        rig.add("kept", spec(), Some(status.clone()));
+        assert!(pass(&rig, "kept").await.unwrap().next.is_none());
+        let mut short = spec();
+        short["ttlSecondsAfterFinished"] = json!(5);
+        rig.add("a", short, Some(status));
+        pass(&rig, "a").await.unwrap();
+        assert_eq!(rig.api.get(&job_path("a")), None);
+        assert_eq!(rig.api.log(), ["DELETE jobs/a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_job_ends_and_its_holder_is_told() {
+        let rig = Rig::new();
+        let mut object = serde_json::to_value(rig.add("a", spec(), Some(claimed(CLAIM)))).unwrap();
+        object["metadata"]["annotations"] = json!({"patchbay.dev/cancel": "me"});
+        let job: Job = serde_json::from_value(rig.api.put(&job_path("a"), object)).unwrap();
+        rig.jobs.stores.jobs.wrote(&job);
+        rig.jobs
+            .stores
+            .pods
+            .hear(&Event::Apply(pod("pod-uid", "Running")));
+        let (stream, mut heard) = tokio::sync::mpsc::channel(4);
+        let _visit = rig.doors.enter("pod-uid", stream);
+        pass(&rig, "a").await.unwrap();
+        assert_eq!(rig.status("a").reason, "Cancelled");
+        let told = heard.try_recv().unwrap().message.unwrap();
+        use patchbay_protocol::session::from_operator::Message;
+        assert!(matches!(told, Message::Cancel(cancel) if cancel.claim.as_ref().unwrap().claim_id == CLAIM));
+    }
+}

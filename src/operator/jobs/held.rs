@@ -19,6 +19,9 @@ const WAITING: usize = 512 * 1024;
 const AT_ONCE: usize = 32;
 /// A row that is larger than a message and does not go on for so long holds up others.
 const STALLED: Duration = Duration::from_secs(30);
+/// A start is written when nothing else of the job was heard for so long: most jobs are done by
+/// then, and their answer says that they were started.
+const SETTLE_DOWN: Duration = Duration::from_millis(100);
 
 /// Works on the words of one session.
 pub struct Held {
@@ -41,6 +44,8 @@ struct Claim {
     busy: bool,
     /// Since when a large row has not gone on.
     since: Option<Instant>,
+    /// When its start is to be written.
+    start: Option<Instant>,
 }
 
 /// A word that was worked on.
@@ -73,6 +78,16 @@ impl Held {
 
     /// Takes a word in; it is worked on after those of the same claim that came before.
     pub fn add(&mut self, of: ClaimOf, word: Word) {
+        let claim = self.claims.entry(of.clone()).or_default();
+        if word == Word::Started && !claim.busy && claim.words.is_empty() {
+            claim.start = Some(Instant::now() + SETTLE_DOWN);
+            return;
+        }
+        claim.start = None;
+        self.put(of, word);
+    }
+
+    fn put(&mut self, of: ClaimOf, word: Word) {
         self.waiting += word.size();
         let claim = self.claims.entry(of.clone()).or_default();
         claim.words.push_back(word);
@@ -85,10 +100,34 @@ impl Held {
     /// Works until some word is done: there may be room again. An error ends the session. Never
     /// ends while there is nothing to do. Safe to drop.
     pub async fn work(&mut self) -> Result<(), &'static str> {
-        let stalled = self.stalled_at();
+        let stalled = self
+            .earliest(|claim| claim.since)
+            .map(|since| since + STALLED);
+        let start = self.earliest(|claim| claim.start);
         tokio::select! {
             Some(done) = self.running.next() => self.ended(done),
+            () = sleep_until(start) => {
+                self.start();
+                Ok(())
+            }
             () = sleep_until(stalled) => Err("a row did not go on for too long"),
+        }
+    }
+
+    /// Writes the starts whose time has come.
+    fn start(&mut self) {
+        let now = Instant::now();
+        let due: Vec<ClaimOf> = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| claim.start.is_some_and(|start| start <= now))
+            .map(|(of, _)| of.clone())
+            .collect();
+        for of in due {
+            if let Some(claim) = self.claims.get_mut(&of) {
+                claim.start = None;
+            }
+            self.put(of, Word::Started);
         }
     }
 
@@ -105,7 +144,7 @@ impl Held {
             if !claim.words.is_empty() {
                 claim.since = None;
                 self.ready.push_back(done.claim);
-            } else if claim.assembly.is_none() {
+            } else if claim.assembly.is_none() && claim.start.is_none() {
                 self.claims.remove(&done.claim);
             }
         }
@@ -150,9 +189,8 @@ impl Held {
         }
     }
 
-    fn stalled_at(&self) -> Option<Instant> {
-        let since = self.claims.values().filter_map(|claim| claim.since).min()?;
-        Some(since + STALLED)
+    fn earliest(&self, of: impl Fn(&Claim) -> Option<Instant>) -> Option<Instant> {
+        self.claims.values().filter_map(of).min()
     }
 }
 

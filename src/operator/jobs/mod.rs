@@ -145,7 +145,10 @@ impl Jobs {
         if !self.stores.jobs.wrote(&job) {
             return None;
         }
-        self.queue.wake(crate::watch::jobs::key(&job));
+        // One that has ended and is kept needs no pass.
+        if !write::has_ended(&job) || job.spec.ttl_seconds_after_finished.is_some() {
+            self.queue.wake(crate::watch::jobs::key(&job));
+        }
         Some(job)
     }
 

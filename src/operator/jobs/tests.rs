@@ -157,7 +157,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_goes_the_whole_way_with_three_writes() {
+async fn a_job_goes_the_whole_way_with_two_writes() {
     let rig = Rig::new();
     let job = rig.add("a", spec(), Some(ready()));
     let desk = Desk::open(rig).await;
@@ -190,7 +190,16 @@ async fn a_job_goes_the_whole_way_with_three_writes() {
         (output.preview.as_str(), output.sha256),
         ("42.42", hex(b"42.42"))
     );
-    assert_eq!(desk.rig.api.log(), ["PUT jobs/a/status"; 3]);
+    assert_eq!(desk.rig.api.log(), ["PUT jobs/a/status"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_takes_a_while_is_seen_running() {
+    let (desk, mut sidecar, claim) = working(None, spec()).await;
+    sidecar.held.add(claim, Word::Started);
+    sidecar.held.work().await.unwrap();
+    sidecar.held.work().await.unwrap();
+    assert_eq!(desk.rig.status("a").phase, Some(Phase::Running));
 }
 
 #[tokio::test(start_paused = true)]
