@@ -162,17 +162,20 @@ impl Book {
 
     /// When [`Heard::Tick`] is due, on the book's clock.
     pub fn wake_at(&self) -> Option<u64> {
-        let claims = self.entries.values().filter_map(|entry| match &entry.state {
-            // Could not be written down so far.
-            _ if self.unnoticed(entry).is_some() => Some(0),
-            State::Granted { keep_until_ms } => {
-                Some(entry.deadline_ms.unwrap_or(u64::MAX).min(*keep_until_ms))
-            }
-            State::Delivered {
-                gone: Some(gone), ..
-            } => Some(gone.lost_at_ms),
-            _ => None,
-        });
+        let claims = self
+            .entries
+            .values()
+            .filter_map(|entry| match &entry.state {
+                // Could not be written down so far.
+                _ if self.unnoticed(entry).is_some() => Some(0),
+                State::Granted { keep_until_ms } => {
+                    Some(entry.deadline_ms.unwrap_or(u64::MAX).min(*keep_until_ms))
+                }
+                State::Delivered {
+                    gone: Some(gone), ..
+                } => Some(gone.lost_at_ms),
+                _ => None,
+            });
         let waiters = self.waiters.values().map(|waiter| waiter.answer_at_ms);
         let asks = self.asks.values().filter_map(|ask| ask.wake_at());
         let calls = self.wants_call().then_some(self.call_asks_from);
@@ -195,7 +198,10 @@ impl Book {
 
     /// The newest claim of a Job, also one that is settled.
     pub fn of_job(&self, job_uid: &str) -> Option<&Entry> {
-        let living = self.entries.values().filter(|entry| entry.job_uid == job_uid);
+        let living = self
+            .entries
+            .values()
+            .filter(|entry| entry.job_uid == job_uid);
         living.max_by_key(|entry| entry.attempt).or_else(|| {
             let mut past = self.past.iter().rev();
             past.find(|entry| entry.job_uid == job_uid)
@@ -210,7 +216,9 @@ impl Book {
     /// Jobs that the plugin process has and has not answered.
     pub fn held(&self) -> usize {
         let holders = self.entries.values().filter_map(entry::Entry::holder);
-        holders.filter(|holder| self.current == Some(*holder)).count()
+        holders
+            .filter(|holder| self.current == Some(*holder))
+            .count()
     }
 
     /// Calls under way.
@@ -236,7 +244,11 @@ impl Book {
             .map(|entry| entry.claim)
             .collect();
         for claim in granted {
-            self.release(claim, "the session or the sidecar ended before the hand-over", todo);
+            self.release(
+                claim,
+                "the session or the sidecar ended before the hand-over",
+                todo,
+            );
         }
         for entry in self.entries.values() {
             self.unsent

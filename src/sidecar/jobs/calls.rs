@@ -15,13 +15,13 @@ use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::Jobs;
 use super::book::entry::{Entry, RowEnd};
 use super::book::words::{ClaimId, Heard, RowAnswer, RowId, Whose};
 use super::clerk::unfit_heard;
 use super::commands::listed;
 use super::document::{Call, Spec, Unfit};
 use super::rows::{self, Begun, RowError};
-use super::Jobs;
 use crate::random;
 
 /// Limit of learning the method's shape.

@@ -21,7 +21,9 @@ async fn serving(routes: Routes) -> (Channel, oneshot::Sender<()>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let incoming = futures::stream::once(async move { Ok::<_, std::io::Error>(far) });
     tokio::spawn(async move {
-        let serve = Server::builder().add_routes(routes).serve_with_incoming(incoming);
+        let serve = Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(incoming);
         tokio::select! {
             _ = serve => {}
             _ = stopped => {}
@@ -195,10 +197,12 @@ async fn a_cancelled_call_is_given_up() {
     // The place is free: another job is asked for.
     calling.job(check("plugin"), 0).await;
     assert_eq!(calling.row().await.1, RowEnd::Succeeded);
-    let known = calling
-        .rig
-        .jobs
-        .with(|clerk| clerk.book().of_job(&claim.job_uid).and_then(|entry| entry.word()));
+    let known = calling.rig.jobs.with(|clerk| {
+        clerk
+            .book()
+            .of_job(&claim.job_uid)
+            .and_then(|entry| entry.word())
+    });
     assert_eq!(known, Some("Error"));
 }
 
@@ -243,14 +247,24 @@ async fn what_does_not_fit_is_named_with_what_exists() {
         job_uid: "uid-c".to_owned(),
     };
     calling.rig.down(Down::Grant(grant(&claim, 1000)));
-    assert!(calling.failure().await.starts_with("UnknownCommand: the Job has no call"));
+    assert!(
+        calling
+            .failure()
+            .await
+            .starts_with("UnknownCommand: the Job has no call")
+    );
 }
 
 #[tokio::test]
 async fn a_plugin_without_reflection_is_told_apart() {
     let mut calling = calling(health().await, 1).await;
     calling.job(check("plugin"), 0).await;
-    assert!(calling.failure().await.starts_with("UnknownCommand: the plugin does not offer gRPC reflection"));
+    assert!(
+        calling
+            .failure()
+            .await
+            .starts_with("UnknownCommand: the plugin does not offer gRPC reflection")
+    );
 }
 
 #[tokio::test]

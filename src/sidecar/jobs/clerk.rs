@@ -15,9 +15,7 @@ use tonic::transport::Channel;
 
 use super::book::Book;
 use super::book::entry::Entry;
-use super::book::words::{
-    CallerId, ClaimId, Heard, Now, RequestId, RowAnswer, SendRow, Todo,
-};
+use super::book::words::{CallerId, ClaimId, Heard, Now, RequestId, RowAnswer, SendRow, Todo};
 use super::commands::Advertised;
 use super::document::{self, Targets};
 use super::ledger::Ledger;
@@ -114,7 +112,10 @@ impl Clerk {
         let spool = Spool::open(root)?;
         let opened = Ledger::open(root, &spool)?;
         for trouble in &opened.troubles {
-            tracing::error!(trouble, "a file of the ledger cannot be used; its job counts as handed over");
+            tracing::error!(
+                trouble,
+                "a file of the ledger cannot be used; its job counts as handed over"
+            );
         }
         let advertised = read_small(&root.jobs().join("advertised.json"))
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -221,7 +222,11 @@ impl Clerk {
     }
 
     pub(super) fn close_session(&mut self, jobs: &Jobs, session: u64) {
-        if self.outbox.as_ref().is_some_and(|(open, _)| *open == session) {
+        if self
+            .outbox
+            .as_ref()
+            .is_some_and(|(open, _)| *open == session)
+        {
             self.outbox = None;
         }
         self.hear(jobs, Heard::SessionClosed(session));
@@ -392,7 +397,12 @@ impl Clerk {
         let document = match document::job(entry, advertised, &mut self.targets) {
             Ok(document) => document,
             Err(unfit) => {
-                tracing::warn!(job = entry.job, unfit.reason, unfit.message, "a job does not fit the plugin");
+                tracing::warn!(
+                    job = entry.job,
+                    unfit.reason,
+                    unfit.message,
+                    "a job does not fit the plugin"
+                );
                 self.answer(request, Answer::Nothing);
                 queue.push_back(unfit_heard(entry.claim, unfit));
                 return;
@@ -473,7 +483,11 @@ pub(super) fn unfit_heard(claim: ClaimId, unfit: document::Unfit) -> Heard {
 fn log(message: &Up) {
     match message {
         Up::Released(released) => {
-            tracing::info!(job = released.job, why = released.why, "a job is given back");
+            tracing::info!(
+                job = released.job,
+                why = released.why,
+                "a job is given back"
+            );
         }
         Up::Lost(lost) => tracing::warn!(job = lost.job, text = lost.message, "a job is lost"),
         Up::LedgerAnswer(answer) => tracing::info!(

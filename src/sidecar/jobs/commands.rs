@@ -76,7 +76,9 @@ impl Advertised {
         for (index, command) in listed.iter().enumerate() {
             let command = check(index, command)?;
             let name = command.get("CommandName");
-            let known = commands.iter().position(|other| other.get("CommandName") == name);
+            let known = commands
+                .iter()
+                .position(|other| other.get("CommandName") == name);
             if let Some(known) = known {
                 warnings.push(format!(
                     "the command {} is advertised twice; the last one counts",
@@ -106,7 +108,11 @@ impl Advertised {
 
     /// The names, for people.
     pub fn names(&self) -> String {
-        listed(self.commands.iter().map(|command| text(command, "CommandName")))
+        listed(
+            self.commands
+                .iter()
+                .map(|command| text(command, "CommandName")),
+        )
     }
 
     /// For the rest of the sidecar.
@@ -158,7 +164,10 @@ pub(super) fn inputs_of<'a>(
 }
 
 pub(super) fn text<'a>(holder: &'a Map<String, Value>, field: &str) -> &'a str {
-    holder.get(field).and_then(Value::as_str).unwrap_or_default()
+    holder
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn inputs(command: &Map<String, Value>, kind: &str) -> Vec<InputInfo> {
@@ -294,19 +303,46 @@ pub(super) mod tests {
             read(json!([command]))
         };
         for (said, expected) in [
-            (with("/CommandName", json!(13)), "CommandName of command 0 is a number; expected text"),
-            (with("/CommandName", json!("")), "command 0 has an empty CommandName; expected a name"),
-            (with("/Output", json!("yes")), "Output of command \"wget\" is text; expected true or false"),
-            (with("/Output", json!(1)), "Output of command \"wget\" is a number; expected true or false"),
-            (with("/Inputs", json!({})), "Inputs of command \"wget\" is an object; expected a list"),
-            (with("/Inputs/0", json!("x")), "Inputs[0] of command \"wget\" is text; expected an object"),
+            (
+                with("/CommandName", json!(13)),
+                "CommandName of command 0 is a number; expected text",
+            ),
+            (
+                with("/CommandName", json!("")),
+                "command 0 has an empty CommandName; expected a name",
+            ),
+            (
+                with("/Output", json!("yes")),
+                "Output of command \"wget\" is text; expected true or false",
+            ),
+            (
+                with("/Output", json!(1)),
+                "Output of command \"wget\" is a number; expected true or false",
+            ),
+            (
+                with("/Inputs", json!({})),
+                "Inputs of command \"wget\" is an object; expected a list",
+            ),
+            (
+                with("/Inputs/0", json!("x")),
+                "Inputs[0] of command \"wget\" is text; expected an object",
+            ),
             (
                 with("/Inputs/0/Value", json!(13)),
                 "Value of Inputs[0] of command \"wget\" is a number; expected text",
             ),
-            (without("Tooltip").unwrap_err(), "command \"wget\" lacks Tooltip; expected text"),
-            (read(json!({})).unwrap_err(), "the list of commands is an object; expected a list"),
-            (read(json!([[]])).unwrap_err(), "command 0 is a list; expected an object"),
+            (
+                without("Tooltip").unwrap_err(),
+                "command \"wget\" lacks Tooltip; expected text",
+            ),
+            (
+                read(json!({})).unwrap_err(),
+                "the list of commands is an object; expected a list",
+            ),
+            (
+                read(json!([[]])).unwrap_err(),
+                "command 0 is a list; expected an object",
+            ),
         ] {
             assert_eq!(said, expected);
         }
@@ -314,8 +350,16 @@ pub(super) mod tests {
         let mut later: Value = serde_json::from_slice(&start(json!([]))).unwrap();
         later["version"] = json!(2);
         let later = serde_json::to_vec(&later).unwrap();
-        assert!(Advertised::read(&later, StartId(1)).unwrap_err().contains("version 2"));
-        assert!(Advertised::read(b"[", StartId(1)).unwrap_err().contains("not JSON"));
+        assert!(
+            Advertised::read(&later, StartId(1))
+                .unwrap_err()
+                .contains("version 2")
+        );
+        assert!(
+            Advertised::read(b"[", StartId(1))
+                .unwrap_err()
+                .contains("not JSON")
+        );
         let deep = "[".repeat(100_000);
         assert!(Advertised::read(deep.as_bytes(), StartId(1)).is_err());
     }
@@ -335,10 +379,17 @@ pub(super) mod tests {
         let read = read(json!(commands)).unwrap();
         assert_eq!(read.commands.len(), 300);
         let greeting = read.greeting();
-        let bytes: usize = greeting.commands.iter().map(prost::Message::encoded_len).sum();
+        let bytes: usize = greeting
+            .commands
+            .iter()
+            .map(prost::Message::encoded_len)
+            .sum();
         assert!(bytes <= TOLD_BYTES);
         assert_eq!(greeting.commands.len() + greeting.omitted as usize, 300);
-        assert!(greeting.commands[0].tooltip.len() <= TEXT && !greeting.commands[0].tooltip.contains('\n'));
+        assert!(
+            greeting.commands[0].tooltip.len() <= TEXT
+                && !greeting.commands[0].tooltip.contains('\n')
+        );
         assert_eq!(greeting.commands[0].inputs.len(), TOLD_INPUTS);
     }
 

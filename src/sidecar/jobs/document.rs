@@ -166,7 +166,11 @@ fn filled(wanted: &Command, advertised: &Advertised) -> Result<Map<String, Value
                         message: format!(
                             "the command \"{}\" has no {} named \"{}\"; it has {}",
                             printable(wanted.name.as_bytes(), 256),
-                            if kind == "Inputs" { "input" } else { "optional input" },
+                            if kind == "Inputs" {
+                                "input"
+                            } else {
+                                "optional input"
+                            },
                             printable(input.name.as_bytes(), 256),
                             listed(names.iter().map(String::as_str))
                         ),
@@ -387,7 +391,10 @@ mod tests {
         build(spec.clone(), &mut known).unwrap();
         assert!(known.tell(told("1.2.3.4", json!({"Checkin": 1.5}))));
         let job = build(spec.clone(), &mut known).unwrap();
-        assert_eq!(job["JobTarget"]["Optional"]["Common"], json!({"User": "u", "Checkin": 1.5}));
+        assert_eq!(
+            job["JobTarget"]["Optional"]["Common"],
+            json!({"User": "u", "Checkin": 1.5})
+        );
         // Too much of it is not kept.
         assert!(known.tell(told("1.2.3.4", json!({"Big": "x".repeat(TELEMETRY)}))));
         let job = build(spec, &mut known).unwrap();

@@ -109,7 +109,12 @@ impl Ledger {
         let failed = |error: std::io::Error| format!("list {}: {error}", self.folder.display());
         let mut names = Vec::new();
         for file in std::fs::read_dir(&self.folder).map_err(failed)? {
-            names.push(file.map_err(failed)?.file_name().to_string_lossy().into_owned());
+            names.push(
+                file.map_err(failed)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
         names.sort();
         Ok(names)

@@ -47,11 +47,12 @@ fn claims_come_back_as_they_were_written() {
     ledger.write(&one).unwrap();
     ledger.write(&two).unwrap();
     one.state = State::Answered { succeeded: true };
-    one.known_rows.push_back(crate::jobs::book::entry::KnownRow {
-        id: RowId(9),
-        number: 1,
-        late: false,
-    });
+    one.known_rows
+        .push_back(crate::jobs::book::entry::KnownRow {
+            id: RowId(9),
+            number: 1,
+            late: false,
+        });
     ledger.write(&one).unwrap();
     let opened = open(&root);
     assert_eq!(opened.entries, [one, two]);
@@ -84,13 +85,25 @@ fn a_torn_or_foreign_file_counts_as_delivered() {
         assert_eq!(opened.troubles.len(), 1);
     }
     std::fs::write(&path, &whole).unwrap();
-    std::fs::rename(&path, folder.join(format!("{}_uid-1_my-job.json", ClaimId(3)))).unwrap();
+    std::fs::rename(
+        &path,
+        folder.join(format!("{}_uid-1_my-job.json", ClaimId(3))),
+    )
+    .unwrap();
     let opened = open(&root);
-    assert!(opened.entries.iter().any(
-        |entry| entry.claim == ClaimId(3) && matches!(entry.state, State::Lost { .. })
-    ));
+    assert!(
+        opened
+            .entries
+            .iter()
+            .any(|entry| entry.claim == ClaimId(3) && matches!(entry.state, State::Lost { .. }))
+    );
     std::fs::write(folder.join("strange\u{1b}"), b"x").unwrap();
-    assert!(open(&root).troubles.iter().any(|said| said.contains("\\x1b: not a claim")));
+    assert!(
+        open(&root)
+            .troubles
+            .iter()
+            .any(|said| said.contains("\\x1b: not a claim"))
+    );
 }
 
 #[test]
@@ -100,11 +113,18 @@ fn what_a_dying_process_left_beside_is_swept_away() {
     ledger.write(&claim(1)).unwrap();
     let folder = root.jobs().join("claims");
     std::fs::write(folder.join(".half.json.1"), b"{").unwrap();
-    std::fs::write(root.jobs().join("rows/00000000000000aa"), b"no claim has it").unwrap();
+    std::fs::write(
+        root.jobs().join("rows/00000000000000aa"),
+        b"no claim has it",
+    )
+    .unwrap();
     let opened = open(&root);
     assert_eq!((opened.entries.len(), opened.troubles.len()), (1, 0));
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-    assert_eq!(std::fs::read_dir(root.jobs().join("rows")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(root.jobs().join("rows")).unwrap().count(),
+        0
+    );
 }
 
 #[test]

@@ -36,8 +36,8 @@ use tonic::transport::Channel;
 
 use crate::paths::Root;
 use book::words::{CallerId, ClaimId, Heard, Room, RowAnswer, RowGiven, RowId, Whose};
-use clerk::{Clerk, Shared};
 pub use clerk::Opened;
+use clerk::{Clerk, Shared};
 use spool::Spool;
 
 /// What a plugin of the family `controller` said of itself with its first call on the jobs socket.
@@ -114,7 +114,10 @@ impl Jobs {
             freed: Notify::new(),
             listens: Mutex::new(false),
         }));
-        tokio::spawn(look_at_time(Arc::downgrade(&jobs.0), jobs.0.wake.subscribe()));
+        tokio::spawn(look_at_time(
+            Arc::downgrade(&jobs.0),
+            jobs.0.wake.subscribe(),
+        ));
         Ok(jobs)
     }
 
@@ -255,9 +258,9 @@ impl Jobs {
         // Also when the same process says something else than before.
         let greeting = advertised.greeting();
         self.0.greeting.send_if_modified(|known| {
-            let other = known.as_ref().is_some_and(|known| {
-                known.start_id == greeting.start_id && *known != greeting
-            });
+            let other = known
+                .as_ref()
+                .is_some_and(|known| known.start_id == greeting.start_id && *known != greeting);
             if other {
                 *known = Some(greeting);
             }

@@ -154,7 +154,13 @@ impl Desk {
     async fn route(&self, request: Request<Incoming>) -> Said {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
-        let known = ["/v1/start", "/v1/request", "/v1/output", "/v1/error", "/v1/status"];
+        let known = [
+            "/v1/start",
+            "/v1/request",
+            "/v1/output",
+            "/v1/error",
+            "/v1/status",
+        ];
         match (head.method, head.uri.path()) {
             (Method::GET, "/v1/health") => Ok(told(StatusCode::OK, &json!({}))),
             (Method::POST, "/v1/start") => self.start(body).await,
@@ -184,7 +190,9 @@ impl Desk {
     async fn start(&self, body: Incoming) -> Said {
         let body = whole(body, LARGE).await?;
         let Some(current) = self.jobs.with(|clerk| clerk.current()) else {
-            return Err(not_now("the sidecar does not know the plugin's process yet"));
+            return Err(not_now(
+                "the sidecar does not know the plugin's process yet",
+            ));
         };
         let advertised = Advertised::read(&body, current).map_err(refused)?;
         tracing::info!(
@@ -208,8 +216,9 @@ impl Desk {
             location: self.location(&asked)?,
             port: port(&asked)?,
         };
-        let (introduced, known) =
-            self.jobs.with(|clerk| (clerk.advertised().is_some(), clerk.current().is_some()));
+        let (introduced, known) = self
+            .jobs
+            .with(|clerk| (clerk.advertised().is_some(), clerk.current().is_some()));
         if !introduced {
             return Err(match known {
                 true => Refusal(StatusCode::CONFLICT, "call /v1/start first".to_owned()),
@@ -308,7 +317,9 @@ impl Desk {
             },
             end => end,
         };
-        Ok(row_told(rows::end(&self.jobs, &whose, id, writing, text, end)?))
+        Ok(row_told(rows::end(
+            &self.jobs, &whose, id, writing, text, end,
+        )?))
     }
 
     fn turn(&self, job: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -394,9 +405,9 @@ impl Desk {
         };
         let name = told.get("name").and_then(Value::as_str).unwrap_or_default();
         let known = self.jobs.with(|clerk| {
-            let ours = clerk
-                .advertised()
-                .is_some_and(|said| name.is_empty() || name == said.name || name == said.service_name);
+            let ours = clerk.advertised().is_some_and(|said| {
+                name.is_empty() || name == said.name || name == said.service_name
+            });
             ours && clerk.targets.tell(telemetry)
         });
         match known {
@@ -489,7 +500,9 @@ fn port(asked: &Map<String, Value>) -> Result<Option<String>, Refusal> {
     match text.len() {
         0 => Ok(None),
         1..=16 => Ok(Some(text)),
-        more => Err(refused(format!("port has {more} bytes; expected at most 5"))),
+        more => Err(refused(format!(
+            "port has {more} bytes; expected at most 5"
+        ))),
     }
 }
 
@@ -498,7 +511,12 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     loop {
         let frame = tokio::time::timeout(SILENCE, body.frame())
             .await
-            .map_err(|_| Refusal(StatusCode::REQUEST_TIMEOUT, "the body does not go on".to_owned()))?;
+            .map_err(|_| {
+                Refusal(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body does not go on".to_owned(),
+                )
+            })?;
         match frame {
             None => return Ok(None),
             Some(Ok(frame)) => {
@@ -574,7 +592,9 @@ fn text(status: StatusCode, document: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(document)));
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
     response
 }
 

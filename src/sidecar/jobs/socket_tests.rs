@@ -41,11 +41,17 @@ pub(crate) fn grant(claim: &ClaimName, output_max_bytes: u64) -> Grant {
 }
 
 /// One exchange on a connection of its own.
-pub(super) async fn call(path: PathBuf, method: &str, target: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+pub(super) async fn call(
+    path: PathBuf,
+    method: &str,
+    target: &str,
+    body: Vec<u8>,
+) -> (u16, Vec<u8>) {
     let exchange = async {
         let stream = UnixStream::connect(path).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
         tokio::spawn(connection);
         let request = http::Request::builder()
             .method(method)
@@ -67,7 +73,10 @@ async fn json_call(path: PathBuf, method: &str, target: &str, body: Value) -> (u
         body => body.to_string().into_bytes(),
     };
     let (status, answer) = call(path, method, target, body).await;
-    (status, serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    (
+        status,
+        serde_json::from_slice(&answer).unwrap_or(Value::Null),
+    )
 }
 
 pub(crate) async fn introduce(path: PathBuf) {
@@ -230,11 +239,19 @@ async fn the_introduction_is_the_handshake_and_outlives_the_sidecar() {
     let mut rig = Rig::bare(&config());
     let mode = std::fs::metadata(rig.path()).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&mode) & 0o777, 0o660);
-    assert_eq!(json_call(rig.path(), "GET", "/v1/health", Value::Null).await.0, 200);
+    assert_eq!(
+        json_call(rig.path(), "GET", "/v1/health", Value::Null)
+            .await
+            .0,
+        200
+    );
     let mut greetings = rig.jobs.greetings();
     assert!(greetings.borrow_and_update().is_none());
     let (status, answer) = ask_once(rig.path(), 1).await;
-    assert_eq!((status, answer["error"].as_str()), (409, Some("call /v1/start first")));
+    assert_eq!(
+        (status, answer["error"].as_str()),
+        (409, Some("call /v1/start first"))
+    );
     let broken = super::commands::tests::start(json!([{"CommandName": 1}]));
     let (status, answer) = call(rig.path(), "POST", "/v1/start", broken).await;
     assert_eq!(status, 400);
@@ -242,7 +259,10 @@ async fn the_introduction_is_the_handshake_and_outlives_the_sidecar() {
 
     introduce(rig.path()).await;
     let greeting = greetings.borrow_and_update().clone().unwrap();
-    assert_eq!((greeting.start_id, &*greeting.commands[0].name), (PLUGIN, "wget"));
+    assert_eq!(
+        (greeting.start_id, &*greeting.commands[0].name),
+        (PLUGIN, "wget")
+    );
     rig.restart();
     assert_eq!(*rig.jobs.greetings().borrow(), Some(greeting));
     // Another process has to say it itself.
@@ -276,12 +296,15 @@ async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
         (json!("Host.EXAMPLE"), json!("10000"), Some("host.example")),
         (Value::Null, json!("10000"), None),
     ] {
-        let body = json!({"id": format!("{:032x}", rig.session), "location": location, "port": port});
+        let body =
+            json!({"id": format!("{:032x}", rig.session), "location": location, "port": port});
         let asking = tokio::spawn(json_call(rig.path(), "POST", "/v1/request", body));
         let ask = rig.ask().await;
         assert_eq!(ask.location.as_deref(), expected);
         assert_eq!(ask.port.as_deref(), Some("10000"));
-        rig.down(Down::Nothing(Nothing { claim_id: ask.claim_id }));
+        rig.down(Down::Nothing(Nothing {
+            claim_id: ask.claim_id,
+        }));
         assert_eq!(asking.await.unwrap().0, 204);
     }
     for wrong in [
@@ -330,7 +353,10 @@ async fn pcp_25_output_keeps_its_bytes_and_its_kind() {
         assert_eq!(answer, br#"{"late":false,"row":1}"#);
         let row = rig.row().await;
         assert_eq!(rig.content(&row), body);
-        assert_eq!((row.row.text, &row.row.end), (kind == "text", &book::entry::RowEnd::Succeeded));
+        assert_eq!(
+            (row.row.text, &row.row.end),
+            (kind == "text", &book::entry::RowEnd::Succeeded)
+        );
         assert_eq!(rig.word(uid).await.1, json!("Done"));
         let claim = ClaimName {
             claim_id: row.claim.to_string(),
@@ -348,11 +374,11 @@ async fn pcp_26_what_is_no_output_changes_nothing() {
     for target in [
         "/v1/output".to_owned(),
         format!("/v1/output?row={row}&final=true&kind=text"),
-        format!("/v1/output?job=uid-1&row=1&final=true&kind=text"),
+        "/v1/output?job=uid-1&row=1&final=true&kind=text".to_owned(),
         format!("/v1/output?job=uid-1&row={row}&final=maybe&kind=text"),
         format!("/v1/output?job=uid-1&row={row}&final=true&kind=dict"),
         format!("/v1/output?job=uid-1&row={row}&final=true"),
-        format!("/v1/error?job=uid-1"),
+        "/v1/error?job=uid-1".to_owned(),
     ] {
         let (status, answer) = json_call(rig.path(), "POST", &target, Value::Null).await;
         assert_eq!(status, 400, "{target}");
@@ -427,7 +453,10 @@ async fn output_is_cut_at_the_limit_and_its_digest_is_of_all() {
     let (bytes, sha256) = row.whole.unwrap();
     assert_eq!(bytes, 100_600);
     // head -c 100600 /dev/zero | tr '\0' a | sha256sum
-    assert_eq!(sha256, "e7a131bf74bb611e3afe1daefad55e9a326e81fd05bee7d91d772ed9e981d5d7");
+    assert_eq!(
+        sha256,
+        "e7a131bf74bb611e3afe1daefad55e9a326e81fd05bee7d91d772ed9e981d5d7"
+    );
     assert!(
         matches!(row.end, book::entry::RowEnd::Failed { reason, .. } if reason == "OutputTooLarge")
     );
@@ -468,22 +497,60 @@ async fn telemetry_and_tracker_are_kept() {
     let mut rig = Rig::new().await;
     let told = json!({"name": "SamplePlugin", "port": "10000", "location": "::ffff:10.1.2.3",
         "common": {"Checkin": 1.5}, "specific": null});
-    assert_eq!(json_call(rig.path(), "POST", "/v1/telemetry", told.clone()).await.0, 404);
+    assert_eq!(
+        json_call(rig.path(), "POST", "/v1/telemetry", told.clone())
+            .await
+            .0,
+        404
+    );
     rig.delivered("uid-1").await;
-    assert_eq!(json_call(rig.path(), "POST", "/v1/telemetry", told.clone()).await.0, 204);
+    assert_eq!(
+        json_call(rig.path(), "POST", "/v1/telemetry", told.clone())
+            .await
+            .0,
+        204
+    );
     let mut other = told.clone();
     other["name"] = json!("Other");
-    assert_eq!(json_call(rig.path(), "POST", "/v1/telemetry", other).await.0, 404);
+    assert_eq!(
+        json_call(rig.path(), "POST", "/v1/telemetry", other)
+            .await
+            .0,
+        404
+    );
     let mut wrong = told;
     wrong["common"] = json!(1);
-    assert_eq!(json_call(rig.path(), "POST", "/v1/telemetry", wrong).await.0, 400);
+    assert_eq!(
+        json_call(rig.path(), "POST", "/v1/telemetry", wrong)
+            .await
+            .0,
+        400
+    );
 
-    assert_eq!(json_call(rig.path(), "GET", "/v1/tracker", Value::Null).await.0, 404);
+    assert_eq!(
+        json_call(rig.path(), "GET", "/v1/tracker", Value::Null)
+            .await
+            .0,
+        404
+    );
     let tracked = json!({"uid-1": {"pid": 7}});
-    assert_eq!(json_call(rig.path(), "PUT", "/v1/tracker", json!([1])).await.0, 400);
-    assert_eq!(json_call(rig.path(), "PUT", "/v1/tracker", tracked.clone()).await.0, 204);
+    assert_eq!(
+        json_call(rig.path(), "PUT", "/v1/tracker", json!([1]))
+            .await
+            .0,
+        400
+    );
+    assert_eq!(
+        json_call(rig.path(), "PUT", "/v1/tracker", tracked.clone())
+            .await
+            .0,
+        204
+    );
     rig.restart();
-    assert_eq!(json_call(rig.path(), "GET", "/v1/tracker", Value::Null).await, (200, tracked));
+    assert_eq!(
+        json_call(rig.path(), "GET", "/v1/tracker", Value::Null).await,
+        (200, tracked)
+    );
 }
 
 #[tokio::test]
@@ -500,7 +567,10 @@ async fn a_request_whose_connection_is_gone_gets_its_job_by_asking_again() {
     drop(broken);
     // The server notices; the ask stays for the next request of its kind.
     let began = Instant::now();
-    while rig.jobs.with(|clerk| clerk.waits_for(book::words::RequestId(77))) {
+    while rig
+        .jobs
+        .with(|clerk| clerk.waits_for(book::words::RequestId(77)))
+    {
         assert!(began.elapsed() < SOON);
         tokio::task::yield_now().await;
     }
@@ -531,8 +601,10 @@ async fn a_job_that_does_not_fit_fails_without_being_seen() {
     rig.down(Down::Grant(unknown));
     assert_eq!(asking.await.unwrap().0, 204);
     let row = rig.row().await.row;
-    assert!(matches!(row.end, book::entry::RowEnd::Failed { reason, message }
-        if reason == "UnknownCommand" && message.contains("\"wget\"")));
+    assert!(
+        matches!(row.end, book::entry::RowEnd::Failed { reason, message }
+        if reason == "UnknownCommand" && message.contains("\"wget\""))
+    );
 }
 
 #[tokio::test]
@@ -580,7 +652,10 @@ async fn a_ledger_that_cannot_be_written_hands_nothing_over() {
     rig.delivered("uid-2").await;
     std::fs::remove_dir_all(rig.root.jobs().join("claims")).unwrap();
     let target = format!("/v1/output?job=uid-2&row={:032x}&final=true&kind=text", 1);
-    assert_eq!(call(rig.path(), "POST", &target, b"x".to_vec()).await.0, 503);
+    assert_eq!(
+        call(rig.path(), "POST", &target, b"x".to_vec()).await.0,
+        503
+    );
     std::fs::create_dir(rig.root.jobs().join("claims")).unwrap();
     let answer = output(rig.path(), "uid-2", 1, true, b"x".to_vec()).await;
     assert_eq!(answer, json!({"row": 1, "late": false}));
@@ -624,7 +699,9 @@ async fn raw(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
         server.await.unwrap();
         return answer;
     }
-    let _ = tokio::time::timeout(SOON, read.read_to_end(&mut answer)).await.unwrap();
+    let _ = tokio::time::timeout(SOON, read.read_to_end(&mut answer))
+        .await
+        .unwrap();
     server.await.unwrap();
     answer
 }

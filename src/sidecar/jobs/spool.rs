@@ -78,7 +78,9 @@ impl Spool {
 
     /// Length of a row; `None` when it is not there.
     pub fn length(&self, token: u64) -> Option<u64> {
-        std::fs::metadata(self.path(token)).ok().map(|file| file.len())
+        std::fs::metadata(self.path(token))
+            .ok()
+            .map(|file| file.len())
     }
 
     /// Throws away every row but these, and counts them.
@@ -90,7 +92,9 @@ impl Spool {
         for file in std::fs::read_dir(&self.0.folder).map_err(failed)? {
             let file = file.map_err(failed)?;
             let name = file.file_name();
-            let token = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+            let token = name
+                .to_str()
+                .and_then(|name| u64::from_str_radix(name, 16).ok());
             if token.is_none_or(|token| !used.contains(&token)) {
                 let _ = std::fs::remove_file(file.path());
             }
@@ -231,13 +235,12 @@ impl Writing {
 
     /// The row is whole.
     pub fn finish(mut self) -> Spooled {
-        let spooled = Spooled {
+        Spooled {
             token: self.file.take().map(|(token, _)| token),
             kept: std::mem::take(&mut self.kept),
             given: self.given,
             digest: pause(&self.hasher, self.before + self.given),
-        };
-        spooled
+        }
     }
 }
 

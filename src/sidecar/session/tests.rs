@@ -441,9 +441,8 @@ async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session
         uid.len() as u128,
     ));
     let ask = loop {
-        match attached.next().await.unwrap() {
-            Up::Ask(ask) => break ask,
-            _ => {}
+        if let Up::Ask(ask) = attached.next().await.unwrap() {
+            break ask;
         }
     };
     let claim = session::ClaimName {
@@ -491,7 +490,9 @@ async fn pcp_27_output_travels_in_pieces_and_is_kept_until_it_is_stored() {
     let mut attached = attach(&bench, hello(1)).await.unwrap();
     let claim = hand_over(&bench, &mut attached, "uid-1").await;
 
-    let output: Vec<u8> = (0..5 * 1024 * 1024_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let output: Vec<u8> = (0..5 * 1024 * 1024_u32)
+        .map(|n| n.to_le_bytes()[1])
+        .collect();
     let answer = crate::jobs::socket_tests::output(
         bench.root.jobs_socket(),
         "uid-1",
@@ -578,10 +579,18 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
     };
     // The first one does not know yet that it is over.
     let _ = first.down.send(grant(&old.claim_id, "uid-old")).await;
-    second.down.send(grant(&new.claim_id, "uid-new")).await.unwrap();
+    second
+        .down
+        .send(grant(&new.claim_id, "uid-new"))
+        .await
+        .unwrap();
     assert_eq!(asked.await.unwrap().unwrap()["id"], "uid-new");
     // And what the old leader had claimed is given back when it comes by the new session.
-    second.down.send(grant(&old.claim_id, "uid-old")).await.unwrap();
+    second
+        .down
+        .send(grant(&old.claim_id, "uid-old"))
+        .await
+        .unwrap();
     loop {
         if let Up::Released(released) = next_of_ours(&mut second).await {
             assert_eq!(released.claim.unwrap().job_uid, "uid-old");

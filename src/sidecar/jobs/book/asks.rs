@@ -406,9 +406,7 @@ impl Book {
         let due: Vec<RequestId> = self
             .waiters
             .iter()
-            .filter(|(_, waiter)| {
-                now.mono_ms >= waiter.answer_at_ms || self.is_closed()
-            })
+            .filter(|(_, waiter)| now.mono_ms >= waiter.answer_at_ms || self.is_closed())
             .map(|(request, _)| *request)
             .collect();
         for request in due {
@@ -487,7 +485,9 @@ impl Book {
             return false;
         }
         let asks = self.asks.values();
-        let standing = asks.filter(|ask| matches!(ask.purpose, Purpose::Call)).count();
+        let standing = asks
+            .filter(|ask| matches!(ask.purpose, Purpose::Call))
+            .count();
         standing + self.calls() < self.per_pod as usize
     }
 

@@ -138,8 +138,10 @@ impl World {
         }
         let book = self.book.as_ref().unwrap();
         // What it knows and what is on the disk are the same.
-        let living: BTreeMap<ClaimId, Entry> =
-            book.entries().map(|entry| (entry.claim, entry.clone())).collect();
+        let living: BTreeMap<ClaimId, Entry> = book
+            .entries()
+            .map(|entry| (entry.claim, entry.clone()))
+            .collect();
         let woken: BTreeMap<ClaimId, Entry> = self
             .disk
             .iter()
@@ -331,7 +333,11 @@ impl World {
                     kept: 10,
                     given: 10,
                     digest: Default::default(),
-                    end: if last { RowEnd::Succeeded } else { RowEnd::More },
+                    end: if last {
+                        RowEnd::Succeeded
+                    } else {
+                        RowEnd::More
+                    },
                     at_ms: 0,
                 };
                 self.hear(Heard::RowGiven(Box::new(row)));
@@ -367,7 +373,10 @@ impl World {
             Step::Behind(sessions) => self.behind = u64::from(sessions % 2),
             Step::Start(which) => self.hear(Heard::PluginStarted(StartId(which.into()))),
             Step::End(which) => {
-                self.hear(Heard::PluginEnded(StartId(which.into()), Some(Exit::Code(1))));
+                self.hear(Heard::PluginEnded(
+                    StartId(which.into()),
+                    Some(Exit::Code(1)),
+                ));
             }
             Step::Callable(yes) => {
                 self.hear(Heard::Configured {

@@ -14,11 +14,7 @@ const PAST_ROW_IDS: usize = 8;
 const ENDS: usize = 8;
 
 impl Book {
-    pub(super) fn plugin_started(
-        &mut self,
-        start_id: StartId,
-        todo: &mut Vec<Todo>,
-    ) {
+    pub(super) fn plugin_started(&mut self, start_id: StartId, todo: &mut Vec<Todo>) {
         if self.current == Some(start_id) {
             return;
         }
@@ -56,13 +52,17 @@ impl Book {
             return None;
         }
         let ends = self.ended.iter().rev();
-        let mut seen = ends.filter(|(ended, _)| *ended == start_id).map(|(_, ended)| *ended);
+        let mut seen = ends
+            .filter(|(ended, _)| *ended == start_id)
+            .map(|(_, ended)| *ended);
         let last = seen.next();
         // One who saw it knows more than one who only missed it.
-        let known = last.filter(|ended| *ended != Ended::Unseen).or_else(|| {
-            seen.find(|ended| *ended != Ended::Unseen)
-        });
-        known.or(last).or_else(|| self.current.map(|_| Ended::Unseen))
+        let known = last
+            .filter(|ended| *ended != Ended::Unseen)
+            .or_else(|| seen.find(|ended| *ended != Ended::Unseen));
+        known
+            .or(last)
+            .or_else(|| self.current.map(|_| Ended::Unseen))
     }
 
     /// What an entry does not say yet about the end of its process.

@@ -225,7 +225,12 @@ fn ids_are_32_hexadecimal_digits_and_nothing_else() {
     let id = ClaimId(0xab);
     assert_eq!(id.to_string(), "000000000000000000000000000000ab");
     assert_eq!(ClaimId::parse(&id.to_string().to_uppercase()), Some(id));
-    for text in ["", "ab", "+00000000000000000000000000000ab", &"g".repeat(32)] {
+    for text in [
+        "",
+        "ab",
+        "+00000000000000000000000000000ab",
+        &"g".repeat(32),
+    ] {
         assert_eq!(ClaimId::parse(text), None, "{text}");
     }
 }
@@ -252,7 +257,7 @@ fn a_job_is_in_the_ledger_before_the_plugin_has_it() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(bench.book.ledger()[0].delivered, true);
+    assert!(bench.book.ledger()[0].delivered);
     assert_eq!(bench.book.of_job("uid").unwrap().word(), Some("Pending"));
 }
 
@@ -330,7 +335,10 @@ fn a_job_that_finds_nobody_waits_a_moment_and_is_given_back() {
     assert!(released(&bench.tick(1_999)).is_empty());
     let todo = bench.tick(1);
     assert!(
-        matches!(&todo[..], [Todo::RemoveEntry(_), Todo::Send(Up::Released(_))]),
+        matches!(
+            &todo[..],
+            [Todo::RemoveEntry(_), Todo::Send(Up::Released(_))]
+        ),
         "{todo:?}"
     );
     // Another kind of request does not get what was asked for somebody else.
@@ -535,9 +543,7 @@ fn pcp_30_what_comes_after_the_end_is_kept_as_late() {
     bench.row("uid-1", 1, 1, failed);
     let (todo, answer) = bench.row("uid-1", 2, 7, RowEnd::Succeeded);
     assert_eq!(answer, RowAnswer::Kept { row: 2, late: true });
-    let Some(Todo::SendRow(late)) = todo
-        .iter()
-        .find(|todo| matches!(todo, Todo::SendRow(_)))
+    let Some(Todo::SendRow(late)) = todo.iter().find(|todo| matches!(todo, Todo::SendRow(_)))
     else {
         panic!("{todo:?}")
     };
@@ -566,9 +572,15 @@ fn pcp_37_a_new_job_of_the_same_name_never_gets_the_old_answer() {
     bench.stored(old, 1, Some(""));
     let (todo, answer) = bench.row("uid-1", 2, 3, RowEnd::Succeeded);
     assert_eq!(answer, RowAnswer::Dropped);
-    assert!(matches!(&todo[..], [Todo::RemoveSpool(_), Todo::AnswerRow(..)]));
+    assert!(matches!(
+        &todo[..],
+        [Todo::RemoveSpool(_), Todo::AnswerRow(..)]
+    ));
     assert_eq!(bench.book.of_job("uid-2").unwrap().word(), Some("Pending"));
-    assert_eq!(bench.row("uid-9", 2, 3, RowEnd::Succeeded).1, RowAnswer::Dropped);
+    assert_eq!(
+        bench.row("uid-9", 2, 3, RowEnd::Succeeded).1,
+        RowAnswer::Dropped
+    );
 }
 
 #[test]
@@ -588,10 +600,7 @@ fn output_beyond_the_limit_fails_the_job_with_what_came_before() {
     );
     let (todo, answer) = bench.row("uid-1", 2, 500, RowEnd::More);
     assert_eq!(answer, RowAnswer::TooLarge);
-    let Some(Todo::SendRow(row)) = todo
-        .iter()
-        .find(|todo| matches!(todo, Todo::SendRow(_)))
-    else {
+    let Some(Todo::SendRow(row)) = todo.iter().find(|todo| matches!(todo, Todo::SendRow(_))) else {
         panic!("{todo:?}")
     };
     assert_eq!((row.row.bytes, row.row.number), (400, 2));
@@ -641,7 +650,10 @@ fn pcp_41_a_restarted_process_answers_within_the_grace() {
         }
     );
     let todo = bench.hear(Heard::Active(1, "uid-2".into()));
-    assert!(todo.iter().any(|todo| matches!(todo, Todo::AnswerStatus(1, Some("Active")))));
+    assert!(
+        todo.iter()
+            .any(|todo| matches!(todo, Todo::AnswerStatus(1, Some("Active"))))
+    );
     assert!(lost(&bench.tick(60_000)).is_empty());
     // And now it is the new process that has it.
     bench.hear(Heard::PluginEnded(StartId(8), None));
@@ -702,7 +714,10 @@ fn as_many_asks_stand_as_calls_may_be_under_way() {
         [Todo::WriteEntry(_), Todo::Call { .. }]
     ));
     let todo = bench.hear(Heard::CallSent(claims[0]));
-    assert!(todo.iter().any(|todo| matches!(todo, Todo::Send(Up::Started(_)))));
+    assert!(
+        todo.iter()
+            .any(|todo| matches!(todo, Todo::Send(Up::Started(_))))
+    );
     assert_eq!(bench.book.calls(), 1);
     // Done: the place is free.
     bench.caller += 1;
@@ -752,7 +767,13 @@ fn a_call_is_lost_at_once_with_its_process_or_ours() {
     assert!(todo.iter().any(|todo| matches!(todo, Todo::CancelCall(_))));
     let entry = bench.book.of_job("uid-1").unwrap();
     assert!(
-        matches!(&entry.state, State::Lost { ended: Ended::Code(2), .. }) && entry.kind == Kind::Call
+        matches!(
+            &entry.state,
+            State::Lost {
+                ended: Ended::Code(2),
+                ..
+            }
+        ) && entry.kind == Kind::Call
     );
 }
 
@@ -864,7 +885,10 @@ fn a_sidecar_that_leaves_takes_nothing_more() {
     let claim = bench.request(1).1.unwrap();
     let todo = bench.hear(Heard::Leaving);
     assert_eq!(nothing(&todo), [RequestId(1)]);
-    assert!(todo.iter().any(|todo| matches!(todo, Todo::Send(Up::Withdraw(_)))));
+    assert!(
+        todo.iter()
+            .any(|todo| matches!(todo, Todo::Send(Up::Withdraw(_))))
+    );
     assert_eq!(released(&bench.down(grant(claim, "uid", 0))).len(), 1);
     let (todo, _) = bench.request(2);
     assert_eq!(nothing(&todo), [RequestId(2)]);
@@ -877,7 +901,10 @@ fn a_process_that_is_being_stopped_takes_nothing_more_and_the_next_one_does() {
     assert_eq!(bench.book.held(), 1);
     let claim = bench.request(2).1.unwrap();
     bench.hear(Heard::Stopping(StartId(4242)));
-    assert_eq!(nothing(&bench.hear(Heard::Stopping(PLUGIN))), [RequestId(2)]);
+    assert_eq!(
+        nothing(&bench.hear(Heard::Stopping(PLUGIN))),
+        [RequestId(2)]
+    );
     assert_eq!(released(&bench.down(grant(claim, "uid", 0))).len(), 1);
     // What it has it may still answer.
     assert!(bench.book.ledger().iter().any(|entry| entry.delivered));

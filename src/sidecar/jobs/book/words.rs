@@ -179,6 +179,8 @@ pub struct RowGiven {
 
 /// What has to be done, in this order.
 #[derive(Clone, Debug)]
+// A handful at a time, each for a moment.
+#[allow(clippy::large_enum_variant)]
 pub enum Todo {
     /// Must be durable before anything that follows is done.
     WriteEntry(Box<Entry>),
