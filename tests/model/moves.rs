@@ -283,7 +283,7 @@ impl Protocol {
                 leader,
                 sidecar,
                 name,
-            } => Self::doubt(state, leader, sidecar, name),
+            } => self.doubt(state, leader, sidecar, name),
             Move::Expire { leader, name } => {
                 let Some(job) = state.leaders[leader].cache[name].job else {
                     return false;

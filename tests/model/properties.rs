@@ -16,6 +16,7 @@ pub(crate) const CLIENT: &str = "a job for one client goes to that client";
 pub(crate) const TERMINAL: &str = "nothing leaves a terminal phase";
 pub(crate) const STORED: &str = "the output of a succeeded job is stored";
 pub(crate) const ANSWERED: &str = "only an answer makes a job succeed";
+pub(crate) const KEPT: &str = "no job is lost that its holder still has";
 pub(crate) const ENDS: &str = "every job ends when misfortune stops";
 
 /// All properties of one run.
@@ -48,9 +49,7 @@ pub(crate) fn properties(model: &Protocol) -> Vec<Property<Protocol>> {
             has_one_holder(state)
         }),
         always(ANSWERED, |_, state| !state.diary.false_success),
-        always("no job is lost that its holder still has", |_, state| {
-            !state.diary.false_loss
-        }),
+        always(KEPT, |_, state| !state.diary.false_loss),
         always(ENDS, |model, state| model.ends(state)),
         sometimes("a job succeeds", |_, state| {
             has(state, |job| job.phase == Phase::Succeeded)

@@ -17,6 +17,8 @@ pub(crate) enum Broken {
     LedgerEpochIgnored,
     /// A Hello counts as evidence about every claim that the leader sees when it reads it.
     HelloBelieved,
+    /// A claim of another ledger than the session's is lost, without asking its holder.
+    SessionEpochBelieved,
     /// A sidecar goes on listening to its former session and keeps the ask made there.
     FormerSessionHeard,
     /// A release frees the job, whoever holds it now.

@@ -1,6 +1,6 @@
 //! The bounds of every run: few parties, few misfortunes, but those in every order.
 
-use crate::properties::{ANSWERED, CLIENT, ENDS, EXPIRY, ONCE, STORED, TERMINAL};
+use crate::properties::{ANSWERED, CLIENT, ENDS, EXPIRY, KEPT, ONCE, STORED, TERMINAL};
 use crate::rules::{Broken, Config, Fault};
 
 /// The smallest run; the others are changes of it.
@@ -206,6 +206,7 @@ pub(crate) fn broken() -> Vec<(Broken, Config, &'static str)> {
         (Broken::LedgerAfterHandOver, CRASHES, ONCE),
         (Broken::LedgerEpochIgnored, CRASHES, ONCE),
         (Broken::HelloBelieved, CRASHES_TWO_LEADERS, ONCE),
+        (Broken::SessionEpochBelieved, CRASHES_TWO_LEADERS, KEPT),
         (Broken::FormerSessionHeard, CRASHES_TWO_LEADERS, ONCE),
         (Broken::ReleaseWithoutClaimId, RETRIES, ONCE),
         (Broken::ReleaseOnBreak, CRASHES, ONCE),
@@ -217,7 +218,7 @@ pub(crate) fn broken() -> Vec<(Broken, Config, &'static str)> {
         (Broken::CompleteByName, RECREATED, ANSWERED),
         (Broken::CompleteBeforeOutput, CRASHES, STORED),
         (Broken::OutputOfAnother, RECREATED_TWO_LEADERS, STORED),
-        (Broken::GoneByCache, CRASHES_TWO_LEADERS, ENDS),
+        (Broken::GoneByCache, CRASHES_TWO_LEADERS, ONCE),
         (Broken::TerminalIgnored, CRASHES, TERMINAL),
     ]
 }

@@ -213,21 +213,30 @@ impl Protocol {
             })
     }
 
-    pub(crate) fn doubt(state: &mut State, leader: usize, sidecar: usize, name: usize) {
+    /// Asks the holder. Also when the claim is of another ledger: which of the two is the newer,
+    /// only the one who answers now can tell.
+    pub(crate) fn doubt(&self, state: &mut State, leader: usize, sidecar: usize, name: usize) {
         let Some(job) = state.leaders[leader].cache[name].job else {
             return;
         };
         let Some(claim) = job.claim else { return };
-        if let Some(session) = &mut state.sessions[leader][sidecar] {
-            session.doubted.add(claim.id);
+        let (uid, id) = (job.uid, claim.id);
+        let Some(session) = &mut state.sessions[leader][sidecar] else {
+            return;
+        };
+        let other_ledger = session.ledger_epoch != Some(claim.ledger_epoch);
+        if other_ledger && self.breaks(Broken::SessionEpochBelieved) {
+            return self.start(
+                state,
+                leader,
+                Why::Lose {
+                    uid,
+                    id,
+                    tell: None,
+                },
+            );
         }
-        state.send_down(
-            leader,
-            sidecar,
-            Down::Doubt {
-                uid: job.uid,
-                id: claim.id,
-            },
-        );
+        session.doubted.add(id);
+        state.send_down(leader, sidecar, Down::Doubt { uid, id });
     }
 }
