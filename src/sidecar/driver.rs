@@ -217,9 +217,10 @@ impl Driver {
                 let limit = Duration::from_millis(millis);
                 let proxy = self.proxy.take();
                 let telling = self.telling.clone();
+                let answered = tokio::time::timeout(limit, self.jobs.stopping(start_id));
                 // Not among the process's tasks: its connections outlive the process.
                 tokio::spawn(async move {
-                    drain(proxy, limit).await;
+                    let _ = tokio::join!(drain(proxy, limit), answered);
                     let _ = telling.send(Told::Event(Event::Drained(start_id))).await;
                 });
             }
