@@ -57,24 +57,30 @@ impl Said<'_> {
         }
     }
 
-    /// The Job as it is now, whole.
+    /// The Job as it is now, whole. That it is not the speaker's, or not there, is never said by
+    /// the store, which may be behind.
     async fn job(&self) -> Option<Job> {
-        let known = self.jobs.stores.jobs.get(&self.key());
-        let job = match known {
-            Some(job) if !has_ended(&job) => job,
-            _ => self.jobs.read_back(&self.key()).await?,
-        };
+        match self.jobs.stores.jobs.get(&self.key()) {
+            Some(job) if !has_ended(&job) && self.may_speak(&job) => Some(job),
+            _ => self.job_read_back().await,
+        }
+    }
+
+    async fn job_read_back(&self) -> Option<Job> {
+        let job = self.jobs.read_back(&self.key()).await?;
+        self.jobs.saw(job.clone()).await;
         (job.metadata.uid.as_deref() == Some(&*self.of.uid)).then_some(job)
     }
 
     async fn begin(&self, row: u32) -> Result<Assembly, &'static str> {
         let unwanted = |fate| Ok(Assembly::new(row, Stored::default(), fate));
-        let Some(job) = self.job().await else {
+        let mut job = self.job().await;
+        if job.as_ref().is_some_and(|job| row > rows_of(job) + 1) {
+            job = self.job_read_back().await;
+        }
+        let Some(job) = job.filter(|job| self.may_speak(job)) else {
             return unwanted(Fate::Unwanted);
         };
-        if !self.may_speak(&job) {
-            return unwanted(Fate::Unwanted);
-        }
         let stored = rows_of(&job);
         if row <= stored {
             return unwanted(Fate::Repeated);

@@ -103,6 +103,30 @@ impl Sidecar {
         wait.await.unwrap().unwrap().message.unwrap()
     }
 
+    /// Answers every doubt: the ledger does not have it.
+    async fn knows_nothing(&mut self, doubted: &mut Vec<String>) {
+        loop {
+            let Message::Doubt(doubt) = self.hears().await else {
+                panic!("no doubt");
+            };
+            for entry in doubt.claims {
+                let claim = entry.claim.unwrap();
+                doubted.push(entry.job.clone());
+                let claim = ClaimOf {
+                    claim_id: claim.claim_id,
+                    job: entry.job,
+                    uid: claim.job_uid,
+                };
+                let answer = Letter::LedgerAnswer {
+                    claim,
+                    known: false,
+                    delivered: false,
+                };
+                self.visit.write(answer).await;
+            }
+        }
+    }
+
     async fn grant(&mut self) -> Grant {
         match self.hears().await {
             Message::Grant(grant) => grant,
@@ -248,9 +272,17 @@ async fn what_a_new_session_does_not_know_is_released_and_what_it_knows_is_not()
         claim: of(&known, &"b".repeat(32)),
         delivered: true,
     };
-    let _sidecar = desk.attach(vec![entry]).await;
-    desk.until("a", Phase::Ready).await;
-    desk.until("c", Phase::Failed).await;
+    let mut sidecar = desk.attach(vec![entry]).await;
+    let mut doubts = Vec::new();
+    let settled = async {
+        desk.until("a", Phase::Ready).await;
+        desk.until("c", Phase::Failed).await;
+    };
+    tokio::select! {
+        () = settled => {}
+        () = sidecar.knows_nothing(&mut doubts) => {}
+    }
+    assert!(!doubts.contains(&"b".to_owned()), "it was named");
     assert_eq!(desk.rig.status("c").reason, "PluginLost");
     assert_eq!(desk.rig.status("b").phase, Some(Phase::Claimed));
 }
@@ -518,6 +550,47 @@ async fn an_answer_for_a_job_that_is_gone_or_anothers_is_settled_and_changes_not
     assert_eq!(desk.rig.jobs.metrics.lost.get(), 0);
 }
 
+/// Another leader has claimed the job, and this one's watch has not shown it yet: what its holder
+/// says of it is not thrown away.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_behind_throws_no_answer_away() {
+    let lost = || Word::Lost {
+        exit: "exit code 1".into(),
+        message: String::new(),
+    };
+    let two = || row(2, b"b", RowEnding::Succeeded);
+    for (word, rows) in [
+        (row(1, b"a", RowEnding::Succeeded), 0),
+        (two(), 1),
+        (lost(), 0),
+    ] {
+        let rig = Rig::new();
+        let job = rig.add("a", spec(), Some(ready()));
+        let desk = Desk::open(rig).await;
+        let mut object = serde_json::to_value(&job).unwrap();
+        object["status"] = claimed(CLAIM);
+        if rows == 1 {
+            object["status"]["output"] = json!({
+                "bytes": 1, "rowCount": 1, "chunks": 0,
+                "rows": [{"row": 1, "bytes": 1, "encoding": "Text", "content": "a"}],
+            });
+        }
+        desk.rig.api.put(&job_path("a"), object);
+        let entry = Entry {
+            claim: of(&job, CLAIM),
+            delivered: true,
+        };
+        let mut sidecar = desk.attach(vec![entry]).await;
+        let stored = sidecar.row(&of(&job, CLAIM), word.clone()).await;
+        let status = desk.rig.status("a");
+        assert!(status.phase.unwrap().is_terminal(), "{word:?}: {status:?}");
+        assert_eq!(stored.phase, status.phase.unwrap().as_str());
+        if rows == 1 {
+            assert_eq!(status.output.unwrap().sha256, hex(b"ab"));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_plugin_fails_its_job_with_exit_code() {
     let (desk, mut sidecar, claim) = working(None, spec()).await;
@@ -598,5 +671,6 @@ async fn a_change_that_does_not_apply_writes_nothing() {
         })
         .await;
     assert!(matches!(changed, Err(ChangeError::Gone)));
-    assert!(rig.api.log().is_empty());
+    // That it does not apply was read, not remembered.
+    assert_eq!(rig.api.log(), ["GET jobs/a"; 2]);
 }

@@ -119,6 +119,9 @@ impl Jobs {
     /// Changes the Job of this name and uid: from its newest version, again after every conflict,
     /// and read back until the outcome is known. `change` is asked anew each time; on a Job that
     /// has its change already it answers [`NotNow`], or the status as it is.
+    ///
+    /// That a change does not apply is never said by the store, which may be behind: another
+    /// leader may have made the claim that is spoken of.
     pub async fn change<T>(
         &self,
         key: &JobKey,
@@ -127,18 +130,28 @@ impl Jobs {
     ) -> Result<(Job, T), ChangeError> {
         // A copy of a Job that has ended is not whole.
         let known = self.stores.jobs.get(key).filter(|job| !has_ended(job));
+        let mut fresh = known.is_none();
         let mut newest = match known {
             Some(job) => job,
             None => self.read_back(key).await.ok_or(ChangeError::Gone)?,
         };
         let mut failures = 0;
         loop {
-            if newest.metadata.uid.as_deref() != Some(uid) {
-                return Err(ChangeError::Gone);
-            }
-            let (status, fate) = match change(&newest, self.wall.now()) {
+            let changed = if newest.metadata.uid.as_deref() == Some(uid) {
+                change(&newest, self.wall.now()).map_err(Some)
+            } else {
+                Err(None)
+            };
+            let (status, fate) = match changed {
                 Ok(changed) => changed,
-                Err(why) => {
+                Err(_) if !fresh => {
+                    fresh = true;
+                    newest = self.read_back(key).await.ok_or(ChangeError::Gone)?;
+                    self.saw(newest.clone()).await;
+                    continue;
+                }
+                Err(None) => return Err(ChangeError::Gone),
+                Err(Some(why)) => {
                     let job = Box::new(newest);
                     return Err(ChangeError::NotNow { why, job });
                 }
@@ -162,6 +175,7 @@ impl Jobs {
                 }
             }
             newest = self.read_back(key).await.ok_or(ChangeError::Gone)?;
+            fresh = true;
             // The watch may be behind what was read.
             self.saw(newest.clone()).await;
         }
