@@ -3,6 +3,7 @@
 use crate::authority::Authority;
 use crate::calls::channel;
 use crate::pod::PATIENCE;
+use crate::queue::Queue;
 use patchbay_protocol::pod_config::PodConfig;
 use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,13 +29,22 @@ use tonic::Streaming;
 /// One session.
 pub struct Session {
     down: mpsc::Sender<FromOperator>,
-    up: Streaming<FromSidecar>,
+    pictures: mpsc::UnboundedReceiver<(Option<Instance>, Option<Counters>)>,
+    reader: JoinHandle<()>,
+    answers: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.answers.abort();
+    }
 }
 
 impl Session {
     /// Dials the sidecar of a pod as soon as it listens, says hello and, if wanted, releases the
     /// plugin.
-    pub async fn attach(root: &Path, authority: &Authority, release: bool) -> Self {
+    pub async fn attach(root: &Path, authority: &Authority, release: bool, queue: &Queue) -> Self {
         let connector = TlsConnector::from(Arc::new(client_config(authority)));
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
@@ -60,7 +71,15 @@ impl Session {
             .await
             .expect("a session")
             .into_inner();
-        Self { down, up }
+        let (answer, answers) = mpsc::unbounded_channel();
+        queue.open(answer);
+        let (tell, pictures) = mpsc::unbounded_channel();
+        Self {
+            reader: tokio::spawn(read(up, queue.clone(), tell)),
+            answers: tokio::spawn(pass_on(answers, down.clone())),
+            down,
+            pictures,
+        }
     }
 
     pub async fn configure(&self, config: &PodConfig) {
@@ -75,14 +94,40 @@ impl Session {
         .await;
     }
 
-    /// The next message, as far as tests look at it; `None` when the session has ended.
+    /// The next message that tells of the instance; `None` when the session has ended.
     pub async fn next(&mut self) -> Option<(Option<Instance>, Option<Counters>)> {
-        let message = self.up.message().await.ok()??;
-        Some(match message.message {
-            Some(Up::Instance(instance)) => (Some(instance), None),
-            Some(Up::Counters(counters)) => (None, Some(counters)),
-            _ => (None, None),
-        })
+        self.pictures.recv().await
+    }
+}
+
+/// Hears the sidecar, also while the test waits for something else.
+async fn read(
+    mut up: Streaming<FromSidecar>,
+    queue: Queue,
+    tell: mpsc::UnboundedSender<(Option<Instance>, Option<Counters>)>,
+) {
+    while let Ok(Some(FromSidecar { message })) = up.message().await {
+        let told = match message {
+            Some(Up::Instance(instance)) => tell.send((Some(instance), None)),
+            Some(Up::Counters(counters)) => tell.send((None, Some(counters))),
+            Some(message) => {
+                queue.hear(message);
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pass_on(mut answers: mpsc::UnboundedReceiver<Down>, down: mpsc::Sender<FromOperator>) {
+    while let Some(message) = answers.recv().await {
+        let message = Some(message);
+        if down.send(FromOperator { message }).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use crate::authority::Authority;
 use crate::operator::Session;
 use crate::programs;
+use crate::queue::Queue;
 use crate::setup::Setup;
 use patchbay_protocol::pod_config::PodConfig;
 use patchbay_protocol::session::{Counters, Instance, Phase};
+use patchbay_sidecar::workers::POD_IPS;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +27,9 @@ pub struct Pod {
     launcher: u32,
     sidecar: Child,
     session: Session,
+    /// The jobs of this pod's plugin.
+    pub queue: Queue,
+    pod_ips: String,
     /// Every picture of the instance, oldest first.
     pub history: Vec<Instance>,
     counters: Counters,
@@ -60,7 +65,7 @@ impl Pod {
         )
         .unwrap();
 
-        let sidecar = start_sidecar(&folder);
+        let sidecar = start_sidecar(&folder, &setup.pod_ips);
         until("the launcher is in place", || {
             at("bin/patchbay-launcher").exists().then_some(())
         })
@@ -70,7 +75,8 @@ impl Pod {
             children(unshare.id()).first().copied()
         })
         .await;
-        let session = Session::attach(folder.path(), &authority, true).await;
+        let queue = Queue::new();
+        let session = Session::attach(folder.path(), &authority, true, &queue).await;
         Self {
             folder,
             authority,
@@ -79,6 +85,8 @@ impl Pod {
             launcher,
             sidecar,
             session,
+            queue,
+            pod_ips: setup.pod_ips,
             history: Vec::new(),
             counters: Counters::default(),
         }
@@ -201,14 +209,32 @@ impl Pod {
 
     /// Ends the sidecar by this signal and starts another one.
     pub async fn replace_sidecar(&mut self, signal: Signal) {
+        self.end_sidecar(signal).await;
+        self.start_sidecar().await;
+    }
+
+    /// Ends the sidecar by this signal.
+    pub async fn end_sidecar(&mut self, signal: Signal) {
         send(self.sidecar.id(), signal);
         let sidecar = &mut self.sidecar;
         until("the sidecar ends", || sidecar.try_wait().unwrap()).await;
         fs::remove_file(self.path("private/session-address")).unwrap();
-        self.sidecar = start_sidecar(&self.folder);
-        self.session = Session::attach(self.folder.path(), &self.authority, false).await;
+    }
+
+    /// Starts another sidecar.
+    pub async fn start_sidecar(&mut self) {
+        self.sidecar = start_sidecar(&self.folder, &self.pod_ips);
+        self.session =
+            Session::attach(self.folder.path(), &self.authority, false, &self.queue).await;
         self.history.clear();
         self.counters = Counters::default();
+    }
+
+    /// SIGKILL at the one process of the plugin.
+    pub fn kill_plugin(&self) {
+        let processes = self.plugin_processes();
+        assert_eq!(processes.len(), 1, "the plugin is one process");
+        send(processes[0], Signal::KILL);
     }
 
     /// What there is to tell when a test fails.
@@ -241,7 +267,7 @@ impl Drop for Pod {
     }
 }
 
-fn start_sidecar(folder: &tempfile::TempDir) -> Child {
+fn start_sidecar(folder: &tempfile::TempDir, pod_ips: &str) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -254,6 +280,7 @@ fn start_sidecar(folder: &tempfile::TempDir) -> Child {
         .args(["--session-address", "127.0.0.1:0"])
         .env_clear()
         .env("SIDECAR_SECRET", "never for the plugin")
+        .env(POD_IPS, pod_ips)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -344,6 +371,16 @@ pub fn memory_kib(pid: u32, what: &str) -> u64 {
         .trim_end_matches(" kB")
         .parse()
         .unwrap()
+}
+
+/// Processor time that a process has used.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, behind_name) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // A tick is 10 ms on every kernel that people use.
+    Duration::from_millis(ticks * 10)
 }
 
 /// The one TCP port on which a process listens.

@@ -3,10 +3,17 @@
 use crate::authority::Authority;
 use crate::programs;
 use patchbay_protocol::pod_config::{
-    CONTRACT, GoPlugin, Health, OnFailure, PluginName, PodConfig, Protocol, Restart, Shutdown, Tls,
+    CONTRACT, Controller, GoPlugin, Health, Jobs, OnFailure, PluginName, PodConfig, Protocol,
+    Restart, Shutdown, Tls,
 };
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Stand for the addresses of a pod: whoever connects there comes to the sidecar.
+pub const POD_IPV4: &str = "127.77.0.1";
+pub const POD_IPV6: &str = "::1";
 
 /// Seconds of back-off in tests that look at one failure: nothing is started again meanwhile.
 pub const LONG_PAUSE: u32 = 300;
@@ -19,6 +26,8 @@ pub struct Setup {
     pub config: PodConfig,
     /// Files of the folder `plugin-tls`.
     pub plugin_tls: Vec<(&'static str, String)>,
+    /// The pod's addresses, as the sidecar is told.
+    pub pod_ips: String,
 }
 
 impl Setup {
@@ -28,6 +37,7 @@ impl Setup {
             env: Vec::new(),
             config: config(),
             plugin_tls: Vec::new(),
+            pod_ips: String::new(),
         }
     }
 
@@ -68,6 +78,50 @@ impl Setup {
             .env("PYTHONPATH", &text(programs::python_path().to_owned()))
     }
 
+    /// A controller plugin over our Python runtime. The file's name is that of its class.
+    pub fn controller(file: PathBuf) -> Self {
+        let runner = ["python3", "-m", "src.run"].map(str::to_owned).to_vec();
+        let mut setup = Self::new(runner)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1")
+            .env("PYTHONPATH", &text(programs::source("runtime/python")))
+            .env("PATCHBAY_PLUGIN_PATH", &text(file));
+        setup.pod_ips = format!("{POD_IPV4},{POD_IPV6}");
+        setup.with(|config| {
+            config.protocol = Protocol::Controller(Controller {
+                port: free_port(),
+                stage: "TESTING".into(),
+                class_name: None,
+                start_timeout_seconds: 30,
+            });
+            config.jobs.recover_seconds = 3;
+        })
+    }
+
+    /// Such a plugin of the tests' own.
+    pub fn steps(name: &str) -> Self {
+        let folder = programs::source("tests/process/plugins/controller");
+        Self::controller(folder.join(name).with_extension("py"))
+    }
+
+    /// Where a controller plugin listens.
+    pub fn port(&self) -> u16 {
+        match &self.config.protocol {
+            Protocol::Controller(family) => family.port,
+            Protocol::GoPlugin(_) => panic!("a plugin of another family"),
+        }
+    }
+
+    /// Ends are followed by a start at once.
+    pub fn quick(self) -> Self {
+        self.with(|config| {
+            config.restart = Restart {
+                initial_seconds: 0,
+                max_seconds: 1,
+            };
+        })
+    }
+
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.into(), value.into()));
         self
@@ -87,8 +141,9 @@ impl Setup {
 
     pub fn family(self, change: impl FnOnce(&mut GoPlugin)) -> Self {
         self.with(|config| {
-            let Protocol::GoPlugin(family) = &mut config.protocol;
-            change(family);
+            if let Protocol::GoPlugin(family) = &mut config.protocol {
+                change(family);
+            }
         })
     }
 
@@ -103,6 +158,19 @@ impl Setup {
         self.tls(Tls::Explicit {
             server_name: server_name.into(),
         })
+    }
+}
+
+/// A port below those that the kernel gives to connections, that nobody has at any address.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = (std::process::id() as u16).wrapping_add(number) % 20_000;
+        let address = (Ipv6Addr::UNSPECIFIED, 10_000 + offset);
+        if TcpListener::bind(address).is_ok() {
+            return address.1;
+        }
     }
 }
 
@@ -145,6 +213,7 @@ fn config() -> PodConfig {
             exit_seconds: 2,
             term_seconds: 2,
         },
+        jobs: Jobs::default(),
     }
 }
 

@@ -28,8 +28,9 @@ async fn always(script: &str, reason: &str, word: &str) {
     for round in 1..=ROUNDS {
         let revision = pod
             .configure(|config| {
-                let Protocol::GoPlugin(family) = &mut config.protocol;
-                family.env.insert("ROUND".into(), round.to_string());
+                if let Protocol::GoPlugin(family) = &mut config.protocol {
+                    family.env.insert("ROUND".into(), round.to_string());
+                }
             })
             .await;
         let over = move |instance: &patchbay_protocol::session::Instance| {
