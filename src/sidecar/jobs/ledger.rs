@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use patchbay_protocol::escape::printable;
 
-use super::book::entry::{Ended, Entry, Kind, State};
+use super::book::entry::{Ended, Entry, Kind, State, names_a_job};
 use super::book::words::ClaimId;
 use super::spool::Spool;
 use crate::paths::{Root, replace};
@@ -16,8 +16,6 @@ use crate::random;
 
 /// Largest file that is read.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// Longest file name that the system takes, with room for the temporary one beside it.
-const MAX_NAME: usize = 230;
 
 /// The files.
 #[derive(Debug)]
@@ -171,10 +169,12 @@ impl Named {
 
     fn read(name: &str) -> Option<Named> {
         let mut parts = name.strip_suffix(".json")?.splitn(3, '_');
-        Some(Named {
-            claim: ClaimId::parse(parts.next()?)?,
-            job_uid: parts.next()?.to_owned(),
-            job: parts.next()?.to_owned(),
+        let claim = ClaimId::parse(parts.next()?)?;
+        let (job_uid, job) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        names_a_job(&job_uid, &job).then_some(Named {
+            claim,
+            job_uid,
+            job,
         })
     }
 
@@ -208,9 +208,8 @@ impl Named {
 
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = format!("{}_{}_{}", self.claim, self.job_uid, self.job);
-        // All of it is ASCII: the book takes no other names.
-        write!(f, "{}.json", name.get(..MAX_NAME).unwrap_or(&name))
+        // At most 167 bytes: the book takes no longer names.
+        write!(f, "{}_{}_{}.json", self.claim, self.job_uid, self.job)
     }
 }
 
@@ -218,7 +217,7 @@ fn entry(path: &Path, named: &Named, spool: &Spool) -> Result<Entry, String> {
     let bytes = read(path).map_err(|error| format!("it cannot be read: {error}"))?;
     let entry: Entry =
         serde_json::from_slice(&bytes).map_err(|error| format!("it is torn: {error}"))?;
-    if entry.claim != named.claim || entry.job_uid != named.job_uid {
+    if entry.claim != named.claim || entry.job_uid != named.job_uid || entry.job != named.job {
         return Err("it speaks of another claim than its name".to_owned());
     }
     for row in &entry.pending {

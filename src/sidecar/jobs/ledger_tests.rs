@@ -98,6 +98,7 @@ fn a_torn_or_foreign_file_counts_as_delivered() {
             .any(|entry| entry.claim == ClaimId(3) && matches!(entry.state, State::Lost { .. }))
     );
     std::fs::write(folder.join("strange\u{1b}"), b"x").unwrap();
+    std::fs::write(folder.join(format!("{}_uid_My Job.json", ClaimId(4))), b"x").unwrap();
     assert!(
         open(&root)
             .troubles

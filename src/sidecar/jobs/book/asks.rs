@@ -4,7 +4,7 @@ use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::{self, Grant};
 
 use super::Book;
-use super::entry::{Digest, Entry, Kind, State};
+use super::entry::{Digest, Entry, Kind, State, names_a_job};
 use super::words::{ClaimId, Filter, Now, RequestId, Todo};
 
 /// How long an ask waits at the operator while the plugin keeps getting nothing, in milliseconds:
@@ -18,14 +18,12 @@ const SLACK_MS: u64 = 250;
 const ORPHAN_MS: u64 = 5_000;
 /// A job that came for such an ask is given back after this.
 const KEEP_MS: u64 = 2_000;
-/// How long an ask for a call waits at the operator.
-const CALL_HOLD_MS: u64 = 60_000;
-/// An operator that has not answered by then has forgotten the ask.
-const FORGOTTEN_MS: u64 = 10_000;
+/// An ask for a call stands at the operator until it is withdrawn.
+const STANDING: u64 = 0;
 /// Pause after an answer that should have taken longer.
 pub(super) const REST_MS: u64 = 1_000;
-/// Longest uid of a Job in bytes. It becomes part of a file's name.
-const MAX_UID: usize = 64;
+/// Claims that are not settled, at most: a greeting names them all.
+const CLAIMS: usize = 2048;
 
 /// A request that waits.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ impl Ask {
             Purpose::Request {
                 waiter: Err(until), ..
             } => Some(until),
-            Purpose::Call => Some(self.sent_ms + self.hold_ms + FORGOTTEN_MS),
+            Purpose::Call => None,
         }
     }
 
@@ -236,7 +234,7 @@ impl Book {
                 // Else the ask was older than the request: it is asked again for the rest.
             }
             Purpose::Request { .. } => {}
-            Purpose::Call if held => {}
+            // A standing ask has no end of its own.
             Purpose::Call => self.call_asks_from = now.mono_ms + REST_MS,
         }
     }
@@ -274,9 +272,7 @@ impl Book {
             (_, None, _) => Some("the plugin process is gone"),
             _ if self.leaving => Some("the sidecar ends"),
             _ if self.stopping => Some("the plugin process is being stopped"),
-            _ if !usable(&name.job_uid, MAX_UID) || !usable(&grant.job, 253) => {
-                Some("the grant names no Job")
-            }
+            _ if !names_a_job(&name.job_uid, &grant.job) => Some("the grant names no Job"),
             (_, _, None) => Some("the Job's spec is not text"),
             _ if deadline_ms.is_some_and(|at| now.mono_ms >= at) => Some("it came too late"),
             _ => None,
@@ -475,13 +471,17 @@ impl Book {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.entries.len() + self.asks.len() >= CLAIMS
+    }
+
     fn takes_calls(&self) -> bool {
         self.callable && self.current.is_some() && !self.is_closed()
     }
 
     /// Whether a further ask for a call is due.
     pub(super) fn wants_call(&self) -> bool {
-        if !self.takes_calls() || self.session.is_none() {
+        if !self.takes_calls() || self.session.is_none() || self.is_full() {
             return false;
         }
         let asks = self.asks.values();
@@ -503,6 +503,9 @@ impl Book {
             .map(|(request, waiter)| (*request, waiter.filter.clone(), waiter.answer_at_ms))
             .collect();
         for (request, filter, answer_at) in waiting {
+            if self.is_full() {
+                break;
+            }
             let rest = answer_at.saturating_sub(now.mono_ms + SLACK_MS).max(1);
             let purpose = Purpose::Request {
                 filter: filter.clone(),
@@ -514,7 +517,7 @@ impl Book {
             }
         }
         while self.wants_call() && now.mono_ms >= self.call_asks_from {
-            self.ask(now, Purpose::Call, Filter::default(), CALL_HOLD_MS, todo);
+            self.ask(now, Purpose::Call, Filter::default(), STANDING, todo);
         }
     }
 
@@ -542,12 +545,4 @@ impl Book {
         self.say(Up::Ask(ask), todo);
         claim
     }
-}
-
-/// Whether a name from the operator is one. It becomes part of a file's name.
-fn usable(name: &str, most: usize) -> bool {
-    (1..=most).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }

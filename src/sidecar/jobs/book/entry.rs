@@ -296,6 +296,20 @@ impl Entry {
     }
 }
 
+/// Whether these are the uid and the name of a Job. They become part of a file's name, and a
+/// greeting with others is not read.
+pub fn names_a_job(uid: &str, name: &str) -> bool {
+    let uid_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let name_letter = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    };
+    (1..=64).contains(&uid.len())
+        && uid.bytes().all(uid_letter)
+        && (1..=63).contains(&name.len())
+        && name.bytes().all(name_letter)
+        && !name.starts_with(['-', '.'])
+}
+
 /// Serde's own support for shared text is a feature of the whole build.
 mod shared_text {
     use std::sync::Arc;

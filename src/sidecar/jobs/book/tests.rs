@@ -734,15 +734,11 @@ fn as_many_asks_stand_as_calls_may_be_under_way() {
         at_ms: 0,
     })));
     assert_eq!(asked(&todo).len(), 1);
-    // After a full wait it is asked anew at once, after a short one with a pause.
-    let next = asked(&todo)[0];
-    bench.now += 60_000;
-    let claim_id = next.to_string();
-    let todo = bench.down(Down::Nothing(Nothing { claim_id }));
-    let next = asked(&todo)[0];
-    let claim_id = next.to_string();
+    // An operator that has no place for it is asked again after a pause.
+    let claim_id = asked(&todo)[0].to_string();
     assert!(asked(&bench.down(Down::Nothing(Nothing { claim_id }))).is_empty());
-    assert!(!asked(&bench.tick(1_000)).is_empty());
+    assert!(asked(&bench.tick(999)).is_empty());
+    assert_eq!(asked(&bench.tick(1)).len(), 1);
     // A plugin that is not ready is not asked for.
     let todo = bench.hear(Heard::Callable(PLUGIN, false));
     assert_eq!(todo.len(), 2, "{todo:?}");
@@ -945,4 +941,21 @@ fn the_memory_of_settled_claims_has_an_end() {
     assert!(bench.book.of_job("uid-5").is_none());
     assert!(bench.book.of_job("uid-6").is_some());
     assert!(bench.disk.is_empty());
+}
+
+#[test]
+fn claims_that_nobody_settles_have_an_end() {
+    let mut bench = Bench::new();
+    let mut id = 0;
+    loop {
+        id += 1;
+        let (_, claim) = bench.request(id);
+        let Some(claim) = claim else { break };
+        bench.down(grant(claim, &format!("uid-{id}"), 0));
+    }
+    assert_eq!(bench.book.ledger().len(), 2048);
+    let claim = bench.book.ledger()[0].claim.clone().unwrap();
+    bench.stored(ClaimId::parse(&claim.claim_id).unwrap(), 0, Some("Failed"));
+    assert_eq!(asked(&bench.hear(Heard::Tick)).len(), 0, "asked at once");
+    assert_eq!(bench.book.asks.len(), 1);
 }
