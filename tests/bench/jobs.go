@@ -78,8 +78,10 @@ func measureJobs(s settings) ([]row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("batch jobs: %w", err)
 	}
-	b.follow(pods, plugins)
-	if err := b.remove(plugins, lone); err != nil {
+	if err := b.do(http.MethodDelete, plugins.in(b.namespace)+"/"+lone, nil, nil); err != nil {
+		return nil, err
+	}
+	if err := b.none(pods, "", ""); err != nil {
 		return nil, err
 	}
 	idle, err := b.measureIdle()

@@ -91,7 +91,10 @@ func measureChecked(s settings) ([]row, error) {
 	if broken := json.Unmarshal(output, &found); broken != nil {
 		return nil, fmt.Errorf("judging what became of Jobs: %w", errors.Join(err, broken))
 	}
-	kept := alone(fmt.Sprintf("breaches of a guarantee in %d Jobs, as the checker counts", checked), "breaches",
+	if found.Jobs != checked {
+		return nil, fmt.Errorf("judging what became of %d Jobs: the record has %d", checked, found.Jobs)
+	}
+	kept := alone(fmt.Sprintf("guarantees that the checker finds broken in %d Jobs", checked), "count",
 		series{float64(found.breaches())}, atMost(0))
 	kept.Note = found.text(took)
 	return []row{kept}, b.removeNamespace()
