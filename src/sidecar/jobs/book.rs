@@ -3,7 +3,8 @@
 //!
 //! Nothing here reads a clock, draws a random number or touches a file; [`crate::jobs`] does that,
 //! and so can a simulation. `words.rs` holds what is heard and done, `entry.rs` a claim, `asks.rs`
-//! the way from a request to a job, `rows.rs` the way of output, `life.rs` how claims end.
+//! the way from a request to a job, `time.rs` what time brings about, `rows.rs` the way of output,
+//! `life.rs` how claims end.
 //!
 //! What it promises: a claim is handed over at most once (the same request may be answered again),
 //! never without an entry that is durable, never at or after its deadline, and only for an ask of
@@ -13,6 +14,7 @@ mod asks;
 pub mod entry;
 mod life;
 mod rows;
+mod time;
 pub mod words;
 
 #[cfg(test)]

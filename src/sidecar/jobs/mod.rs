@@ -13,6 +13,7 @@ mod clerk;
 pub mod clock;
 mod commands;
 pub mod document;
+mod exchange;
 pub mod ledger;
 mod query;
 mod rows;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,10 +24,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::book::entry::RowEnd;
-use super::book::words::{Filter, Heard, RequestId, RowAnswer, RowId, Whose};
+use super::book::words::{Filter, Heard, RequestId, RowId, Whose};
 use super::clerk::Answer;
 use super::commands::Advertised;
 use super::document::Telemetry;
+use super::exchange::{
+    MAX_ROW, Refusal, Said, drain, empty, not_now, object, piece, refused, row_told, text, told,
+    whole, word_told,
+};
 use super::rows::{self, Begun, RowError};
 use super::{Jobs, lock, query};
 
@@ -35,41 +39,16 @@ use super::{Jobs, lock, query};
 const CONNECTIONS: usize = 512;
 /// A connection may be idle, and a head may take, so long.
 const HEAD: Duration = Duration::from_secs(60);
-/// Pauses within a body.
-const SILENCE: Duration = Duration::from_secs(30);
 /// Largest head in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 /// Largest bodies in bytes: a request and a status, telemetry, an introduction and a tracker.
 const SMALL: usize = 4 * 1024;
 const MEDIUM: usize = 256 * 1024;
 const LARGE: usize = 4 * 1024 * 1024;
-/// A row is read to its end for its digest, but not for ever.
-const MAX_ROW: u64 = 1024 * 1024 * 1024;
 /// The beginning of an error's text that is shown with the job.
 const SHOWN: usize = 1024;
 /// Names the row that ends a job by its status alone. Another one of the same job is the same row.
 const DONE: RowId = RowId(0xd0e);
-
-/// What a call is answered with.
-type Said = Result<Response<Full<Bytes>>, Refusal>;
-
-/// A call that is not done.
-#[derive(Debug)]
-struct Refusal(StatusCode, String);
-
-fn refused(sentence: impl Into<String>) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, sentence.into())
-}
-
-fn not_now(sentence: impl Into<String>) -> Refusal {
-    Refusal(StatusCode::SERVICE_UNAVAILABLE, sentence.into())
-}
-
-impl From<RowError> for Refusal {
-    fn from(error: RowError) -> Refusal {
-        not_now(error.to_string())
-    }
-}
 
 /// Listens.
 ///
@@ -504,102 +483,4 @@ fn port(asked: &Map<String, Value>) -> Result<Option<String>, Refusal> {
             "port has {more} bytes; expected at most 5"
         ))),
     }
-}
-
-/// The next bytes of a body; `None` at its end.
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame())
-            .await
-            .map_err(|_| {
-                Refusal(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "the body does not go on".to_owned(),
-                )
-            })?;
-        match frame {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                // Trailers say nothing here.
-                if let Ok(bytes) = frame.into_data() {
-                    return Ok(Some(bytes));
-                }
-            }
-            Some(Err(error)) => return Err(refused(format!("the body broke off: {error}"))),
-        }
-    }
-}
-
-/// Reads the rest, so that the client gets to its answer.
-async fn drain(mut body: Incoming) {
-    let mut read = 0;
-    while let Ok(Some(bytes)) = piece(&mut body).await {
-        read += bytes.len() as u64;
-        if read > MAX_ROW {
-            return;
-        }
-    }
-}
-
-async fn whole(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(SILENCE, Limited::new(body, most).collect());
-    match read.await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {most} bytes"),
-        )),
-        Ok(Err(error)) => Err(refused(format!("the body broke off: {error}"))),
-        Err(_) => Err(Refusal(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body does not go on".to_owned(),
-        )),
-    }
-}
-
-fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(refused("the body is not a JSON object")),
-        Err(error) => Err(refused(format!("the body is not JSON: {error}"))),
-    }
-}
-
-fn row_told(answer: RowAnswer) -> Response<Full<Bytes>> {
-    let document = match answer {
-        RowAnswer::Kept { row, late } => json!({ "row": row, "late": late }),
-        RowAnswer::Dropped => json!({ "dropped": true }),
-        RowAnswer::TooLarge => json!({ "tooLarge": true }),
-    };
-    told(StatusCode::OK, &document)
-}
-
-fn word_told(word: Option<&'static str>) -> Said {
-    match word {
-        Some(word) => Ok(told(StatusCode::OK, &json!({ "status": word }))),
-        None => Err(Refusal(
-            StatusCode::NOT_FOUND,
-            "the job is not known".to_owned(),
-        )),
-    }
-}
-
-fn told(status: StatusCode, document: &Value) -> Response<Full<Bytes>> {
-    text(status, document.to_string())
-}
-
-fn text(status: StatusCode, document: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(document)));
-    *response.status_mut() = status;
-    let json = http::HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, json);
-    response
-}
-
-fn empty() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
 }
