@@ -5,7 +5,7 @@ use super::super::transition::cancelled;
 use super::super::{conditions, times};
 use super::slots::Slots;
 use jiff::Timestamp;
-use patchbay_api::Job;
+use patchbay_api::{ConditionType, Job};
 use patchbay_api::job_status::{Claim, Phase};
 #[cfg(test)]
 use std::cell::Cell;
@@ -21,6 +21,8 @@ pub(super) fn micros(time: Timestamp) -> i64 {
 
 /// Stands for no expire time.
 pub(super) const NEVER: i64 = i64::MAX;
+/// Stands for no time at which a Job is passed over.
+pub(super) const NOT_YET: u64 = u64::MAX;
 /// Stands for no place in a [`super::lane::Lane`].
 pub(super) const NOWHERE: u32 = u32::MAX;
 
@@ -40,6 +42,9 @@ pub(super) struct Entry {
     pub(super) eligible: i64,
     pub(super) expire: i64,
     pub(super) created: i64,
+    /// Whether its plugin takes it as it is written. One that is open and not judged is not handed
+    /// out and keeps its place.
+    pub(super) judged: bool,
     pub(super) state: State,
 }
 
@@ -52,6 +57,9 @@ pub(super) enum State {
     Future,
     /// It waits at this place of its lane.
     Ready { spot: u32 },
+    /// It stands at this place of its lane and is not judged yet. Once it is in the way of an ask
+    /// it is passed over at this monotonic time; before, the time is [`NOT_YET`].
+    Unjudged { spot: u32, until: u64 },
     /// Its time is over; the status does not say so yet.
     Parked,
     /// A write was refused: again at this monotonic time.
@@ -110,18 +118,17 @@ pub(super) enum Task {
 
 impl Standing {
     pub(super) fn of(job: &Job) -> Self {
-        let Some(status) = &job.status else {
-            return Standing::Closed;
-        };
-        match (status.phase, &status.claim) {
+        let status = job.status.as_ref();
+        let phase = status.and_then(|status| status.phase);
+        match (phase, status.and_then(|status| status.claim.as_ref())) {
             (Some(phase @ (Phase::Claimed | Phase::Running)), Some(claim)) => {
                 Standing::Held(Box::new(Holding::of(claim, phase)))
             }
-            (Some(Phase::Ready | Phase::Waiting), _)
+            (None | Some(Phase::Ready | Phase::Waiting), _)
                 if !job.spec.suspend
                     && job.metadata.deletion_timestamp.is_none()
                     && !cancelled(job)
-                    && conditions::is_accepted(job) =>
+                    && (is_judged(job) || is_unjudged(job)) =>
             {
                 Standing::Open
             }
@@ -133,6 +140,22 @@ impl Standing {
     pub(super) fn is_held_by(&self, claim_id: &str) -> bool {
         matches!(self, Standing::Held(holding) if *holding.claim_id == *claim_id)
     }
+}
+
+/// Whether its plugin takes it.
+fn is_judged(job: &Job) -> bool {
+    let phase = job.status.as_ref().and_then(|status| status.phase);
+    phase.is_some() && conditions::is_accepted(job)
+}
+
+/// Whether it is new, or waits, and whether its plugin takes it is not known.
+fn is_unjudged(job: &Job) -> bool {
+    let Some(status) = &job.status else {
+        return true;
+    };
+    let accepted = conditions::find(status, ConditionType::Accepted);
+    matches!(status.phase, None | Some(Phase::Waiting))
+        && accepted.is_none_or(|accepted| accepted.status == conditions::Is::Unknown.as_str())
 }
 
 impl Holding {
@@ -168,9 +191,16 @@ impl Entry {
         }
     }
 
+    /// Whether an ask waits for it to be judged, or has.
+    #[cfg(test)]
+    pub(super) fn stands_in_the_way(&self) -> bool {
+        matches!(self.state, State::Unjudged { until, .. } if until != NOT_YET)
+    }
+
     /// Takes over what may change in a Job. Never while the entry is in an index.
     pub(super) fn read(&mut self, job: &Job, version: u64) {
         self.version = version;
+        self.judged = is_judged(job);
         self.priority = job.spec.priority;
         self.start = micros(times::start(job));
         self.eligible = micros(times::eligible_at(job));
@@ -188,11 +218,13 @@ impl Entry {
 pub(super) struct Jobs {
     pub(super) entries: Slots<Entry>,
     names: HashMap<Box<str>, HashMap<Arc<str>, u32>>,
-    /// Jobs whose time has not come, by that time.
+    /// Jobs whose time has not come, by that time; and those that are not judged yet and in the
+    /// way, by the time at which they expire.
     pub(super) timers: BTreeSet<(i64, u32)>,
     /// Jobs whose time is over, by that time.
     pub(super) parked: BTreeSet<(i64, u32)>,
-    /// Jobs, and claims, whose write was refused, by the monotonic time of the next attempt.
+    /// Jobs, and claims, whose write was refused, by the monotonic time of the next attempt; and
+    /// Jobs that are not judged yet and in the way, by that at which they are passed over.
     pub(super) cooling: BTreeSet<(u64, u32)>,
     /// Steps so far.
     #[cfg(test)]
@@ -230,6 +262,7 @@ impl Jobs {
             eligible: 0,
             expire: NEVER,
             created: 0,
+            judged: false,
             state: State::Closed,
         };
         entry.read(job, version);

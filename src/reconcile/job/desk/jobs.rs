@@ -1,6 +1,6 @@
 //! What the desk makes of a view of a Job.
 
-use super::entry::{Flight, Holding, NEVER, NOWHERE, Standing, State, Task};
+use super::entry::{Flight, Holding, NEVER, NOT_YET, NOWHERE, Standing, State, Task};
 use super::words::{PluginRefKey, Todo};
 use super::{Desk, lane::EVERYBODY};
 use patchbay_api::Job;
@@ -111,6 +111,10 @@ impl Desk {
                 self.jobs.cooling.remove(&(until, id));
             }
             State::Ready { spot } => self.lanes[lane].take_job(&self.jobs, spot, id),
+            State::Unjudged { spot, until } => {
+                self.clear_way(id, until);
+                self.lanes[lane].take_job(&self.jobs, spot, id);
+            }
             State::Held(holding) => self.unhold(id, lane, &holding),
             flying @ State::Flying(_) => self.jobs.entries[id].state = flying,
         }
@@ -150,6 +154,7 @@ impl Desk {
             return NOWHERE;
         }
         lane.begin(&self.jobs, spot);
+        self.list(id);
         spot
     }
 
@@ -174,7 +179,12 @@ impl Desk {
         } else {
             let lane = entry.lane;
             let spot = self.lanes[lane].spot(entry.location.as_ref());
-            entry.state = State::Ready { spot };
+            entry.state = if entry.judged {
+                State::Ready { spot }
+            } else {
+                let until = NOT_YET;
+                State::Unjudged { spot, until }
+            };
             self.lanes[lane].put_job(&self.jobs, spot, id);
             self.list(lane);
         }
@@ -195,7 +205,7 @@ impl Desk {
             .or_default()
             .insert(id);
         self.jobs.entries[id].state = State::Held(holding);
-        self.check_holder(id, false, todo);
+        self.check_holder(id, todo);
     }
 
     /// Writes that a held Job goes back to Ready.

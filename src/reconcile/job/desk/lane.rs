@@ -5,9 +5,12 @@
 //! *heads*, so that the first of the whole lane is found without looking at the rest. A client that
 //! has as many jobs as it may have is *closed*: its spot has no heads, and its jobs and asks are
 //! passed over in one step, however many there are.
+//!
+//! Jobs that are not judged yet stand among the others. What would come to them first is held up.
 
 #[cfg(test)]
 mod check;
+mod choose;
 
 use super::super::location::Port;
 use super::entry::{Jobs, Sorted};
@@ -29,7 +32,7 @@ pub(super) struct Lane {
     pub(super) running: u32,
     /// Claims that are being written.
     pub(super) flying: u32,
-    /// Jobs that wait for an ask.
+    /// Jobs that wait for an ask; those that are not judged yet are not counted.
     pub(super) ready: usize,
     pub(super) spots: Slots<Spot>,
     by_location: HashMap<Arc<str>, u32>,
@@ -37,6 +40,9 @@ pub(super) struct Lane {
     job_heads: BTreeMap<Port, Sorted>,
     /// First asks of open spots.
     ask_heads: BTreeMap<Port, BTreeSet<(u64, u32)>>,
+    /// Jobs that are not judged yet and stand in the way, and the spots of the asks that they hold
+    /// up.
+    held_up: BTreeSet<(u32, u32)>,
     /// Spots where something has come that was not compared with the other side yet.
     pub(super) dirty: VecDeque<u32>,
     /// Whether it stands in the desk's list of lanes with something dirty.
@@ -85,6 +91,7 @@ impl Lane {
             by_location: HashMap::new(),
             job_heads: BTreeMap::new(),
             ask_heads: BTreeMap::new(),
+            held_up: BTreeSet::new(),
             dirty: VecDeque::new(),
             listed: false,
         }
@@ -143,6 +150,22 @@ impl Lane {
         }
     }
 
+    /// A job that is not judged yet stands in the way of asks of this spot.
+    pub(super) fn hold_up(&mut self, job: u32, spot: u32) {
+        self.held_up.insert((job, spot));
+    }
+
+    /// It does not any more.
+    pub(super) fn go_on(&mut self, job: u32) {
+        while let Some((_, spot)) = self.held_up.range((job, 0)..=(job, u32::MAX)).next().copied() {
+            self.held_up.remove(&(job, spot));
+            // The asks may be gone, and their spot with them.
+            if self.spots.get(spot).is_some() {
+                self.mark(spot);
+            }
+        }
+    }
+
     pub(super) fn put_job(&mut self, jobs: &Jobs, spot: u32, id: u32) {
         let port = jobs.entries[id].port;
         let first = self.spots[spot].first_job(port);
@@ -163,8 +186,13 @@ impl Lane {
         if leads {
             self.head_jobs(jobs, spot, port);
         }
-        self.ready += 1;
-        self.mark(spot);
+        if jobs.entries[id].judged {
+            self.ready += 1;
+        }
+        // Whoever could have it could have the one before it.
+        if leads {
+            self.mark(spot);
+        }
     }
 
     pub(super) fn take_job(&mut self, jobs: &Jobs, spot: u32, id: u32) {
@@ -183,7 +211,9 @@ impl Lane {
         if leads {
             self.head_jobs(jobs, spot, port);
         }
-        self.ready -= 1;
+        if jobs.entries[id].judged {
+            self.ready -= 1;
+        }
         self.let_go(spot);
     }
 
@@ -242,6 +272,9 @@ impl Lane {
         if full {
             for port in job_ports {
                 self.unhead_jobs(jobs, id, port);
+                if let Some(first) = self.spots[id].first_job(port) {
+                    self.go_on(first);
+                }
             }
             for port in ask_ports {
                 self.unhead_asks(id, port);
@@ -303,74 +336,6 @@ impl Lane {
                 self.ask_heads.remove(&port);
             }
         }
-    }
-
-    /// The ask that has waited longest among those that fit something at this spot; with jobs on
-    /// this side, or asks on this side.
-    pub(super) fn longest_waiting(&self, spot: u32) -> Option<u64> {
-        let here = &self.spots[spot];
-        if here.closed {
-            return None;
-        }
-        let for_jobs = here
-            .jobs
-            .iter()
-            .filter_map(|(port, _)| self.ask_for(spot, *port));
-        let with_jobs = here
-            .asks
-            .iter()
-            .filter(|(port, _)| self.has_job(spot, *port))
-            .filter_map(|(_, asks)| asks.first().copied());
-        for_jobs.chain(with_jobs).min()
-    }
-
-    /// The longest waiting ask that can have a job of this spot and port.
-    fn ask_for(&self, spot: u32, port: Port) -> Option<u64> {
-        if spot == EVERYBODY {
-            return self
-                .ask_heads
-                .iter()
-                .filter(|(known, _)| known.fits(port))
-                .filter_map(|(_, heads)| heads.first().map(|(ask, _)| *ask))
-                .min();
-        }
-        [spot, EVERYBODY]
-            .into_iter()
-            .flat_map(|spot| &self.spots[spot].asks)
-            .filter(|(known, _)| known.fits(port))
-            .filter_map(|(_, asks)| asks.first().copied())
-            .min()
-    }
-
-    fn has_job(&self, spot: u32, port: Port) -> bool {
-        if spot == EVERYBODY {
-            return self.job_heads.keys().any(|known| known.fits(port));
-        }
-        [spot, EVERYBODY]
-            .into_iter()
-            .flat_map(|spot| &self.spots[spot].jobs)
-            .any(|(known, _)| known.fits(port))
-    }
-
-    /// The first job that an ask of this spot and port can have.
-    pub(super) fn job_for(&self, jobs: &Jobs, spot: u32, port: Port) -> Option<u32> {
-        if self.spots[spot].closed {
-            return None;
-        }
-        if spot == EVERYBODY {
-            return self
-                .job_heads
-                .iter()
-                .filter(|(known, _)| known.fits(port))
-                .filter_map(|(known, heads)| self.spots[heads.first()?].first_job(*known))
-                .min_by_key(|id| jobs.rank(*id));
-        }
-        [spot, EVERYBODY]
-            .into_iter()
-            .flat_map(|spot| &self.spots[spot].jobs)
-            .filter(|(known, _)| known.fits(port))
-            .filter_map(|(_, sorted)| sorted.first())
-            .min_by_key(|id| jobs.rank(*id))
     }
 
     /// First jobs of every spot, the closed ones too.

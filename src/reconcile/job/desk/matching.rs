@@ -33,12 +33,14 @@ impl Desk {
             if lane.is_full(self.limits.claims_in_flight_per_plugin) {
                 return false;
             }
-            let Some(ask) = lane.longest_waiting(spot) else {
-                self.lanes[id].settled();
-                continue;
-            };
-            if self.claim_for(ask, todo) {
-                return true;
+            let mut held_up = Vec::new();
+            let ask = lane.longest_waiting(&self.jobs, spot, &mut held_up);
+            let moved = self.hold_up(id, &held_up);
+            match ask {
+                Some(ask) if self.claim_for(ask, todo) => return true,
+                None if !moved => self.lanes[id].settled(),
+                // What came first has made way: there is another first.
+                _ => {}
             }
         }
         false
@@ -64,6 +66,9 @@ impl Desk {
                 self.unplace(job);
                 self.place(job);
                 continue;
+            }
+            if !entry.judged {
+                return false;
             }
             self.fly(ask_id, job, todo);
             return true;

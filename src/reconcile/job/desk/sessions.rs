@@ -63,7 +63,13 @@ impl Desk {
             .copied()
             .collect();
         for id in held {
-            self.check_holder(id, true, todo);
+            if let State::Held(holding) = &mut self.jobs.entries[id].state
+                && matches!(holding.task, Task::Doubted | Task::Losing)
+            {
+                // The one who was asked is gone; what could not be written then is judged anew.
+                holding.task = Task::Nothing;
+            }
+            self.check_holder(id, todo);
         }
     }
 
@@ -83,9 +89,10 @@ impl Desk {
         }
     }
 
-    /// Matches one held Job with the session of its holder. `greeting` says that the ledger is
-    /// fresh: what it does not name has never reached the pod.
-    pub(super) fn check_holder(&mut self, id: u32, greeting: bool, todo: &mut Vec<Todo>) {
+    /// Matches one held Job with the session of its holder. A claim that the session has not named
+    /// is doubted and no more: the greeting can be older than the claim, when the sidecar has gone
+    /// over to another leader since. Only an answer that is newer than the claim decides.
+    pub(super) fn check_holder(&mut self, id: u32, todo: &mut Vec<Todo>) {
         let State::Held(holding) = &mut self.jobs.entries[id].state else {
             return;
         };
@@ -95,24 +102,11 @@ impl Desk {
         let Some(session) = self.sessions.get_mut(&number) else {
             return;
         };
-        match holding.task {
-            Task::Nothing => {}
-            // The one who was asked is gone; what could not be written then is judged anew.
-            Task::Doubted | Task::Losing if greeting => holding.task = Task::Nothing,
-            _ => return,
-        }
-        if session.epoch != holding.epoch {
-            return self.lose(id, Lost::VolumeLost, todo);
-        }
-        if session.known.contains(&holding.claim_id) {
+        if holding.task != Task::Nothing || session.known.contains(&holding.claim_id) {
             return;
         }
-        let promised = session.given_back.remove(&holding.claim_id);
-        if holding.running && (promised || greeting) {
-            return self.lose(id, Lost::Forgotten, todo);
-        }
-        if promised || greeting {
-            return self.release(id, todo);
+        if session.given_back.remove(&holding.claim_id) {
+            return self.give_back(number, id, todo);
         }
         holding.task = Task::Doubted;
         let claim_id = holding.claim_id.as_ref().to_owned();
@@ -120,10 +114,13 @@ impl Desk {
             claim_id,
             job: self.job_name(id),
         };
-        todo.push(Todo::Doubt {
-            session: number,
-            claims: vec![claim],
-        });
+        match todo.last_mut() {
+            Some(Todo::Doubt { session, claims }) if *session == number => claims.push(claim),
+            _ => todo.push(Todo::Doubt {
+                session: number,
+                claims: vec![claim],
+            }),
+        }
     }
 
     fn lose(&mut self, id: u32, why: Lost, todo: &mut Vec<Todo>) {
@@ -158,7 +155,7 @@ impl Desk {
             known.known.remove(claim.claim_id.as_str());
         }
         if let Some(id) = self.held_by(session, claim) {
-            return self.give_back(id, todo);
+            return self.give_back(session, id, todo);
         }
         // The view lags behind: it is remembered for the one that will show the claim.
         if let Some(known) = self.sessions.get_mut(&session)
@@ -168,14 +165,21 @@ impl Desk {
         }
     }
 
-    fn give_back(&mut self, id: u32, todo: &mut Vec<Todo>) {
+    /// The sidecar of this session will never hand the job over. That another sidecar did, of the
+    /// same pod with another ledger, it cannot know.
+    fn give_back(&mut self, session: u64, id: u32, todo: &mut Vec<Todo>) {
         let State::Held(holding) = &self.jobs.entries[id].state else {
             return;
         };
-        match (holding.task, holding.running) {
-            (Task::Releasing | Task::Losing, _) => {}
-            (_, true) => self.lose(id, Lost::Forgotten, todo),
-            (_, false) => self.release(id, todo),
+        let same = self
+            .sessions
+            .get(&session)
+            .is_some_and(|session| session.epoch == holding.epoch);
+        match (holding.task, same, holding.running) {
+            (Task::Releasing | Task::Losing, _, _) => {}
+            (_, false, _) => self.lose(id, Lost::VolumeLost, todo),
+            (_, true, true) => self.lose(id, Lost::Forgotten, todo),
+            (_, true, false) => self.release(id, todo),
         }
     }
 

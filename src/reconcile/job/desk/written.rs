@@ -100,8 +100,9 @@ impl Desk {
             self.cool(id, standing, todo);
         }
         if let Some(ask) = flight.ask {
-            if won {
-                // The id stands in the Job's history and cannot be used for another.
+            if won || !news {
+                // The id stands in the Job's history, or may still come to stand in its status by a
+                // write that is late: it cannot be used for another Job.
                 self.nothing(ask, todo);
             } else {
                 self.let_wait(ask);

@@ -12,8 +12,8 @@ impl Lane {
             assert!(id == EVERYBODY || !spot.is_idle(), "an idle spot stays");
             for (port, sorted) in &spot.jobs {
                 assert!(!sorted.is_empty());
-                ready += sorted.len();
                 let ids: Vec<u32> = sorted.iter().collect();
+                ready += ids.iter().filter(|id| jobs.entries[**id].judged).count();
                 assert!(ids.windows(2).all(|w| jobs.rank(w[0]) < jobs.rank(w[1])));
                 let head = self
                     .job_heads
@@ -31,6 +31,9 @@ impl Lane {
             }
         }
         assert_eq!(ready, self.ready);
+        for (job, _) in &self.held_up {
+            assert!(jobs.entries[*job].stands_in_the_way(), "nobody is in the way");
+        }
         let heads: usize = self.job_heads.values().map(Sorted::len).sum();
         let open: usize = self
             .spots

@@ -1,7 +1,7 @@
 //! What holds inside a desk after every event.
 
 use crate::job::desk::Desk;
-use crate::job::desk::entry::State;
+use crate::job::desk::entry::{NEVER, State};
 
 impl Desk {
     pub(super) fn check(&self) {
@@ -25,7 +25,20 @@ impl Desk {
                 State::Cooling { until } => {
                     assert!(self.jobs.cooling.contains(&(*until, id)));
                 }
-                State::Ready { .. } => ready += 1,
+                State::Ready { .. } => {
+                    assert!(entry.judged);
+                    ready += 1;
+                }
+                State::Unjudged { until, .. } => {
+                    assert!(!entry.judged);
+                    if entry.stands_in_the_way() {
+                        assert!(self.jobs.cooling.contains(&(*until, id)));
+                        if entry.expire != NEVER {
+                            assert!(self.jobs.timers.contains(&(entry.expire, id)));
+                            future += 1;
+                        }
+                    }
+                }
                 State::Flying(_) => flying += 1,
                 State::Held(holding) => {
                     assert!(self.holders[&holding.pod_uid].contains(&id));

@@ -50,10 +50,10 @@ fn a_claim_that_never_reached_the_ledger_is_given_back() {
 #[test]
 fn another_ledger_means_that_every_claim_was_handed_over() {
     let mut world = World::new();
-    let claim = held(&mut world, "a", "x");
+    held(&mut world, "a", "x");
     held(&mut world, "b", "y");
-    // Even one that the new ledger should name.
-    world.attach_with(1, "new-epoch", std::slice::from_ref(&claim));
+    world.attach_with(1, "new-epoch", &[]);
+    world.step();
     let lost: Vec<_> = world
         .todo
         .drain(..)
@@ -75,12 +75,47 @@ fn another_ledger_means_that_every_claim_was_handed_over() {
 }
 
 #[test]
+fn a_claim_that_shows_up_later_counts_as_handed_over_when_the_ledger_is_another_one() {
+    let mut world = World::new();
+    world.attach_with(1, "new-epoch", &[]);
+    held(&mut world, "a", "x");
+    world.step();
+    assert!(matches!(
+        world.only(),
+        Todo::Lose {
+            why: Lost::VolumeLost,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_greeting_decides_nothing_about_claims_because_it_can_be_older() {
+    let mut world = World::new();
+    let claim = held(&mut world, "a", "x");
+    for (session, epoch) in [(1, "epoch"), (101, "another-epoch")] {
+        world.attach_with(session, epoch, &[]);
+        assert_eq!(
+            world.only(),
+            Todo::Doubt {
+                session,
+                claims: vec![claim.clone()]
+            }
+        );
+    }
+    // The sidecar has gone over to another leader since: no answer comes, and nothing changes.
+    world.pass(60_000);
+    world.idle();
+}
+
+#[test]
 fn a_job_that_was_begun_and_is_not_in_the_ledger_is_lost_and_never_given_back() {
     let mut world = World::new();
     held(&mut world, "a", "x");
     let running = world.change("a", |job, now| start(job, "x", now));
     world.hear(Heard::Job(&running));
     world.attach_with(1, "epoch", &[]);
+    world.step();
     assert!(matches!(
         world.only(),
         Todo::Lose {
@@ -202,6 +237,7 @@ fn a_release_that_meets_a_newer_version_is_written_on_that_one() {
     held(&mut world, "a", "x");
     let touched = world.jobs["a"].clone();
     world.attach_with(1, "epoch", &[]);
+    world.step();
     world.store(touched);
     world.run();
     assert_eq!(phase(&world, "a"), Phase::Ready);
@@ -212,6 +248,7 @@ fn a_release_that_meets_a_running_job_leaves_it_alone() {
     let mut world = World::new();
     held(&mut world, "a", "x");
     world.attach_with(1, "epoch", &[]);
+    world.step();
     world.change("a", |job, now| start(job, "x", now));
     world.run();
     assert_eq!(phase(&world, "a"), Phase::Running);

@@ -216,6 +216,17 @@ impl World {
                 self.answers.push(granted(&claim.claim_id, &claim.job.name))
             }
             Todo::Nothing { claim_id, .. } => self.answers.push(nothing(claim_id)),
+            // What a ledger does not name in its greeting it does not know later.
+            Todo::Doubt { session, claims } => {
+                for claim in claims.clone() {
+                    self.hear(Heard::LedgerAnswer {
+                        session: *session,
+                        claim,
+                        known: false,
+                        delivered: false,
+                    });
+                }
+            }
             other => panic!("{other:?} was not expected"),
         }
     }
