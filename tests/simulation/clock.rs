@@ -40,7 +40,11 @@ impl Boot {
     pub fn when(self, millis: u64) -> u64 {
         let micros = millis.saturating_sub(self.base) * 1000;
         // Rounded up; the next tick comes if it was too early.
-        let slow = if self.drift < 0 { micros / 1_000_000 * self.drift.unsigned_abs() } else { 0 };
+        let slow = if self.drift < 0 {
+            micros / 1_000_000 * self.drift.unsigned_abs()
+        } else {
+            0
+        };
         micros + slow + 100
     }
 }

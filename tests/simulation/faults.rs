@@ -122,7 +122,9 @@ impl World {
             self.away_until = self.now + self.rng.range(100 * MS, 5 * SECOND);
         }
         if self.fault("changes of leader", faults.leader_change) {
-            let old: Vec<usize> = (0..self.leaders.len()).filter(|l| self.leaders[*l].alive).collect();
+            let old: Vec<usize> = (0..self.leaders.len())
+                .filter(|l| self.leaders[*l].alive)
+                .collect();
             for (index, leader) in old.iter().rev().enumerate() {
                 // The last one does not know for a while; there are never more than two.
                 let wait = match index {

@@ -73,10 +73,22 @@ struct Record {
 /// A Job that could be handed out, as the API server has it.
 #[derive(Debug)]
 struct Eligible {
-    since: u64,
-    at: i64,
+    /// Not before these moments, by the versions that said so.
+    from: Vec<(u64, i64)>,
     expire: i64,
     port: String,
+}
+
+impl Eligible {
+    /// Whether it could be handed out at this moment, as it was at this version.
+    fn is(&self, observed: u64, clock: i64) -> bool {
+        let seen = self
+            .from
+            .iter()
+            .rev()
+            .find(|(version, _)| *version <= observed);
+        seen.is_some_and(|(_, at)| *at <= clock) && clock < self.expire
+    }
 }
 
 /// A claim that a leader has chosen to write.
@@ -116,7 +128,10 @@ pub struct Judge {
 fn is_true(job: &Job, type_: ConditionType) -> bool {
     let status = job.status.as_ref();
     status.is_some_and(|status| {
-        status.conditions.iter().any(|c| c.type_ == type_.as_str() && c.status == "True")
+        status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == type_.as_str() && c.status == "True")
     })
 }
 
@@ -134,7 +149,11 @@ fn is_open(job: &Job) -> bool {
     matches!(phase(job), Some(Phase::Ready | Phase::Waiting))
         && is_true(job, ConditionType::Accepted)
         && !job.spec.suspend
-        && job.metadata.annotations.as_ref().is_none_or(|a| a.is_empty())
+        && job
+            .metadata
+            .annotations
+            .as_ref()
+            .is_none_or(|a| a.is_empty())
 }
 
 impl Judge {
@@ -165,7 +184,10 @@ impl Judge {
     }
 
     fn ladder(&mut self, job: &Job) -> &mut Ladder {
-        let plugin = self.eligible.entry(job.spec.plugin_ref.name.clone()).or_default();
+        let plugin = self
+            .eligible
+            .entry(job.spec.plugin_ref.name.clone())
+            .or_default();
         plugin.entry(job.spec.target.location.clone()).or_default()
     }
 
@@ -180,17 +202,22 @@ impl Judge {
         match (is_open(before), is_open(after)) {
             (true, false) => self.close(before),
             (_, true) => {
-                let key = (times::start(after).as_microsecond(), uid_of(after).to_owned());
+                let key = (
+                    times::start(after).as_microsecond(),
+                    uid_of(after).to_owned(),
+                );
                 let at = times::eligible_at(after).as_microsecond();
+                let version = version_of(after);
                 let eligible = Eligible {
-                    since: version_of(after),
-                    at,
+                    from: Vec::new(),
                     expire: times::expire(after).map_or(i64::MAX, |time| time.as_microsecond()),
                     port: after.spec.target.port.clone(),
                 };
                 let ladder = self.ladder(after);
                 let known = ladder.entry(key).or_insert(eligible);
-                known.at = at;
+                if known.from.last().is_none_or(|(_, last)| *last != at) {
+                    known.from.push((version, at));
+                }
             }
             (false, false) => {}
         }
@@ -239,7 +266,9 @@ impl Judge {
             self.wrong(Wrong::Inversion, text);
         }
         let attempt = job.status.as_ref().map_or(0, |status| status.attempt);
-        let Some(record) = self.records.get_mut(&uid) else { return };
+        let Some(record) = self.records.get_mut(&uid) else {
+            return;
+        };
         record.claims += 1;
         if attempt > 1 && !record.at_least_once || attempt > record.backoff_limit + 1 {
             let text = format!("{uid} is claimed for attempt {attempt}");
@@ -249,7 +278,10 @@ impl Judge {
 
     fn succeeded(&mut self, job: &Job, server: &Server) {
         let uid = uid_of(job);
-        let output = job.status.as_ref().and_then(|status| status.output.as_ref());
+        let output = job
+            .status
+            .as_ref()
+            .and_then(|status| status.output.as_ref());
         let attempt = job.status.as_ref().map_or(1, |status| status.attempt);
         let mut missing = output.is_none_or(|output| output.row_count == 0);
         for row in output.into_iter().flat_map(|output| &output.rows) {
@@ -303,9 +335,7 @@ impl Judge {
                     .range(..(start, String::new()))
                     .find(|((_, uid), other)| {
                         let flight = self.flights.get(&(leader, uid.clone()));
-                        other.since <= observed
-                            && other.at <= clock
-                            && clock < other.expire
+                        other.is(observed, clock)
                             && port.as_deref().is_none_or(|port| {
                                 port.is_empty() || other.port.is_empty() || other.port == port
                             })
@@ -322,10 +352,15 @@ impl Judge {
                     "{} was chosen by leader {leader} at {now}, having observed {observed}, while {other} was eligible",
                     job.uid
                 );
-                self.suspected.insert((choice.claim_id.clone(), job.uid.clone()), text);
+                self.suspected
+                    .insert((choice.claim_id.clone(), job.uid.clone()), text);
             }
         }
-        let flight = Flight { version, landed: None, cooled: false };
+        let flight = Flight {
+            version,
+            landed: None,
+            cooled: false,
+        };
         self.flights.insert((leader, job.uid.clone()), flight);
     }
 
@@ -338,7 +373,8 @@ impl Judge {
     }
 
     pub fn granted(&mut self, claim_id: &str, wall: Wall, at: u64) {
-        self.granted.insert(claim_id.to_owned(), Granted { wall, at });
+        self.granted
+            .insert(claim_id.to_owned(), Granted { wall, at });
     }
 
     /// A plugin has got a job.
@@ -349,8 +385,17 @@ impl Judge {
         };
         record.delivered.push(line.claim_id.to_owned());
         let times = record.delivered.len();
-        let again = record.delivered.iter().filter(|id| *id == line.claim_id).count() > 1;
-        let most = if record.at_least_once { record.backoff_limit + 1 } else { 1 };
+        let again = record
+            .delivered
+            .iter()
+            .filter(|id| *id == line.claim_id)
+            .count()
+            > 1;
+        let most = if record.at_least_once {
+            record.backoff_limit + 1
+        } else {
+            1
+        };
         let (start, expire) = (record.start, record.expire);
         let (location, port, name) = (record.location.clone(), record.port.clone(), record.name);
         if again || times > usize::try_from(most).unwrap_or(1) {
@@ -362,7 +407,11 @@ impl Judge {
             let text = format!("{} for {location} reached {:?}", line.uid, line.location);
             self.wrong(Wrong::WrongClient, text);
         }
-        if !port.is_empty() && line.port.is_some_and(|asked| !asked.is_empty() && asked != port) {
+        if !port.is_empty()
+            && line
+                .port
+                .is_some_and(|asked| !asked.is_empty() && asked != port)
+        {
             let text = format!("{} for port {port} reached {:?}", line.uid, line.port);
             self.wrong(Wrong::WrongClient, text);
         }
@@ -383,7 +432,8 @@ impl Judge {
                 }
                 if clock < start {
                     let early = start - clock;
-                    let text = format!("{} reached pod {} {early} us too early", line.uid, line.pod);
+                    let text =
+                        format!("{} reached pod {} {early} us too early", line.uid, line.pod);
                     self.wrong(Wrong::TooEarly, text);
                 }
             }
@@ -417,8 +467,13 @@ impl Judge {
     pub fn end(&mut self, server: &Server) {
         for job in server.objects.values() {
             let uid = uid_of(job);
-            let Some(record) = self.records.get(uid) else { continue };
-            let reason = job.status.as_ref().map_or("", |status| status.reason.as_str());
+            let Some(record) = self.records.get(uid) else {
+                continue;
+            };
+            let reason = job
+                .status
+                .as_ref()
+                .map_or("", |status| status.reason.as_str());
             let text = match phase(job) {
                 Some(phase) if phase.is_terminal() => {
                     let times = record.delivered.len();
@@ -426,7 +481,8 @@ impl Judge {
                         || reason == "Expired" && times > 0 && !record.at_least_once
                         || times > record.claims as usize
                     {
-                        let text = format!("{uid} is {phase}/{reason} and was delivered {times} times");
+                        let text =
+                            format!("{uid} is {phase}/{reason} and was delivered {times} times");
                         self.wrong(Wrong::Unaccounted, text);
                     }
                     continue;
@@ -435,7 +491,10 @@ impl Judge {
                     "{} {uid} is {phase:?}/{reason} by {:?} of {:?}, delivered as {:?}",
                     record.name,
                     claim_id(job),
-                    job.status.as_ref().and_then(|s| s.claim.as_ref()).map(|c| &c.holder_pod_uid),
+                    job.status
+                        .as_ref()
+                        .and_then(|s| s.claim.as_ref())
+                        .map(|c| &c.holder_pod_uid),
                     record.delivered,
                 ),
             };

@@ -49,15 +49,21 @@ pub fn object_name(job: &Job, attempt: i32, row: i32) -> String {
 }
 
 pub fn is_claimed_with(job: &Job, claim_id: &str) -> bool {
-    let Some(status) = &job.status else { return false };
+    let Some(status) = &job.status else {
+        return false;
+    };
     status.phase.is_some_and(|phase| phase.is_held())
-        && status.claim.as_ref().is_some_and(|claim| claim.claim_id == claim_id)
+        && status
+            .claim
+            .as_ref()
+            .is_some_and(|claim| claim.claim_id == claim_id)
 }
 
 impl Leader {
     pub fn forget_words(&mut self, link: usize) {
         self.words.retain(|(of, _), _| *of != link);
-        self.ops.retain(|_, op| !matches!(op.kind, Kind::Word { link: of, .. } if of == link));
+        self.ops
+            .retain(|_, op| !matches!(op.kind, Kind::Word { link: of, .. } if of == link));
     }
 
     /// Takes in the answer of a write or a read; whether it was news.
@@ -103,13 +109,21 @@ impl World {
             tick_at: u64::MAX,
         });
         for (plugin, most) in self.setting.per_client.clone().into_iter().enumerate() {
-            let key = PluginRefKey { namespace: NAMESPACE.to_owned(), name: plugin_name(plugin) };
+            let key = PluginRefKey {
+                namespace: NAMESPACE.to_owned(),
+                name: plugin_name(plugin),
+            };
             let (max_running, max_running_per_client) = (None, most);
-            self.desk(leader, Heard::Plugin { key, max_running, max_running_per_client });
+            self.desk(
+                leader,
+                Heard::Plugin {
+                    key,
+                    max_running,
+                    max_running_per_client,
+                },
+            );
         }
-        self.desk(leader, Heard::Pause);
         self.list(leader);
-        self.desk(leader, Heard::Resume);
         for pod in 0..self.pods.len() {
             let wait = self.rng.range(0, 200 * MS);
             self.at(wait, Event::Dial { leader, pod });
@@ -118,26 +132,42 @@ impl World {
 
     /// Reads everything anew, as after a watch that came to its end.
     pub fn list(&mut self, leader: usize) {
+        self.tell(|| format!("L{leader} lists"));
         self.leaders[leader].position = self.server.end_of_log();
         let listed = self.server.objects.clone();
         let version = self.server.version;
         let before = std::mem::take(&mut self.leaders[leader].known);
         for (name, job) in &listed {
             let newer = before.get(name).filter(|b| version_of(b) > version_of(job));
-            self.leaders[leader].known.insert(*name, newer.unwrap_or(job).clone());
+            self.leaders[leader]
+                .known
+                .insert(*name, newer.unwrap_or(job).clone());
         }
         self.leaders[leader].seen = self.leaders[leader].seen.max(version);
+        // Nothing is handed out before the list is complete.
+        self.desk(leader, Heard::Pause);
         for (name, job) in &listed {
             self.desk(leader, Heard::Job(job));
             self.consider(leader, *name);
         }
         for (name, job) in before {
-            if listed.get(&name).is_none_or(|now| uid_of(now) != uid_of(&job)) {
+            if listed
+                .get(&name)
+                .is_none_or(|now| uid_of(now) != uid_of(&job))
+            {
                 let (namespace, uid) = (NAMESPACE, uid_of(&job));
                 let name = &job_name(name);
-                self.desk(leader, Heard::JobGone { namespace, name, uid });
+                self.desk(
+                    leader,
+                    Heard::JobGone {
+                        namespace,
+                        name,
+                        uid,
+                    },
+                );
             }
         }
+        self.desk(leader, Heard::Resume);
     }
 
     pub fn watch(&mut self, leader: usize) {
@@ -155,11 +185,15 @@ impl World {
                 Entry::Put(name, job) => {
                     let known = &mut self.leaders[leader];
                     known.seen = known.seen.max(version_of(&job));
-                    let newer = known.known.get(&name).is_some_and(|k| version_of(k) >= version_of(&job));
+                    let newer = known
+                        .known
+                        .get(&name)
+                        .is_some_and(|k| version_of(k) >= version_of(&job));
                     if !newer {
                         known.known.insert(name, job.clone());
                         self.consider(leader, name);
                     }
+                    self.tell(|| crate::world::told(&format!("watch L{leader}"), &job));
                     self.desk(leader, Heard::Job(&job));
                 }
                 Entry::Gone { name, uid, version } => {
@@ -170,7 +204,14 @@ impl World {
                     }
                     let (namespace, uid) = (NAMESPACE, &*uid);
                     let name = &job_name(name);
-                    self.desk(leader, Heard::JobGone { namespace, name, uid });
+                    self.desk(
+                        leader,
+                        Heard::JobGone {
+                            namespace,
+                            name,
+                            uid,
+                        },
+                    );
                 }
             }
             if self.rng.chance(0.02) {
@@ -178,7 +219,12 @@ impl World {
                 break;
             }
         }
-        let read = self.leaders.iter().filter(|l| l.alive).map(|l| l.position).min();
+        let read = self
+            .leaders
+            .iter()
+            .filter(|l| l.alive)
+            .map(|l| l.position)
+            .min();
         self.server.trim(read.unwrap_or(end));
         if self.leaders[leader].position < end {
             self.leaders[leader].watch_due = true;
@@ -192,12 +238,19 @@ impl World {
         let name = number(job.metadata.name.as_deref().unwrap_or_default());
         if self.leaders[leader].put(name, job) {
             let wait = self.rng.range(0, 400);
-            self.at(wait, Event::Seen { leader, job: job.clone() });
+            self.at(
+                wait,
+                Event::Seen {
+                    leader,
+                    job: job.clone(),
+                },
+            );
             self.consider(leader, name);
         }
     }
 
     pub fn seen(&mut self, leader: usize, job: &Job) {
+        self.tell(|| crate::world::told(&format!("answer L{leader}"), job));
         self.desk(leader, Heard::Answer(job));
     }
 
@@ -210,16 +263,39 @@ impl World {
             Outcome::Won(job) | Outcome::Lost(Some(job)) => Some(version_of(job)),
             Outcome::Lost(None) | Outcome::Refused(_) => None,
         };
+        self.tell(|| {
+            format!(
+                "L{leader} landed {} {} {outcome:.60?} view {view:?}",
+                job.uid,
+                &claim_id[..8]
+            )
+        });
         self.judge.landed(leader, &job.uid, self.now, view);
         if self.setting.broken == Some(Broken::ExpiryNotLookedAtAgain) {
             // The clock as it was when the claim was begun.
-            let begun = Wall { ahead: wall.ahead - 400 * MS as i64 };
+            let begun = Wall {
+                ahead: wall.ahead - 400 * MS as i64,
+            };
             self.leaders[leader].wall = begun;
-            self.desk(leader, Heard::Written { job, claim_id, outcome });
+            self.desk(
+                leader,
+                Heard::Written {
+                    job,
+                    claim_id,
+                    outcome,
+                },
+            );
             self.leaders[leader].wall = wall;
             return;
         }
-        self.desk(leader, Heard::Written { job, claim_id, outcome });
+        self.desk(
+            leader,
+            Heard::Written {
+                job,
+                claim_id,
+                outcome,
+            },
+        );
     }
 
     pub fn mono(&self, leader: usize) -> u64 {
@@ -257,17 +333,27 @@ impl World {
     }
 
     fn todo(&mut self, leader: usize, todo: Todo) {
+        self.tell(|| format!("L{leader} {todo:?}"));
         match todo {
-            Todo::Claim { job, resource_version, choice } => {
+            Todo::Claim {
+                job,
+                resource_version,
+                choice,
+            } => {
                 let wall = self.leaders[leader].wall;
                 let pod = crate::pod::pod_of(&choice.pod_uid);
                 let plugin = plugin_name(self.pods[pod].plugin);
                 let version = resource_version.parse().unwrap_or(0);
-                self.judge.chose(leader, wall, self.now, &job, version, &plugin, &choice);
+                self.judge
+                    .chose(leader, wall, self.now, &job, version, &plugin, &choice);
                 let kind = Kind::Claim { job, choice };
                 self.begin_once(leader, kind, &resource_version);
             }
-            Todo::Release { job, resource_version, claim_id } => {
+            Todo::Release {
+                job,
+                resource_version,
+                claim_id,
+            } => {
                 self.count("releases");
                 self.begin_once(leader, Kind::Release { job, claim_id }, &resource_version);
             }
@@ -276,11 +362,20 @@ impl World {
                 let name = number(&job.name);
                 self.begin_change(leader, name, job.uid, Kind::Lose { claim_id, why });
             }
-            Todo::Grant { session, claim, remaining_ms, held_ms, attempt } => {
+            Todo::Grant {
+                session,
+                claim,
+                remaining_ms,
+                held_ms,
+                attempt,
+            } => {
                 self.grant(leader, session, claim, remaining_ms, held_ms, attempt);
             }
             Todo::Nothing { session, claim_id } => {
-                self.say_down(session as usize - 1, Down::Nothing(wire::Nothing { claim_id }));
+                self.say_down(
+                    session as usize - 1,
+                    Down::Nothing(wire::Nothing { claim_id }),
+                );
             }
             Todo::Doubt { session, claims } => {
                 self.count("doubts");
@@ -292,7 +387,9 @@ impl World {
                     job: claim.job.name,
                     delivered: false,
                 });
-                let doubt = wire::Doubt { claims: claims.collect() };
+                let doubt = wire::Doubt {
+                    claims: claims.collect(),
+                };
                 self.say_down(session as usize - 1, Down::Doubt(doubt));
             }
         }
@@ -322,7 +419,10 @@ impl World {
         self.say_down(
             link,
             Down::Grant(wire::Grant {
-                claim: Some(wire::ClaimName { claim_id: claim.claim_id, job_uid: claim.job.uid }),
+                claim: Some(wire::ClaimName {
+                    claim_id: claim.claim_id,
+                    job_uid: claim.job.uid,
+                }),
                 job: claim.job.name,
                 spec_json: b"{}".to_vec(),
                 remaining_ms,
@@ -337,6 +437,11 @@ impl World {
 
     /// A leader takes a message of a sidecar in.
     pub fn heard_up(&mut self, link: usize, message: Up) {
+        self.tell(|| match &message {
+            Up::Hello { ledger, .. } => format!("up link {link} Hello {ledger:?}"),
+            Up::Message(message) => format!("up link {link} {message:?}"),
+            Up::Row(row) => format!("up link {link} row {row:?}"),
+        });
         let (leader, pod) = (self.links[link].leader, self.links[link].pod);
         let session = link as u64 + 1;
         let message = match message {
@@ -354,7 +459,16 @@ impl World {
             Message::Ask(ask) => {
                 let (claim_id, hold_ms) = (ask.claim_id, ask.hold_ms);
                 let (location, port) = (ask.location, ask.port);
-                self.desk(leader, Heard::Ask { session, claim_id, location, port, hold_ms });
+                self.desk(
+                    leader,
+                    Heard::Ask {
+                        session,
+                        claim_id,
+                        location,
+                        port,
+                        hold_ms,
+                    },
+                );
             }
             Message::Withdraw(withdraw) => {
                 let claim_id = withdraw.claim_id;
@@ -369,7 +483,15 @@ impl World {
             Message::LedgerAnswer(answer) => {
                 if let Some(claim) = named(answer.claim, &answer.job) {
                     let (known, delivered) = (answer.known, answer.delivered);
-                    self.desk(leader, Heard::LedgerAnswer { session, claim, known, delivered });
+                    self.desk(
+                        leader,
+                        Heard::LedgerAnswer {
+                            session,
+                            claim,
+                            known,
+                            delivered,
+                        },
+                    );
                 }
             }
             Message::Started(started) => {
@@ -388,7 +510,14 @@ impl World {
 
     fn spoken(&mut self, leader: usize, link: usize, claim: ClaimName, word: Word) {
         if let Some(id) = ClaimId::parse(&claim.claim_id) {
-            self.word(leader, link, id, number(&claim.job.name), claim.job.uid, word);
+            self.word(
+                leader,
+                link,
+                id,
+                number(&claim.job.name),
+                claim.job.uid,
+                word,
+            );
         }
     }
 
@@ -404,14 +533,22 @@ impl World {
         let mut entries = Vec::new();
         for entry in ledger {
             let delivered = entry.delivered;
-            let Some(claim) = named(entry.claim, &entry.job) else { continue };
+            let Some(claim) = named(entry.claim, &entry.job) else {
+                continue;
+            };
             // A job that came to its end while no session was open.
-            let over = self.leaders[leader].known.get(&number(&claim.job.name)).is_some_and(|job| {
-                job.status.as_ref().is_some_and(|status| {
-                    matches!(&*status.reason, "Cancelled" | "DeadlineExceeded")
-                        && status.claim.as_ref().is_some_and(|c| c.claim_id == claim.claim_id)
-                })
-            });
+            let over = self.leaders[leader]
+                .known
+                .get(&number(&claim.job.name))
+                .is_some_and(|job| {
+                    job.status.as_ref().is_some_and(|status| {
+                        matches!(&*status.reason, "Cancelled" | "DeadlineExceeded")
+                            && status
+                                .claim
+                                .as_ref()
+                                .is_some_and(|c| c.claim_id == claim.claim_id)
+                    })
+                });
             if over && delivered {
                 self.say_cancel(link, &claim.claim_id, &claim.job.uid);
             }
@@ -421,15 +558,30 @@ impl World {
             namespace: NAMESPACE.to_owned(),
             name: plugin_name(self.pods[pod].plugin),
         };
-        let pod = PodName { plugin, pod: format!("pod-{pod}"), uid: crate::pod::uid(pod) };
+        let pod = PodName {
+            plugin,
+            pod: format!("pod-{pod}"),
+            uid: crate::pod::uid(pod),
+        };
         let session = link as u64 + 1;
         let (ledger_epoch, ledger) = (epoch, entries);
-        self.desk(leader, Heard::Attached { session, pod, ledger_epoch, ledger });
+        self.desk(
+            leader,
+            Heard::Attached {
+                session,
+                pod,
+                ledger_epoch,
+                ledger,
+            },
+        );
     }
 
     pub fn say_cancel(&mut self, link: usize, claim_id: &str, uid: &str) {
         let cancel = wire::Cancel {
-            claim: Some(wire::ClaimName { claim_id: claim_id.to_owned(), job_uid: uid.to_owned() }),
+            claim: Some(wire::ClaimName {
+                claim_id: claim_id.to_owned(),
+                job_uid: uid.to_owned(),
+            }),
             reason: "Cancelled".to_owned(),
         };
         self.say_down(link, Down::Cancel(cancel));
@@ -438,7 +590,9 @@ impl World {
     /// Looks whether a pass has something to do for a Job, now or at some time.
     pub fn consider(&mut self, leader: usize, name: u32) {
         let known = &self.leaders[leader];
-        let Some(job) = known.known.get(&name) else { return };
+        let Some(job) = known.known.get(&name) else {
+            return;
+        };
         let holder_gone = self.holder_gone(job);
         let wait = match crate::pass::due(job, known.wall.at(self.now), holder_gone) {
             Due::Never => return,
@@ -475,7 +629,10 @@ impl World {
         let last = self.leaders.len() - 1;
         for leader in 0..last {
             if self.leaders[leader].alive {
-                self.at(self.setting.faults.reign.min(SECOND), Event::LeaderEnds { leader });
+                self.at(
+                    self.setting.faults.reign.min(SECOND),
+                    Event::LeaderEnds { leader },
+                );
             }
         }
         if !self.leaders[last].alive {

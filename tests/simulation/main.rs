@@ -39,11 +39,15 @@ fn trial(name: &str, run: impl FnOnce() -> Result<(), String> + Send + 'static) 
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let fresh = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+    let fresh = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64);
     let seed = variable("SIM_SEED").unwrap_or(fresh >> 1);
     let hand_outs = variable("SIM_HANDOUTS").unwrap_or(1_000_000);
     let mut trials = vec![
-        trial("a_million_hand_outs_break_no_promise", move || run::run(seed, hand_outs)),
+        trial("a_million_hand_outs_break_no_promise", move || {
+            run::run(seed, hand_outs)
+        }),
         trial("kept_seeds_break_no_promise", run::kept_seeds),
     ];
     for (name, broken, expected) in MISTAKES {
@@ -62,24 +66,43 @@ const MISTAKES: [(&str, Broken, &[Wrong]); 9] = [
     (
         "an_unknown_outcome_taken_for_lost_is_found",
         Broken::UnknownIsLost,
-        &[Wrong::Duplicate, Wrong::NotEnded, Wrong::Unaccounted, Wrong::Inversion],
+        &[
+            Wrong::Duplicate,
+            Wrong::NotEnded,
+            Wrong::Unaccounted,
+            Wrong::Inversion,
+        ],
     ),
     (
         "a_conflict_with_oneself_taken_for_lost_is_found",
         Broken::ConflictIsLost,
-        &[Wrong::Duplicate, Wrong::NotEnded, Wrong::Unaccounted, Wrong::Inversion],
+        &[
+            Wrong::Duplicate,
+            Wrong::NotEnded,
+            Wrong::Unaccounted,
+            Wrong::Inversion,
+        ],
     ),
     (
         "a_grant_without_a_waiting_ask_is_found",
         Broken::GrantWithoutAsk,
-        &[Wrong::Duplicate, Wrong::WrongClient, Wrong::NotEnded, Wrong::Unaccounted],
+        &[
+            Wrong::Duplicate,
+            Wrong::WrongClient,
+            Wrong::NotEnded,
+            Wrong::Unaccounted,
+        ],
     ),
     (
         "an_expiry_not_looked_at_again_is_found",
         Broken::ExpiryNotLookedAtAgain,
         &[Wrong::Expired],
     ),
-    ("a_deadline_ignored_by_the_sidecar_is_found", Broken::DeadlineIgnored, &[Wrong::Expired]),
+    (
+        "a_deadline_ignored_by_the_sidecar_is_found",
+        Broken::DeadlineIgnored,
+        &[Wrong::Expired],
+    ),
     (
         "an_answer_from_an_old_copy_is_found",
         Broken::CopyIsBelieved,

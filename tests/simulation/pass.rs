@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use patchbay_api::job_status::Phase;
 use patchbay_api::{ConditionType, Job, JobStatus};
 use patchbay_reconcile::job::conditions::is_true;
-use patchbay_reconcile::job::transition::{self, Loss, NotNow};
 use patchbay_reconcile::job::times;
+use patchbay_reconcile::job::transition::{self, Loss, NotNow};
 
 /// When a Job needs a pass.
 #[derive(Debug)]
@@ -20,11 +20,16 @@ pub enum Due {
 }
 
 fn is_accepted(job: &Job) -> bool {
-    job.status.as_ref().is_some_and(|status| is_true(status, ConditionType::Accepted))
+    job.status
+        .as_ref()
+        .is_some_and(|status| is_true(status, ConditionType::Accepted))
 }
 
 fn is_cancelled(job: &Job) -> bool {
-    job.metadata.annotations.as_ref().is_some_and(|annotations| !annotations.is_empty())
+    job.metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| !annotations.is_empty())
 }
 
 pub fn due(job: &Job, now: Timestamp, holder_gone: bool) -> Due {
@@ -48,14 +53,21 @@ pub fn due(job: &Job, now: Timestamp, holder_gone: bool) -> Due {
         _ if job.spec.suspend || !is_accepted(job) => Due::Now,
         Some(Phase::Waiting) => {
             let eligible = times::eligible_at(job);
-            by(Some(times::expire(job).map_or(eligible, |expire| expire.min(eligible))))
+            by(Some(
+                times::expire(job).map_or(eligible, |expire| expire.min(eligible)),
+            ))
         }
         _ => by(times::expire(job)),
     }
 }
 
 /// What a pass writes.
-pub fn change(job: &Job, now: Timestamp, holder_gone: bool, draw: f64) -> Result<JobStatus, NotNow> {
+pub fn change(
+    job: &Job,
+    now: Timestamp,
+    holder_gone: bool,
+    draw: f64,
+) -> Result<JobStatus, NotNow> {
     let phase = job.status.as_ref().and_then(|status| status.phase);
     if let Some(phase) = phase.filter(|phase| phase.is_terminal()) {
         return Err(NotNow::Ended(phase));
@@ -65,7 +77,10 @@ pub fn change(job: &Job, now: Timestamp, holder_gone: bool, draw: f64) -> Result
     }
     if phase.is_some_and(Phase::is_held) {
         if holder_gone {
-            let loss = Loss { message: "its pod is gone".to_owned(), exit: None };
+            let loss = Loss {
+                message: "its pod is gone".to_owned(),
+                exit: None,
+            };
             return transition::lose(job, None, &loss, now, draw);
         }
         return transition::deadline_exceeded(job, now);
@@ -91,11 +106,14 @@ impl World {
     }
 
     pub fn pass(&mut self, leader: usize, name: u32) {
-        if !self.leaders[leader].alive || self.leaders[leader].passes.get(&name) != Some(&self.now) {
+        if !self.leaders[leader].alive || self.leaders[leader].passes.get(&name) != Some(&self.now)
+        {
             return;
         }
         self.leaders[leader].passes.remove(&name);
-        let Some(job) = self.leaders[leader].known.get(&name) else { return };
+        let Some(job) = self.leaders[leader].known.get(&name) else {
+            return;
+        };
         let now = self.leaders[leader].wall.at(self.now);
         match due(job, now, self.holder_gone(job)) {
             Due::Never => {}

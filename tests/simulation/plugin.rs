@@ -65,9 +65,15 @@ impl Plugin {
     }
 
     pub fn any_asking(&self) -> Option<usize> {
-        self.workers
-            .iter()
-            .position(|worker| matches!(worker.doing, Doing::Asking { connected: true, .. }))
+        self.workers.iter().position(|worker| {
+            matches!(
+                worker.doing,
+                Doing::Asking {
+                    connected: true,
+                    ..
+                }
+            )
+        })
     }
 
     /// The process dies. Of some jobs it has a record outside of itself.
@@ -90,7 +96,11 @@ impl Plugin {
 
 impl World {
     fn rows(&mut self, partial: u64) -> VecDeque<GivenRow> {
-        let count = if self.rng.chance(0.2) { self.rng.below(partial + 1) } else { 0 };
+        let count = if self.rng.chance(0.2) {
+            self.rng.below(partial + 1)
+        } else {
+            0
+        };
         let mut rows = VecDeque::new();
         for row in 0..=count {
             let end = match row == count {
@@ -101,12 +111,24 @@ impl World {
                     message: "it went wrong".to_owned(),
                 },
             };
-            let bytes = if self.rng.chance(0.1) { 100 } else { self.rng.below(32) };
-            rows.push_back(GivenRow { id: RowId(self.rng.wide()), end, bytes });
+            let bytes = if self.rng.chance(0.1) {
+                100
+            } else {
+                self.rng.below(32)
+            };
+            rows.push_back(GivenRow {
+                id: RowId(self.rng.wide()),
+                end,
+                bytes,
+            });
         }
         if self.rng.chance(0.02) {
             // After the end: a late one.
-            rows.push_back(GivenRow { id: RowId(self.rng.wide()), end: RowEnd::More, bytes: 3 });
+            rows.push_back(GivenRow {
+                id: RowId(self.rng.wide()),
+                end: RowEnd::More,
+                bytes: 3,
+            });
         }
         rows
     }
@@ -143,7 +165,11 @@ impl World {
                 _ => pick(&mut self.rng, &ports),
             };
             let filter = Filter { location, port };
-            let worker = Worker { filter, doing: Doing::Resting, turn: 0 };
+            let worker = Worker {
+                filter,
+                doing: Doing::Resting,
+                turn: 0,
+            };
             self.pods[pod].program.workers.push(worker);
         }
         for (worker, mut work) in tracked.into_iter().enumerate() {
@@ -165,10 +191,20 @@ impl World {
     /// A worker goes on after a while, unless something else happens to it before.
     fn wait(&mut self, pod: usize, worker: usize, wait: u64) {
         let start = self.pods[pod].program.start;
-        let Some(known) = self.pods[pod].program.workers.get_mut(worker) else { return };
+        let Some(known) = self.pods[pod].program.workers.get_mut(worker) else {
+            return;
+        };
         known.turn += 1;
         let turn = known.turn;
-        self.at(wait, Event::Worker { pod, start, worker, turn });
+        self.at(
+            wait,
+            Event::Worker {
+                pod,
+                start,
+                worker,
+                turn,
+            },
+        );
     }
 
     pub fn worker(&mut self, pod: usize, start: u64, worker: usize, turn: u64) {
@@ -184,19 +220,32 @@ impl World {
                 let request = RequestId(self.rng.wide());
                 self.request(pod, worker, request);
             }
-            Doing::Asking { request, connected: false } => {
+            Doing::Asking {
+                request,
+                connected: false,
+            } => {
                 let request = match self.setting.broken {
                     Some(Broken::RequestIdGivenUp) => RequestId(self.rng.wide()),
                     _ => *request,
                 };
                 self.request(pod, worker, request);
             }
-            Doing::Asking { request, connected: true } => {
+            Doing::Asking {
+                request,
+                connected: true,
+            } => {
                 // Drawn when it was sent: the connection breaks while the request waits.
                 let (request, process) = (*request, self.pods[pod].process);
                 self.request_broken(pod, worker);
                 let wait = self.rng.range(0, 5 * MS);
-                self.at(wait, Event::RequestGone { pod, process, request });
+                self.at(
+                    wait,
+                    Event::RequestGone {
+                        pod,
+                        process,
+                        request,
+                    },
+                );
             }
             Doing::Working(_) => self.work(pod, worker),
         }
@@ -212,7 +261,10 @@ impl World {
             let wait = self.rng.range(20 * MS, 200 * MS);
             return self.wait(pod, worker, wait);
         }
-        if self.fault("requests that broke while they waited", self.setting.faults.request_gone) {
+        if self.fault(
+            "requests that broke while they waited",
+            self.setting.faults.request_gone,
+        ) {
             let wait = self.rng.range(0, 500 * MS);
             self.wait(pod, worker, wait);
         }
@@ -254,7 +306,11 @@ impl World {
     pub fn got_job(&mut self, pod: usize, _start: u64, worker: usize, entry: &Entry) {
         let rows = self.rows(3);
         let starts = self.rng.chance(0.3);
-        let work = Work { uid: entry.job_uid.clone(), rows, starts };
+        let work = Work {
+            uid: entry.job_uid.clone(),
+            rows,
+            starts,
+        };
         self.pods[pod].program.workers[worker].doing = Doing::Working(work);
         let wait = self.work_time();
         self.wait(pod, worker, wait);
@@ -280,7 +336,9 @@ impl World {
             let wait = self.rng.range(20 * MS, 200 * MS);
             return self.wait(pod, worker, wait);
         }
-        let Doing::Working(work) = &mut self.pods[pod].program.workers[worker].doing else { return };
+        let Doing::Working(work) = &mut self.pods[pod].program.workers[worker].doing else {
+            return;
+        };
         let uid = work.uid.clone();
         if std::mem::take(&mut work.starts) {
             self.hear_book(pod, Heard::Active(0, uid));
@@ -298,7 +356,9 @@ impl World {
     }
 
     fn give(&mut self, pod: usize, caller: u64, whose: Whose, uid: &str, row: GivenRow) {
-        let Some(book) = self.book_of(pod) else { return };
+        let Some(book) = self.book_of(pod) else {
+            return;
+        };
         let digest = match book.room(&whose, row.id) {
             Room::Answered(answer) => return self.row_answered(pod, caller, answer),
             Room::Full => return self.row_refused(pod),
@@ -315,7 +375,10 @@ impl World {
             spool: None,
             kept: row.bytes,
             given: row.bytes,
-            digest: Digest { bytes: digest.bytes + row.bytes, ..Digest::default() },
+            digest: Digest {
+                bytes: digest.bytes + row.bytes,
+                ..Digest::default()
+            },
             end: row.end,
             at_ms: 0,
         };
@@ -323,14 +386,20 @@ impl World {
     }
 
     pub fn row_answered(&mut self, pod: usize, caller: u64, answer: RowAnswer) {
-        let Some(sidecar) = &mut self.pods[pod].sidecar else { return };
+        let Some(sidecar) = &mut self.pods[pod].sidecar else {
+            return;
+        };
         match sidecar.callers.remove(&caller) {
             Some(Caller::Worker(worker)) => {
                 if answer == RowAnswer::Dropped {
                     self.count("rows that nobody wants");
                 }
-                let Some(known) = self.pods[pod].program.workers.get_mut(worker) else { return };
-                let Doing::Working(work) = &mut known.doing else { return };
+                let Some(known) = self.pods[pod].program.workers.get_mut(worker) else {
+                    return;
+                };
+                let Doing::Working(work) = &mut known.doing else {
+                    return;
+                };
                 work.rows.pop_front();
                 let wait = self.work_time() / 4;
                 self.wait(pod, worker, wait);
@@ -347,7 +416,9 @@ impl World {
 
     /// Rows that wait for their answer get none; they are given again.
     pub fn row_refused(&mut self, pod: usize) {
-        let Some(sidecar) = &mut self.pods[pod].sidecar else { return };
+        let Some(sidecar) = &mut self.pods[pod].sidecar else {
+            return;
+        };
         let mut waiting: Vec<(u64, Caller)> = sidecar.callers.drain().collect();
         waiting.sort_by_key(|(caller, _)| *caller);
         for (_, caller) in waiting {
@@ -374,22 +445,37 @@ impl World {
     fn next_step(&mut self, pod: usize, claim: ClaimId) {
         let process = self.pods[pod].process;
         let wait = self.work_time();
-        self.at(wait, Event::CallStep { pod, process, claim });
+        self.at(
+            wait,
+            Event::CallStep {
+                pod,
+                process,
+                claim,
+            },
+        );
     }
 
     pub fn call_step(&mut self, pod: usize, process: u64, claim: ClaimId) {
         if self.pods[pod].process != process {
             return;
         }
-        let Some(sidecar) = &mut self.pods[pod].sidecar else { return };
-        let Some(call) = sidecar.calls.get(&claim) else { return };
+        let Some(sidecar) = &mut self.pods[pod].sidecar else {
+            return;
+        };
+        let Some(call) = sidecar.calls.get(&claim) else {
+            return;
+        };
         let (uid, row) = (call.uid.clone(), call.rows.front().cloned());
         let Some(row) = row else {
             sidecar.calls.remove(&claim);
             return;
         };
         self.hear_book(pod, Heard::CallSent(claim));
-        if self.pods[pod].sidecar.as_ref().is_none_or(|s| !s.calls.contains_key(&claim)) {
+        if self.pods[pod]
+            .sidecar
+            .as_ref()
+            .is_none_or(|s| !s.calls.contains_key(&claim))
+        {
             return;
         }
         let caller = self.caller(pod, Caller::Call(claim));

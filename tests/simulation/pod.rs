@@ -7,8 +7,8 @@ use crate::plugin::{CallState, Plugin};
 use crate::session::Up;
 use crate::world::{Event, HandOver, MS, SECOND, World};
 use patchbay_launcher::control::{Exit, StartId};
-use patchbay_protocol::session::from_sidecar::Message;
 use patchbay_protocol::session::Grant;
+use patchbay_protocol::session::from_sidecar::Message;
 pub use patchbay_sidecar::jobs::book::Book;
 use patchbay_sidecar::jobs::book::entry::Entry;
 use patchbay_sidecar::jobs::book::words::{ClaimId, Heard, Now, RequestId, Todo};
@@ -54,12 +54,15 @@ pub fn uid(pod: usize) -> String {
 }
 
 pub fn pod_of(uid: &str) -> usize {
-    uid.strip_prefix("pod-uid-").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX)
+    uid.strip_prefix("pod-uid-")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(usize::MAX)
 }
 
 fn claim_in(todo: &Todo) -> Option<ClaimId> {
     let of = |name: &Option<patchbay_protocol::session::ClaimName>| {
-        name.as_ref().and_then(|name| ClaimId::parse(&name.claim_id))
+        name.as_ref()
+            .and_then(|name| ClaimId::parse(&name.claim_id))
     };
     match todo {
         Todo::WriteEntry(entry) => Some(entry.claim),
@@ -115,7 +118,10 @@ impl World {
         let mut todo = Vec::new();
         if let Some(sidecar) = &mut self.pods[pod].sidecar {
             let mut fresh = || ClaimId(rng.wide());
-            let now = Now { mono_ms, fresh: &mut fresh };
+            let now = Now {
+                mono_ms,
+                fresh: &mut fresh,
+            };
             sidecar.book.hear(now, heard, &mut todo);
         }
         todo
@@ -124,10 +130,13 @@ impl World {
     /// Does what the book says, in order.
     pub fn act(&mut self, pod: usize, mut todo: Vec<Todo>) {
         if self.setting.broken == Some(Broken::LedgerAfterHandOver)
-            && todo.iter().any(|todo| matches!(todo, Todo::HandOver { .. } | Todo::Call { .. }))
+            && todo
+                .iter()
+                .any(|todo| matches!(todo, Todo::HandOver { .. } | Todo::Call { .. }))
         {
-            let (write, rest) =
-                todo.into_iter().partition(|todo| matches!(todo, Todo::WriteEntry(_)));
+            let (write, rest) = todo
+                .into_iter()
+                .partition(|todo| matches!(todo, Todo::WriteEntry(_)));
             (todo, _) = (rest, ());
             let write: Vec<Todo> = write;
             todo.extend(write);
@@ -138,13 +147,20 @@ impl World {
             if self.pods[pod].sidecar.is_none() || self.pods[pod].process != process {
                 return;
             }
-            if self.fault("sidecars that died between two acts", self.setting.faults.crash) {
+            if self.fault(
+                "sidecars that died between two acts",
+                self.setting.faults.crash,
+            ) {
                 return self.crash(pod);
             }
             if let Todo::WriteEntry(entry) = &next
-                && self.fault("writes of a ledger that failed", self.setting.faults.not_written)
+                && self.fault(
+                    "writes of a ledger that failed",
+                    self.setting.faults.not_written,
+                )
             {
                 let claim = entry.claim;
+                self.tell(|| format!("pod {pod} cannot write {entry:?}"));
                 todo.retain(|todo| {
                     let answer = matches!(todo, Todo::AnswerRow(..) | Todo::AnswerStatus(..));
                     !answer && claim_in(todo) != Some(claim)
@@ -164,8 +180,12 @@ impl World {
         let boot = self.pods[pod].boot;
         let process = self.pods[pod].process;
         let now = self.now;
-        let Some(sidecar) = &mut self.pods[pod].sidecar else { return };
-        let Some(at) = sidecar.book.wake_at() else { return };
+        let Some(sidecar) = &mut self.pods[pod].sidecar else {
+            return;
+        };
+        let Some(at) = sidecar.book.wake_at() else {
+            return;
+        };
         let at = boot.when(at).max(now + 100);
         if at < sidecar.tick_at {
             sidecar.tick_at = at;
@@ -186,6 +206,7 @@ impl World {
     }
 
     fn one(&mut self, pod: usize, todo: Todo) {
+        self.tell(|| format!("pod {pod} does {todo:?}"));
         let link = self.pods[pod].link;
         match todo {
             Todo::WriteEntry(entry) => {
@@ -196,12 +217,27 @@ impl World {
             }
             Todo::RemoveSpool(_) => {}
             Todo::AnswerNothing(request) => self.answered_nothing(pod, request),
-            Todo::HandOver { request, before_ms, count, entry } => {
-                let order = HandOver { request: Some(request), before_ms, count, entry };
+            Todo::HandOver {
+                request,
+                before_ms,
+                count,
+                entry,
+            } => {
+                let order = HandOver {
+                    request: Some(request),
+                    before_ms,
+                    count,
+                    entry,
+                };
                 self.order(pod, order);
             }
             Todo::Call { before_ms, entry } => {
-                let order = HandOver { request: None, before_ms, count: 1, entry };
+                let order = HandOver {
+                    request: None,
+                    before_ms,
+                    count: 1,
+                    entry,
+                };
                 self.order(pod, order);
             }
             Todo::CancelCall(claim) => {
@@ -233,7 +269,14 @@ impl World {
         if self.fault("hand-overs that took long", self.setting.faults.slow_hand) {
             let wait = self.rng.range(MS, 300 * MS);
             let order = Box::new(order);
-            return self.at(wait, Event::HandOver { pod, process, order });
+            return self.at(
+                wait,
+                Event::HandOver {
+                    pod,
+                    process,
+                    order,
+                },
+            );
         }
         self.hand_over(pod, process, order);
     }
@@ -242,7 +285,12 @@ impl World {
         if self.pods[pod].process != process || self.pods[pod].sidecar.is_none() {
             return;
         }
-        let HandOver { request, before_ms, count, entry } = order;
+        let HandOver {
+            request,
+            before_ms,
+            count,
+            entry,
+        } = order;
         let claim = entry.claim;
         let late = before_ms.is_some_and(|before| self.millis(pod) >= before)
             && self.setting.broken != Some(Broken::DeadlineIgnored);
@@ -253,10 +301,24 @@ impl World {
             None => alive.then_some(0),
         };
         let (Some(worker), false) = (waits, late) else {
-            self.count(if late { "hand-overs too late" } else { "hand-overs to nobody" });
-            return self.at(0, Event::NotHanded { pod, process, claim, count });
+            self.count(if late {
+                "hand-overs too late"
+            } else {
+                "hand-overs to nobody"
+            });
+            return self.at(
+                0,
+                Event::NotHanded {
+                    pod,
+                    process,
+                    claim,
+                    count,
+                },
+            );
         };
-        if request.is_some() && self.fault("answers lost to a plugin", self.setting.faults.broken_pipe) {
+        if request.is_some()
+            && self.fault("answers lost to a plugin", self.setting.faults.broken_pipe)
+        {
             return self.request_broken(pod, worker);
         }
         let filter = match request {
@@ -272,6 +334,7 @@ impl World {
             port: filter.port.as_deref(),
             now: self.now,
         };
+        self.tell(|| format!("DIARY pod {pod} {} by {id}", entry.job_uid));
         self.judge.delivered(&line, &self.server);
         match request {
             Some(_) => self.got_job(pod, start, worker, &entry),
@@ -296,13 +359,13 @@ impl World {
         if self.setting.broken != Some(Broken::GrantWithoutAsk) {
             return;
         }
-        let refused = |todo: &Todo| {
-            matches!(todo, Todo::Send(Message::Released(m)) if m.why == "the ask is over")
-        };
+        let refused = |todo: &Todo| matches!(todo, Todo::Send(Message::Released(m)) if m.why == "the ask is over");
         if !todo.iter().any(refused) {
             return;
         }
-        let Some(worker) = self.pods[pod].program.any_asking() else { return };
+        let Some(worker) = self.pods[pod].program.any_asking() else {
+            return;
+        };
         todo.retain(|todo| !refused(todo));
         let filter = self.pods[pod].program.workers[worker].filter.clone();
         let Some(name) = &grant.claim else { return };
@@ -322,6 +385,7 @@ impl World {
         if self.pods[pod].sidecar.take().is_none() {
             return;
         }
+        self.tell(|| format!("crash of the sidecar of pod {pod}"));
         if let Some(link) = self.pods[pod].link.take() {
             self.cut(link);
         }
@@ -348,7 +412,13 @@ impl World {
         let per_pod = if known.workers == 0 { 3 } else { 1 };
         let unseen = std::mem::take(&mut known.unseen);
         let alive = known.program.alive.then_some(known.program.start);
-        self.hear_book(pod, Heard::Configured { per_pod, recover_ms: 3_000 });
+        self.hear_book(
+            pod,
+            Heard::Configured {
+                per_pod,
+                recover_ms: 3_000,
+            },
+        );
         for start in unseen {
             self.hear_book(pod, Heard::PluginEnded(start, None));
         }
@@ -424,6 +494,8 @@ impl World {
     /// For people.
     pub fn ledger(&self, pod: usize) -> Vec<String> {
         let entries = self.pods[pod].ledger.values();
-        entries.map(|entry| format!("{} {} {:?}", entry.claim, entry.job_uid, entry.state)).collect()
+        entries
+            .map(|entry| format!("{} {} {:?}", entry.claim, entry.job_uid, entry.state))
+            .collect()
     }
 }

@@ -21,7 +21,9 @@ pub struct Life {
 pub fn setting(broken: Option<Broken>) -> Setting {
     Setting {
         pods: vec![vec![3, 3, 2, 2, 1, 1], vec![3, 3, 2], vec![0, 0, 0]],
-        clients: ["10.0.0.1", "10.0.0.2", "fd00::3"].map(str::to_owned).to_vec(),
+        clients: ["10.0.0.1", "10.0.0.2", "fd00::3"]
+            .map(str::to_owned)
+            .to_vec(),
         ports: ["10000", "20000"].map(str::to_owned).to_vec(),
         per_client: vec![None, Some(3), None],
         crowd: 60,
@@ -38,7 +40,10 @@ pub fn live(seed: u64, hand_outs: u64, broken: Option<Broken>) -> Life {
         world.judge.deliveries >= hand_outs || !world.judge.found.is_empty()
     });
     if !enough {
-        let text = format!("only {} jobs were handed out in an hour", world.judge.deliveries);
+        let text = format!(
+            "only {} jobs were handed out in an hour",
+            world.judge.deliveries
+        );
         world.judge.wrong(Wrong::NotEnded, text);
     }
     if world.judge.found.is_empty() {
@@ -63,7 +68,9 @@ impl World {
         self.one_leader();
         self.resume_all();
         let settled = |world: &World| {
-            let left = (0..world.pods.len()).map(|pod| world.unsettled(pod)).sum::<usize>();
+            let left = (0..world.pods.len())
+                .map(|pod| world.unsettled(pod))
+                .sum::<usize>();
             world.open == 0 && left == 0
         };
         if !self.run(120 * SECOND, settled) {
@@ -123,7 +130,10 @@ fn report(seed: u64, found: &[(Wrong, String)]) -> Option<String> {
     if found.is_empty() {
         return None;
     }
-    let mut text = format!("SIM_SEED={seed} SIM_HANDOUTS={LIFE}: {} findings", found.len());
+    let mut text = format!(
+        "SIM_SEED={seed} SIM_HANDOUTS={LIFE}: {} findings",
+        found.len()
+    );
     for (what, words) in found.iter().take(8) {
         text += &format!("\n  {what:?}: {words}");
     }

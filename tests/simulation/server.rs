@@ -32,16 +32,30 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Entry {
     Put(u32, Arc<Job>),
-    Gone { name: u32, uid: String, version: u64 },
+    Gone {
+        name: u32,
+        uid: String,
+        version: u64,
+    },
 }
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
 pub enum Call {
-    Put { name: u32, uid: String, version: u64, status: Box<JobStatus> },
-    Get { name: u32 },
+    Put {
+        name: u32,
+        uid: String,
+        version: u64,
+        status: Box<JobStatus>,
+    },
+    Get {
+        name: u32,
+    },
     /// Creates one JobOutput object that the Job with this uid owns.
-    Store { object: String, uid: String },
+    Store {
+        object: String,
+        uid: String,
+    },
 }
 
 /// What is answered.
@@ -89,7 +103,9 @@ pub fn job_name(name: u32) -> String {
 
 /// The number in the name of a Job.
 pub fn number(name: &str) -> u32 {
-    name.strip_prefix("job-").and_then(|n| n.parse().ok()).unwrap_or(u32::MAX)
+    name.strip_prefix("job-")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(u32::MAX)
 }
 
 pub fn plugin_name(plugin: usize) -> String {
@@ -97,7 +113,11 @@ pub fn plugin_name(plugin: usize) -> String {
 }
 
 pub fn version_of(job: &Job) -> u64 {
-    job.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    job.metadata
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
 }
 
 pub fn uid_of(job: &Job) -> &str {
@@ -107,7 +127,9 @@ pub fn uid_of(job: &Job) -> &str {
 impl Server {
     pub fn create(&mut self, name: u32, now: u64, plan: &Plan) -> Arc<Job> {
         let spec = JobSpec {
-            plugin_ref: PluginRef { name: plugin_name(plan.plugin) },
+            plugin_ref: PluginRef {
+                name: plugin_name(plan.plugin),
+            },
             command: None,
             call: None,
             target: Target {
@@ -122,12 +144,18 @@ impl Server {
             active_deadline_seconds: plan.deadline_s,
             ttl_seconds_after_finished: None,
             backoff_limit: plan.backoff_limit,
-            backoff: Backoff { initial_seconds: 1, max_seconds: 2 },
+            backoff: Backoff {
+                initial_seconds: 1,
+                max_seconds: 2,
+            },
             delivery_policy: match plan.at_least_once {
                 true => DeliveryPolicy::AtLeastOnce,
                 false => DeliveryPolicy::AtMostOnce,
             },
-            output_policy: OutputPolicy { inline_max_bytes: 64, max_bytes: 1 << 20 },
+            output_policy: OutputPolicy {
+                inline_max_bytes: 64,
+                max_bytes: 1 << 20,
+            },
         };
         let mut job = Job::new(&job_name(name), spec);
         self.uids += 1;
@@ -154,7 +182,11 @@ impl Server {
         let job = self.objects.remove(&name)?;
         self.version += 1;
         let uid = uid_of(&job).to_owned();
-        self.log.push_back(Entry::Gone { name, uid, version: self.version });
+        self.log.push_back(Entry::Gone {
+            name,
+            uid,
+            version: self.version,
+        });
         Some(job)
     }
 
@@ -193,7 +225,12 @@ impl Server {
                 self.outputs.insert(object, uid);
                 (Reply::Stored, None)
             }
-            Call::Put { name, uid, version, status } => {
+            Call::Put {
+                name,
+                uid,
+                version,
+                status,
+            } => {
                 let Some(before) = self.objects.get(&name).cloned() else {
                     return (Reply::Gone, None);
                 };
@@ -204,7 +241,10 @@ impl Server {
                 let mut job = (*before).clone();
                 job.status = Some(*status);
                 let after = self.put(name, job);
-                (Reply::Written(after.clone()), Some(Commit { before, after }))
+                (
+                    Reply::Written(after.clone()),
+                    Some(Commit { before, after }),
+                )
             }
         }
     }

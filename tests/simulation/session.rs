@@ -9,7 +9,10 @@ use patchbay_sidecar::jobs::book::words::{self, SendRow};
 
 /// To a leader.
 pub enum Up {
-    Hello { epoch: String, ledger: Vec<LedgerEntry> },
+    Hello {
+        epoch: String,
+        ledger: Vec<LedgerEntry>,
+    },
     Message(Box<from_sidecar::Message>),
     /// The pieces of one row.
     Row(Box<SendRow>),
@@ -76,9 +79,16 @@ impl World {
             self.at(wait, Event::LeaderNotices { link: before });
         }
         // It stops listening to the old session first; then it greets, then it says the rest.
-        let heard = words::Heard::SessionOpened { session: link as u64 + 1, jobs: true };
+        let heard = words::Heard::SessionOpened {
+            session: link as u64 + 1,
+            jobs: true,
+        };
         let todo = self.book(pod, heard);
-        let ledger = self.pods[pod].sidecar.as_ref().map(|s| s.book.ledger()).unwrap_or_default();
+        let ledger = self.pods[pod]
+            .sidecar
+            .as_ref()
+            .map(|s| s.book.ledger())
+            .unwrap_or_default();
         let epoch = self.pods[pod].epoch.to_string();
         if self.fault("greetings that take long", self.setting.faults.late_hello) {
             let wait = self.rng.range(200 * MS, 3 * SECOND);
@@ -97,13 +107,22 @@ impl World {
         }
         known.up_at = known.up_at.max(self.now + lag);
         let wait = known.up_at - self.now;
-        self.at(wait, Event::Up { link, message: Box::new(message) });
+        self.at(
+            wait,
+            Event::Up {
+                link,
+                message: Box::new(message),
+            },
+        );
     }
 
     /// Sends something to the sidecar.
     pub fn say_down(&mut self, link: usize, message: Down) {
         let mut lag = self.rng.range(100, 1_500);
-        if self.fault("answers of a leader that take long", self.setting.faults.slow_down) {
+        if self.fault(
+            "answers of a leader that take long",
+            self.setting.faults.slow_down,
+        ) {
             lag = self.rng.range(10 * MS, SECOND);
         }
         let known = &mut self.links[link];
@@ -112,7 +131,13 @@ impl World {
         }
         known.down_at = known.down_at.max(self.now + lag);
         let wait = known.down_at - self.now;
-        self.at(wait, Event::Down { link, message: Box::new(message) });
+        self.at(
+            wait,
+            Event::Down {
+                link,
+                message: Box::new(message),
+            },
+        );
     }
 
     pub fn up(&mut self, link: usize, message: Up) {
@@ -130,6 +155,7 @@ impl World {
         if known.cut || !same {
             return;
         }
+        self.tell(|| format!("down link {link} pod {pod} {message:?}"));
         self.heard_down(pod, link, message);
     }
 
@@ -139,6 +165,7 @@ impl World {
             return;
         }
         self.links[link].cut = true;
+        self.tell(|| format!("cut link {link}"));
         let wait = self.rng.range(0, 2 * SECOND);
         self.at(wait, Event::LeaderNotices { link });
         let wait = self.rng.range(0, SECOND);
@@ -158,7 +185,12 @@ impl World {
         self.leaders[leader].links.remove(&pod);
         self.leaders[leader].forget_words(link);
         if attached {
-            self.desk(leader, Heard::Detached { session: link as u64 + 1 });
+            self.desk(
+                leader,
+                Heard::Detached {
+                    session: link as u64 + 1,
+                },
+            );
         }
         let wait = self.rng.range(MS, 100 * MS);
         self.at(wait, Event::Dial { leader, pod });

@@ -25,7 +25,9 @@ impl World {
             _ => Some(now + rng.range(MS, 2 * SECOND)),
         };
         let from = start.unwrap_or(now).max(now);
-        let expire = rng.chance(0.25).then(|| from + rng.range(5 * MS, 4 * SECOND));
+        let expire = rng
+            .chance(0.25)
+            .then(|| from + rng.range(5 * MS, 4 * SECOND));
         let at_least_once = rng.chance(0.2);
         Plan {
             plugin: rng.index(self.setting.pods.len()),
@@ -35,7 +37,11 @@ impl World {
             expire,
             priority: rng.below(3) as i32,
             at_least_once,
-            backoff_limit: if at_least_once { rng.range(1, 3) as i32 } else { 0 },
+            backoff_limit: if at_least_once {
+                rng.range(1, 3) as i32
+            } else {
+                0
+            },
             deadline_s: rng.chance(0.05).then_some(1),
             suspend: rng.chance(0.01),
         }
@@ -47,7 +53,12 @@ impl World {
             && at + 500 * MS < self.now
         {
             self.finished.pop_front();
-            if self.server.objects.get(&name).is_some_and(|job| uid_of(job) == uid) {
+            if self
+                .server
+                .objects
+                .get(&name)
+                .is_some_and(|job| uid_of(job) == uid)
+            {
                 self.delete(name);
             }
         }
@@ -72,7 +83,12 @@ impl World {
                 self.committed(commit);
             }
             let other = self.rng.below(u64::from(self.names)) as u32;
-            let other = self.server.objects.range(other..).next().map(|(name, _)| *name);
+            let other = self
+                .server
+                .objects
+                .range(other..)
+                .next()
+                .map(|(name, _)| *name);
             let Some(other) = other else { continue };
             if self.fault("jobs cancelled", faults.cancelled) {
                 let commit = self.server.cancel(other);

@@ -23,39 +23,119 @@ pub const SECOND: u64 = 1_000_000;
 /// Something that happens at its time.
 pub enum Event {
     /// A request reaches the API server.
-    Arrive { from: Option<(usize, u64, u64)>, call: Call },
+    Arrive {
+        from: Option<(usize, u64, u64)>,
+        call: Call,
+    },
     /// Its answer reaches the leader.
-    Answer { leader: usize, op: u64, turn: u64, reply: Box<Reply> },
+    Answer {
+        leader: usize,
+        op: u64,
+        turn: u64,
+        reply: Box<Reply>,
+    },
     /// A leader goes on with a write whose outcome is not known.
-    Again { leader: usize, op: u64, turn: u64 },
+    Again {
+        leader: usize,
+        op: u64,
+        turn: u64,
+    },
     /// A leader reads its watch.
-    Watch { leader: usize },
+    Watch {
+        leader: usize,
+    },
     /// The answer of a write comes to the desk.
-    Seen { leader: usize, job: Arc<Job> },
+    Seen {
+        leader: usize,
+        job: Arc<Job>,
+    },
     /// The outcome of a write comes to the desk.
-    Written { leader: usize, job: JobName, claim_id: String, outcome: Box<Outcome> },
-    DeskTick { leader: usize, at: u64 },
-    Pass { leader: usize, name: u32 },
+    Written {
+        leader: usize,
+        job: JobName,
+        claim_id: String,
+        outcome: Box<Outcome>,
+    },
+    DeskTick {
+        leader: usize,
+        at: u64,
+    },
+    Pass {
+        leader: usize,
+        name: u32,
+    },
     /// A leader hears that a pod is gone.
-    PodGone { leader: usize, pod: usize },
-    Up { link: usize, message: Box<Up> },
-    Down { link: usize, message: Box<Down> },
+    PodGone {
+        leader: usize,
+        pod: usize,
+    },
+    Up {
+        link: usize,
+        message: Box<Up>,
+    },
+    Down {
+        link: usize,
+        message: Box<Down>,
+    },
     /// The leader's end of a session finds out that it is over.
-    LeaderNotices { link: usize },
-    PodNotices { link: usize },
-    Dial { leader: usize, pod: usize },
-    BookTick { pod: usize, process: u64, at: u64 },
-    HandOver { pod: usize, process: u64, order: Box<HandOver> },
-    NotHanded { pod: usize, process: u64, claim: ClaimId, count: u32 },
-    RequestGone { pod: usize, process: u64, request: RequestId },
+    LeaderNotices {
+        link: usize,
+    },
+    PodNotices {
+        link: usize,
+    },
+    Dial {
+        leader: usize,
+        pod: usize,
+    },
+    BookTick {
+        pod: usize,
+        process: u64,
+        at: u64,
+    },
+    HandOver {
+        pod: usize,
+        process: u64,
+        order: Box<HandOver>,
+    },
+    NotHanded {
+        pod: usize,
+        process: u64,
+        claim: ClaimId,
+        count: u32,
+    },
+    RequestGone {
+        pod: usize,
+        process: u64,
+        request: RequestId,
+    },
     /// A worker of a plugin goes on.
-    Worker { pod: usize, start: u64, worker: usize, turn: u64 },
-    CallStep { pod: usize, process: u64, claim: ClaimId },
-    SidecarStart { pod: usize },
-    PluginStart { pod: usize },
-    Replace { pod: usize },
-    Collect { uid: String },
-    LeaderEnds { leader: usize },
+    Worker {
+        pod: usize,
+        start: u64,
+        worker: usize,
+        turn: u64,
+    },
+    CallStep {
+        pod: usize,
+        process: u64,
+        claim: ClaimId,
+    },
+    SidecarStart {
+        pod: usize,
+    },
+    PluginStart {
+        pod: usize,
+    },
+    Replace {
+        pod: usize,
+    },
+    Collect {
+        uid: String,
+    },
+    LeaderEnds {
+        leader: usize,
+    },
     Users,
     Weather,
 }
@@ -130,6 +210,8 @@ pub struct World {
     pub term: u64,
     pub names: u32,
     pub last_caller: u64,
+    /// Says what happens, for whoever looks for a mistake (`SIM_TRACE=1`).
+    tells: bool,
     /// Jobs that have not ended.
     pub open: usize,
     /// Those that have, with the time of their end.
@@ -154,6 +236,7 @@ impl World {
             term: 0,
             names: 0,
             last_caller: 0,
+            tells: std::env::var_os("SIM_TRACE").is_some(),
             open: 0,
             finished: VecDeque::new(),
             setting,
@@ -181,6 +264,12 @@ impl World {
         self.order += 1;
         let (at, order) = (self.now + wait, self.order);
         self.queue.push(Timed { at, order, what });
+    }
+
+    pub fn tell(&self, text: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{:>12} {}", self.now, text());
+        }
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -220,11 +309,21 @@ impl World {
     fn happen(&mut self, what: Event) {
         match what {
             Event::Arrive { from, call } => self.arrive(from, call),
-            Event::Answer { leader, op, turn, reply } => self.answer(leader, op, turn, *reply),
+            Event::Answer {
+                leader,
+                op,
+                turn,
+                reply,
+            } => self.answer(leader, op, turn, *reply),
             Event::Again { leader, op, turn } => self.again(leader, op, turn),
             Event::Watch { leader } => self.watch(leader),
             Event::Seen { leader, job } => self.seen(leader, &job),
-            Event::Written { leader, job, claim_id, outcome } => {
+            Event::Written {
+                leader,
+                job,
+                claim_id,
+                outcome,
+            } => {
                 self.written(leader, job, claim_id, *outcome);
             }
             Event::DeskTick { leader, at } => self.desk_tick(leader, at),
@@ -236,15 +335,37 @@ impl World {
             Event::PodNotices { link } => self.pod_notices(link),
             Event::Dial { leader, pod } => self.dial(leader, pod),
             Event::BookTick { pod, process, at } => self.book_tick(pod, process, at),
-            Event::HandOver { pod, process, order } => self.hand_over(pod, process, *order),
-            Event::NotHanded { pod, process, claim, count } => {
+            Event::HandOver {
+                pod,
+                process,
+                order,
+            } => self.hand_over(pod, process, *order),
+            Event::NotHanded {
+                pod,
+                process,
+                claim,
+                count,
+            } => {
                 self.not_handed(pod, process, claim, count);
             }
-            Event::RequestGone { pod, process, request } => {
+            Event::RequestGone {
+                pod,
+                process,
+                request,
+            } => {
                 self.request_gone(pod, process, request);
             }
-            Event::Worker { pod, start, worker, turn } => self.worker(pod, start, worker, turn),
-            Event::CallStep { pod, process, claim } => self.call_step(pod, process, claim),
+            Event::Worker {
+                pod,
+                start,
+                worker,
+                turn,
+            } => self.worker(pod, start, worker, turn),
+            Event::CallStep {
+                pod,
+                process,
+                claim,
+            } => self.call_step(pod, process, claim),
             Event::SidecarStart { pod } => self.sidecar_start(pod),
             Event::PluginStart { pod } => self.plugin_start(pod),
             Event::Replace { pod } => self.replace_pod(pod),
@@ -266,18 +387,28 @@ impl World {
         };
         if let Some((leader, op, turn)) = from {
             let wait = self.rng.range(300, 2 * MS);
-            self.at(wait, Event::Answer { leader, op, turn, reply: Box::new(reply) });
+            self.at(
+                wait,
+                Event::Answer {
+                    leader,
+                    op,
+                    turn,
+                    reply: Box::new(reply),
+                },
+            );
         }
     }
 
     /// The API server has changed something: the judge sees it, and watches will.
     pub fn committed(&mut self, commit: Option<Commit>) {
         if let Some(commit) = commit {
+            self.tell(|| told("commit", &commit.after));
             self.judge.committed(&commit, &self.server);
             if !has_ended(&commit.before) && has_ended(&commit.after) {
                 self.open -= 1;
                 let name = number(commit.after.metadata.name.as_deref().unwrap_or_default());
-                self.finished.push_back((self.now, name, uid_of(&commit.after).to_owned()));
+                self.finished
+                    .push_back((self.now, name, uid_of(&commit.after).to_owned()));
             }
         }
         self.watches();
@@ -305,6 +436,7 @@ impl World {
 
     pub fn create_as(&mut self, name: u32, plan: &Plan) {
         let job = self.server.create(name, self.now, plan);
+        self.tell(|| told("create", &job));
         self.judge.created(name, &job);
         self.open += 1;
         self.watches();
@@ -312,6 +444,7 @@ impl World {
 
     pub fn delete(&mut self, name: u32) {
         if let Some(job) = self.server.delete(name) {
+            self.tell(|| told("delete", &job));
             self.judge.deleted(&job);
             self.open -= usize::from(!has_ended(&job));
             let uid = uid_of(&job).to_owned();
@@ -320,4 +453,30 @@ impl World {
             self.watches();
         }
     }
+}
+
+/// A Job in one line.
+pub fn told(what: &str, job: &Job) -> String {
+    let status = job.status.as_ref();
+    format!(
+        "{what} {} {} @{:?} {:?} claim {:?} suspend {} start {:?} expire {:?} at {}:{}",
+        uid_of(job),
+        job.metadata.name.as_deref().unwrap_or_default(),
+        job.metadata.resource_version,
+        status.and_then(|s| s.phase),
+        status
+            .and_then(|s| s.claim.as_ref())
+            .map(|c| (&c.claim_id[..8], &c.holder_pod_uid)),
+        job.spec.suspend,
+        job.spec
+            .start_time
+            .as_ref()
+            .map(|t| t.0.as_microsecond() - crate::server::BASE),
+        job.spec
+            .expire_time
+            .as_ref()
+            .map(|t| t.0.as_microsecond() - crate::server::BASE),
+        job.spec.target.location,
+        job.spec.target.port,
+    )
 }

@@ -11,9 +11,7 @@ use patchbay_api::{Job, JobStatus, Reason};
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::job::desk::{JobName, Lost, Outcome};
 use patchbay_reconcile::job::output::fits_inline;
-use patchbay_reconcile::job::transition::{
-    self, Choice, Loss, NotNow, RowOutcome, StoredRow,
-};
+use patchbay_reconcile::job::transition::{self, Choice, Loss, NotNow, RowOutcome, StoredRow};
 use patchbay_sidecar::jobs::book::entry::RowEnd;
 use patchbay_sidecar::jobs::book::words::{ClaimId, SendRow};
 use std::sync::Arc;
@@ -29,11 +27,24 @@ pub enum Word {
 /// What is written.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    Claim { job: JobName, choice: Choice },
-    Release { job: JobName, claim_id: String },
+    Claim {
+        job: JobName,
+        choice: Choice,
+    },
+    Release {
+        job: JobName,
+        claim_id: String,
+    },
     Pass,
-    Lose { claim_id: String, why: Lost },
-    Word { link: usize, claim: ClaimId, word: Word },
+    Lose {
+        claim_id: String,
+        why: Lost,
+    },
+    Word {
+        link: usize,
+        claim: ClaimId,
+        word: Word,
+    },
 }
 
 /// One write, until its outcome is known.
@@ -70,7 +81,9 @@ impl World {
     }
 
     pub fn begin_once(&mut self, leader: usize, kind: Kind, version: &str) {
-        let (Kind::Claim { job, .. } | Kind::Release { job, .. }) = &kind else { return };
+        let (Kind::Claim { job, .. } | Kind::Release { job, .. }) = &kind else {
+            return;
+        };
         let op = Op {
             name: number(&job.name),
             uid: job.uid.clone(),
@@ -87,7 +100,11 @@ impl World {
     }
 
     pub fn begin_change(&mut self, leader: usize, name: u32, uid: String, kind: Kind) {
-        let known = self.leaders[leader].known.get(&name).filter(|job| !has_ended(job)).cloned();
+        let known = self.leaders[leader]
+            .known
+            .get(&name)
+            .filter(|job| !has_ended(job))
+            .cloned();
         let op = Op {
             kind,
             name,
@@ -122,13 +139,20 @@ impl World {
 
     /// Sends a request; what the network and the server do to it is drawn here.
     fn send(&mut self, leader: usize, op: u64, call: Call) {
-        let Some(known) = self.leaders[leader].ops.get_mut(&op) else { return };
+        let Some(known) = self.leaders[leader].ops.get_mut(&op) else {
+            return;
+        };
         known.turn += 1;
         let turn = known.turn;
         let from = Some((leader, op, turn));
         let faults = self.setting.faults.clone();
         let lag = self.rng.range(300, 2 * MS);
-        let unknown = || Event::Answer { leader, op, turn, reply: Box::new(Reply::Unknown) };
+        let unknown = || Event::Answer {
+            leader,
+            op,
+            turn,
+            reply: Box::new(Reply::Unknown),
+        };
         if self.fault("requests lost before their arrival", faults.lost_before) {
             let wait = self.rng.range(MS, 2 * SECOND);
             return self.at(wait, unknown());
@@ -170,7 +194,9 @@ impl World {
             }
             Reply::Gone => self.gone(leader, op, once),
             Reply::Conflict if once && self.setting.broken == Some(Broken::ConflictIsLost) => {
-                let job = self.leaders[leader].known.get(&self.leaders[leader].ops[&op].name);
+                let job = self.leaders[leader]
+                    .known
+                    .get(&self.leaders[leader].ops[&op].name);
                 let outcome = Outcome::Lost(job.map(|job| Box::new((**job).clone())));
                 self.end_once(leader, op, outcome);
             }
@@ -178,7 +204,9 @@ impl World {
             Reply::Unknown => {
                 self.count("outcomes read back");
                 if once && self.setting.broken == Some(Broken::UnknownIsLost) {
-                    let job = self.leaders[leader].known.get(&self.leaders[leader].ops[&op].name);
+                    let job = self.leaders[leader]
+                        .known
+                        .get(&self.leaders[leader].ops[&op].name);
                     let outcome = Outcome::Lost(job.map(|job| Box::new((**job).clone())));
                     return self.end_once(leader, op, outcome);
                 }
@@ -265,11 +293,22 @@ impl World {
         let found = &self.leaders[leader].ops[&op];
         let (name, uid) = (found.name, found.uid.clone());
         let (version, status) = (version_of(job), Box::new(status));
-        self.send(leader, op, Call::Put { name, uid, version, status });
+        self.send(
+            leader,
+            op,
+            Call::Put {
+                name,
+                uid,
+                version,
+                status,
+            },
+        );
     }
 
     fn end_once(&mut self, leader: usize, op: u64, outcome: Outcome) {
-        let Some(op) = self.leaders[leader].ops.remove(&op) else { return };
+        let Some(op) = self.leaders[leader].ops.remove(&op) else {
+            return;
+        };
         if matches!(outcome, Outcome::Lost(_)) {
             self.count("claims lost to somebody else");
         }
@@ -280,14 +319,24 @@ impl World {
         };
         let wait = self.rng.range(0, 400);
         let outcome = Box::new(outcome);
-        self.at(wait, Event::Written { leader, job, claim_id, outcome });
+        self.at(
+            wait,
+            Event::Written {
+                leader,
+                job,
+                claim_id,
+                outcome,
+            },
+        );
     }
 
     /// A change from the newest version, again after every conflict.
     fn change(&mut self, leader: usize, op: u64) {
         let draw = self.rng.unit();
         let known = &self.leaders[leader];
-        let Some(found) = known.ops.get(&op) else { return };
+        let Some(found) = known.ops.get(&op) else {
+            return;
+        };
         let Some(job) = found.newest.clone() else {
             return self.read(leader, op);
         };
@@ -303,7 +352,10 @@ impl World {
         let status = match &found.kind {
             Kind::Pass => crate::pass::change(&job, now, self.holder_gone(&job), draw),
             Kind::Lose { claim_id, why } => {
-                let loss = Loss { message: why.message().to_owned(), exit: None };
+                let loss = Loss {
+                    message: why.message().to_owned(),
+                    exit: None,
+                };
                 transition::lose(&job, Some(claim_id), &loss, now, draw)
             }
             Kind::Word { link, claim, word } => {
@@ -314,7 +366,10 @@ impl World {
                     match word {
                         Word::Started => transition::start(&job, &id, now),
                         Word::Lost(message) => {
-                            let loss = Loss { message: message.clone(), exit: None };
+                            let loss = Loss {
+                                message: message.clone(),
+                                exit: None,
+                            };
                             transition::lose(&job, Some(&id), &loss, now, draw)
                         }
                         Word::Row(row) => {
@@ -373,7 +428,9 @@ impl World {
     }
 
     fn end_change(&mut self, leader: usize, op: u64, end: End) {
-        let Some(op) = self.leaders[leader].ops.remove(&op) else { return };
+        let Some(op) = self.leaders[leader].ops.remove(&op) else {
+            return;
+        };
         let phase = |job: &Job| job.status.as_ref().and_then(|status| status.phase);
         match &op.kind {
             Kind::Pass => {
@@ -425,7 +482,9 @@ impl World {
 
     fn next_word(&mut self, leader: usize, link: usize, claim: ClaimId, name: u32, uid: String) {
         let words = &mut self.leaders[leader].words;
-        let Some(queue) = words.get_mut(&(link, claim)) else { return };
+        let Some(queue) = words.get_mut(&(link, claim)) else {
+            return;
+        };
         queue.pop_front();
         match queue.front().cloned() {
             Some(word) => self.begin_change(leader, name, uid, Kind::Word { link, claim, word }),
@@ -458,7 +517,10 @@ impl World {
         phase: Option<Phase>,
     ) {
         let stored = wire::RowStored {
-            claim: Some(wire::ClaimName { claim_id: claim.to_string(), job_uid: uid.to_owned() }),
+            claim: Some(wire::ClaimName {
+                claim_id: claim.to_string(),
+                job_uid: uid.to_owned(),
+            }),
             row,
             settled,
             phase: phase.map(Phase::as_str).unwrap_or_default().to_owned(),
