@@ -2,7 +2,7 @@
 //! every answer's `Date` is a sample of the server's clock.
 
 use crate::leader::clock::{Clock, Sample, TOLERANCE, Verdict};
-use crate::metrics::{Metrics, WriteLabels};
+use crate::metrics::{Metrics, WatchLabels, WriteLabels};
 use crate::wall::Wall;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
@@ -186,6 +186,13 @@ where
         if let Some(labels) = &written {
             eyes.metrics.api_writes.get_or_create(labels).inc();
         }
+        if request.method() == Method::GET {
+            let kind = kind(request.uri().path());
+            eyes.metrics
+                .api_reads
+                .get_or_create(&WatchLabels { kind })
+                .inc();
+        }
         let sent = eyes.wall.now();
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -242,6 +249,12 @@ fn write(method: &Method, path: &str) -> Option<WriteLabels> {
         Method::DELETE => "delete",
         _ => return None,
     };
+    let kind = kind(path);
+    Some(WriteLabels { kind, verb })
+}
+
+/// The resource that a path names, out of a closed list.
+fn kind(path: &str) -> &'static str {
     // /api/v1/namespaces/NS/KIND/NAME[/SUB] or /apis/GROUP/VERSION/namespaces/NS/KIND/NAME[/SUB]
     let mut segments = path.split('/').filter(|s| !s.is_empty());
     let skipped = match segments.next() {
@@ -256,13 +269,12 @@ fn write(method: &Method, path: &str) -> Option<WriteLabels> {
         [] => ("", &[][..]),
     };
     let kind = KINDS.into_iter().find(|k| *k == resource.0);
-    let kind = match (kind, resource.1) {
+    match (kind, resource.1) {
         (Some("plugins"), [_, "status"]) => "plugins/status",
         (Some("jobs"), [_, "status"]) => "jobs/status",
         (Some(kind), _) => kind,
         (None, _) => "other",
-    };
-    Some(WriteLabels { kind, verb })
+    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub struct Metrics {
     registry: Registry,
     /// Writes sent, whatever came of them.
     pub api_writes: Family<WriteLabels, Counter>,
+    /// Reads, lists and opened watches.
+    pub api_reads: Family<WatchLabels, Counter>,
     /// Passes by outcome.
     pub passes: Family<PassLabels, Counter>,
     /// Seconds per step.
@@ -92,6 +94,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("patchbay"),
             api_writes: Family::default(),
+            api_reads: Family::default(),
             passes: Family::default(),
             steps: Family::new_with_constructor(step_histogram),
             queue_depth: Family::default(),
@@ -111,6 +114,11 @@ impl Metrics {
             "api_writes",
             "Writes sent to the API server",
             metrics.api_writes.clone(),
+        );
+        r.register(
+            "api_reads",
+            "Reads, lists and watches asked of the API server",
+            metrics.api_reads.clone(),
         );
         r.register(
             "reconciles",

@@ -71,15 +71,27 @@ type job struct {
 type history struct {
 	namespace string
 	jobs      map[string]*job
-	// Writes of the audit log that the chronicle does not show, which cannot be.
-	unseen []string
-	writes int
-	audits []audited
+	writes    int
+	audits    []audited
+	gaps      []gap
 }
 
+// audited is a write that the API server has logged.
 type audited struct {
 	uid     string
 	version uint64
+}
+
+// gap is what no watch could deliver: an API server that was started again knows no older versions.
+type gap struct{ from, to uint64 }
+
+func (h *history) inGap(version uint64) bool {
+	for _, g := range h.gaps {
+		if g.from < version && version <= g.to {
+			return true
+		}
+	}
+	return false
 }
 
 func newHistory(namespace string) *history {
@@ -91,11 +103,26 @@ func (h *history) hear(line []byte) error {
 	var event struct {
 		Type   string `json:"type"`
 		Object object `json:"object"`
+		From   string `json:"from"`
+		To     string `json:"to"`
 	}
 	if err := json.Unmarshal(line, &event); err != nil {
 		return err
 	}
-	seen := &event.Object
+	if event.Type == "GAP" {
+		from, err := strconv.ParseUint(event.From, 10, 64)
+		if err != nil {
+			return err
+		}
+		to, err := strconv.ParseUint(event.To, 10, 64)
+		h.gaps = append(h.gaps, gap{from, to})
+		return err
+	}
+	return h.add(event.Type == "DELETED", &event.Object)
+}
+
+// add puts in one version of a Job.
+func (h *history) add(deleted bool, seen *object) error {
 	if seen.Metadata.Namespace != h.namespace || seen.Metadata.UID == "" {
 		return nil
 	}
@@ -120,7 +147,7 @@ func (h *history) hear(line []byte) error {
 		}
 		h.jobs[seen.Metadata.UID] = known
 	}
-	if event.Type == "DELETED" {
+	if deleted {
 		known.deleted = at
 		return nil
 	}
@@ -167,8 +194,12 @@ func (h *history) hearAudit(line []byte) error {
 	switch code := event.ResponseStatus.Code; {
 	case code == 200 && event.ResponseObject != nil:
 		at, err := strconv.ParseUint(event.ResponseObject.Metadata.ResourceVersion, 10, 64)
-		if err == nil {
-			h.audits = append(h.audits, audited{event.ResponseObject.Metadata.UID, at})
+		if err != nil {
+			return err
+		}
+		h.audits = append(h.audits, audited{event.ResponseObject.Metadata.UID, at})
+		if h.inGap(at) {
+			return h.add(false, event.ResponseObject)
 		}
 	case code != 200 && event.RequestObject.Status.Claim != nil:
 		uid := event.RequestObject.Metadata.UID

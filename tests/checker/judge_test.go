@@ -166,3 +166,21 @@ func TestAWriteThatNobodySawIsFound(t *testing.T) {
 		t.Fatal(v.text())
 	}
 }
+
+func TestAGapIsFilledFromTheAuditLog(t *testing.T) {
+	s := newStory(t)
+	s.job("1", 10, "Ready", "")
+	if err := s.h.hear([]byte(`{"type":"GAP","from":"10","to":"20"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.job("1", 12, "Succeeded", held(1, 10))
+	s.diary("1", 31, "10.0.0.1")
+	line := `{"verb":"update","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":200},"requestObject":{},
+		"responseObject":{"metadata":{"name":"job-1","namespace":"run","uid":"1","resourceVersion":"11"},"spec":{"pluginRef":{"name":"p"}},"status":{"phase":"Claimed"` + held(1, 10) + `}}}`
+	if err := s.h.hearAudit([]byte(strings.ReplaceAll(line, "\n", " "))); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.verdict(); !v.Kept() || len(s.h.jobs["1"].versions) != 3 {
+		t.Fatal(v.text())
+	}
+}

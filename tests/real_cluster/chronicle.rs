@@ -1,5 +1,6 @@
 //! A record of every version of every Job of a namespace, as a watch delivers them. It outlives
-//! the API server: the watch goes on from the last version that was seen.
+//! the API server: the watch goes on from the last version that was seen, or says where it could
+//! not.
 
 use crate::sandbox::Sandbox;
 use crate::world::{Outcome, Why, fail};
@@ -37,6 +38,7 @@ impl Chronicle {
         let told = Arc::clone(&phases);
         let task = tokio::spawn(async move {
             loop {
+                let mut forgotten = false;
                 let params = WatchParams::default().timeout(290);
                 if let Ok(stream) = jobs.watch(&params, &version).await {
                     let mut stream = Box::pin(stream);
@@ -49,10 +51,10 @@ impl Chronicle {
                                 version = mark.metadata.resource_version;
                                 continue;
                             }
-                            WatchEvent::Error(error) if error.code == 410 => {
-                                return Why("the record has a gap: the API server forgot".into());
+                            WatchEvent::Error(error) => {
+                                forgotten = error.code == 410;
+                                break;
                             }
-                            WatchEvent::Error(_) => break,
                         };
                         if let Some(seen) = object.resource_version() {
                             version = seen;
@@ -63,6 +65,22 @@ impl Chronicle {
                             return Why(format!("writing the record: {error}"));
                         }
                     }
+                }
+                // An API server that was started again knows no older versions: what stands there
+                // now is taken down, and that there is a gap.
+                if forgotten && let Ok(all) = jobs.list(&Default::default()).await {
+                    let now = all.metadata.resource_version.unwrap_or_default();
+                    let gap = json!({"type": "GAP", "from": version, "to": now});
+                    let mut lines = format!("{gap}\n");
+                    for object in all.items {
+                        remember(&told, "LISTED", &object);
+                        lines.push_str(&json!({"type": "LISTED", "object": object}).to_string());
+                        lines.push('\n');
+                    }
+                    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+                        return Why(format!("writing the record: {error}"));
+                    }
+                    version = now;
                 }
                 tokio::time::sleep(PAUSE).await;
             }

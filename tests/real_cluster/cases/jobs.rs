@@ -570,7 +570,7 @@ async fn suspended(world: Arc<World>) -> Outcome {
     sandbox
         .change_job("busy", json!({"spec": {"suspend": true}}))
         .await?;
-    sandbox.event_about("busy", "CannotSuspend").await?;
+    sandbox.event_about("busy", "AlreadyClaimed").await?;
     let pod = sandbox.pods("actor").await?.remove(0).name_any();
     exec(&sandbox, &pod, "open('/tmp/go', 'w')").await?;
     sandbox.job_phase("busy", "Succeeded").await?;
