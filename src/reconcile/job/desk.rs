@@ -8,6 +8,7 @@
 //! - never two claims under way for one job, and none for a job that is not accepted, suspended,
 //!   held, before its time, or past it;
 //! - an ask gets the first job in order that it can have and that is neither held nor under way;
+//!   while that one is not judged yet the ask waits for the verdict, but not for ever;
 //! - a grant is said after the claim was written, after another look at the clock, and at most once
 //!   per claim;
 //! - a claim that was written and not granted is given back.
@@ -25,6 +26,7 @@ mod sessions;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod unjudged;
 mod words;
 mod written;
 
@@ -83,7 +85,7 @@ pub struct Queue<'a> {
     pub ready: usize,
     /// Jobs in the hands of its pods, those whose claim is being written included.
     pub running: u32,
-    /// The earliest start time of those that could be handed out.
+    /// The earliest start time of those that could be handed out and have nothing before them.
     pub oldest: Option<Timestamp>,
 }
 
@@ -116,8 +118,11 @@ impl Desk {
     /// clock and decides about start and expiry; `mono_ms` is its monotonic clock and measures how
     /// long an ask has waited.
     pub fn hear(&mut self, now: Timestamp, mono_ms: u64, heard: Heard<'_>, todo: &mut Vec<Todo>) {
-        self.now = micros(now);
+        let before = std::mem::replace(&mut self.now, micros(now));
         self.mono = self.mono.max(mono_ms);
+        if self.now < before {
+            self.clock_set_back();
+        }
         self.advance(todo);
         match heard {
             Heard::Job(job) => self.hear_job(job, true, todo),
@@ -196,7 +201,9 @@ impl Desk {
     /// for metrics.
     pub fn queues(&self) -> impl Iterator<Item = Queue<'_>> {
         self.lanes.iter().map(|lane| {
-            let oldest = lane.firsts().map(|id| self.jobs.entries[id].start).min();
+            let firsts = lane.firsts().map(|id| &self.jobs.entries[id]);
+            let judged = firsts.filter(|entry| entry.judged);
+            let oldest = judged.map(|entry| entry.start).min();
             Queue {
                 plugin: &lane.key,
                 ready: lane.ready,

@@ -5,8 +5,8 @@ use super::super::transition::cancelled;
 use super::super::{conditions, times};
 use super::slots::Slots;
 use jiff::Timestamp;
-use patchbay_api::{ConditionType, Job};
 use patchbay_api::job_status::{Claim, Phase};
+use patchbay_api::{ConditionType, Job};
 #[cfg(test)]
 use std::cell::Cell;
 use std::cmp::Reverse;

@@ -157,7 +157,12 @@ impl Lane {
 
     /// It does not any more.
     pub(super) fn go_on(&mut self, job: u32) {
-        while let Some((_, spot)) = self.held_up.range((job, 0)..=(job, u32::MAX)).next().copied() {
+        while let Some((_, spot)) = self
+            .held_up
+            .range((job, 0)..=(job, u32::MAX))
+            .next()
+            .copied()
+        {
             self.held_up.remove(&(job, spot));
             // The asks may be gone, and their spot with them.
             if self.spots.get(spot).is_some() {

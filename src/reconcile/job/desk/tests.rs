@@ -7,4 +7,5 @@ mod ledger;
 mod limits;
 mod order;
 mod random;
+mod unjudged;
 mod world;

@@ -32,7 +32,10 @@ impl Lane {
         }
         assert_eq!(ready, self.ready);
         for (job, _) in &self.held_up {
-            assert!(jobs.entries[*job].stands_in_the_way(), "nobody is in the way");
+            assert!(
+                jobs.entries[*job].stands_in_the_way(),
+                "nobody is in the way"
+            );
         }
         let heads: usize = self.job_heads.values().map(Sorted::len).sum();
         let open: usize = self

@@ -21,6 +21,7 @@ enum Event {
         expire: Option<i64>,
         priority: i32,
         again: bool,
+        judged: bool,
     },
     Delete {
         name: usize,
@@ -75,10 +76,10 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let name = 0..NAMES.len();
     prop_oneof![
-        6 => (name.clone(), 0..CLIENTS.len(), 0..PORTS.len(), -20i64..20, proptest::option::of(1i64..30), 0..3i32, any::<bool>())
-            .prop_map(|(name, client, port, start, expire, priority, again)| Event::Make { name, client, port, start, expire, priority, again }),
+        6 => (name.clone(), 0..CLIENTS.len(), 0..PORTS.len(), -20i64..20, proptest::option::of(1i64..30), 0..3i32, any::<bool>(), proptest::bool::weighted(0.8))
+            .prop_map(|(name, client, port, start, expire, priority, again, judged)| Event::Make { name, client, port, start, expire, priority, again, judged }),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, told)| Event::Delete { name, told }),
-        5 => (name, 0..9u8).prop_map(|(name, how)| Event::Change { name, how }),
+        7 => (name, prop_oneof![3 => 0..9u8, 2 => Just(9), 1 => 10..13u8]).prop_map(|(name, how)| Event::Change { name, how }),
         12 => (1..6usize).prop_map(|events| Event::Watch { events }),
         2 => (0..3u64, any::<bool>(), any::<bool>()).prop_map(|(pod, known, epoch)| Event::Attach { pod, known, epoch }),
         1 => (0..3u64).prop_map(|pod| Event::Detach { pod }),
@@ -87,7 +88,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3u64).prop_map(|pod| Event::Release { pod }),
         16 => (0..8usize, proptest::bool::weighted(0.2)).prop_map(|(which, lost_answer)| Event::Do { which, lost_answer }),
         1 => (proptest::option::of(1..5u32), proptest::option::of(1..5u32)).prop_map(|(most, per_client)| Event::Limits { most, per_client }),
-        3 => (0..3_000u64, -200i64..3_000).prop_map(|(millis, wall)| Event::Time { millis, wall }),
+        3 => (0..4_000u64, -200i64..3_000).prop_map(|(millis, wall)| Event::Time { millis, wall }),
         1 => proptest::bool::weighted(0.3).prop_map(|on| Event::Pause { on }),
     ]
 }
@@ -117,7 +118,7 @@ fn the_random_events_bring_out_everything_that_a_desk_can_say() {
     let mut runner = TestRunner::deterministic();
     let events = proptest::collection::vec(event(), 150..200);
     let mut came: BTreeMap<&str, u32> = BTreeMap::new();
-    for _ in 0..60 {
+    for _ in 0..100 {
         let mut judge = Judge::new();
         for pod in 0..3 {
             judge.attach(pod, true, true);
@@ -135,6 +136,8 @@ fn the_random_events_bring_out_everything_that_a_desk_can_say() {
         ("nothing", 100),
         ("release", 20),
         ("doubt", 5),
+        ("held up", 50),
+        ("passed over", 3),
         ("lose", 3),
     ] {
         let count = came.get(kind).copied().unwrap_or_default();

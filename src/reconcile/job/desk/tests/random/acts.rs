@@ -7,9 +7,10 @@ use crate::job::desk::{ClaimName, Heard, JobName, Outcome, Todo};
 use crate::job::location::{Port, client};
 use crate::job::samples::{at, choice, row};
 use crate::job::transition::{
-    Choice, Loss, RowOutcome, cancel, claim, expire, lose, ready, resume, start, store_row, suspend,
+    Choice, Loss, RowOutcome, accept, cancel, claim, expire, lose, ready, refuse, resume, start,
+    store_row, suspend, wait,
 };
-use patchbay_api::Job;
+use patchbay_api::{Job, Reason};
 use patchbay_api::job_status::Phase;
 use serde_json::json;
 
@@ -21,6 +22,8 @@ impl Judge {
             .get(&name)
             .is_none_or(|known| number(known) < number(job));
         if newer {
+            self.since.insert(name.clone(), self.world.mono);
+            self.in_the_way.remove(&name);
             self.shown.insert(name, job.clone());
         }
         if watch {
@@ -42,6 +45,7 @@ impl Judge {
                 expire,
                 priority,
                 again,
+                judged,
             } => self.make(
                 NAMES[*name],
                 *client,
@@ -50,6 +54,7 @@ impl Judge {
                 *expire,
                 *priority,
                 *again,
+                *judged,
             ),
             Event::Delete { name, told } => self.delete(NAMES[*name], *told),
             Event::Change { name, how } => self.change(NAMES[*name], *how),
@@ -120,6 +125,7 @@ impl Judge {
         expire: Option<i64>,
         priority: i32,
         again: bool,
+        judged: bool,
     ) {
         if let Some(old) = self.world.jobs.get(name).cloned() {
             if !again {
@@ -139,7 +145,11 @@ impl Judge {
         if let Some(expire) = expire {
             spec["expireTime"] = json!(at(seconds + start + expire).to_string());
         }
-        let job = self.world.make(name, spec);
+        let mut job = self.world.make(name, spec);
+        if !judged {
+            job.status = None;
+            job = self.world.store(job);
+        }
         self.stored(job);
     }
 
@@ -189,6 +199,9 @@ impl Judge {
             7 if self.granted.contains(&held) => start(&job, &held, now),
             // Another leader.
             8 => claim(&job, &foreign, now),
+            9 => accept(&job, now),
+            10 => wait(&job, Reason::PluginNotReady, "not known", now),
+            11 => refuse(&job, Reason::BadInputs, "no", now),
             _ => {
                 changed.spec.priority += 1;
                 self.world.store(changed.clone());

@@ -1,14 +1,14 @@
 //! Who hears everything that the desk hears, and says whether what it answers is allowed.
 
 use super::super::world::World;
-use crate::job::conditions::is_accepted;
+use crate::job::conditions::{find, is_accepted};
 use crate::job::desk::{Heard, JobName, Limits, Todo};
 use crate::job::location::{Port, client};
 use crate::job::times;
 use crate::job::transition::cancelled;
 use jiff::Timestamp;
-use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
+use patchbay_api::{ConditionType, Job};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// An ask that has no answer yet.
@@ -28,6 +28,10 @@ pub(super) struct Judge {
     pub(super) shown: BTreeMap<String, Job>,
     /// Claims under way: job uid to claim id, and for which client they count.
     pub(super) flying: BTreeMap<String, (String, Option<String>)>,
+    /// When the desk was shown what it knows of a Job.
+    pub(super) since: BTreeMap<String, u64>,
+    /// Since when a Job that is not judged is in the way of asks, at the latest.
+    pub(super) in_the_way: BTreeMap<String, u64>,
     pub(super) asked: BTreeMap<String, Asked>,
     /// Open session of each pod.
     pub(super) sessions: BTreeMap<u64, u64>,
@@ -53,6 +57,8 @@ impl Judge {
             watch: VecDeque::new(),
             shown: BTreeMap::new(),
             flying: BTreeMap::new(),
+            since: BTreeMap::new(),
+            in_the_way: BTreeMap::new(),
             asked: BTreeMap::new(),
             sessions: BTreeMap::new(),
             granted: BTreeSet::new(),
@@ -112,6 +118,14 @@ impl Judge {
                         other.metadata.name,
                         view.metadata.name
                     );
+                    if earlier && self.would_have(&ask, other) && is_unjudged(other) {
+                        let name = other.metadata.name.as_ref().unwrap();
+                        assert!(
+                            self.world.mono - self.since[name] >= JUDGED_WITHIN,
+                            "{name} was passed over before it could be judged"
+                        );
+                        *self.came.entry("passed over").or_default() += 1;
+                    }
                 }
                 let counts_for = client(&view.spec.target.location).or_else(|| ask.client.clone());
                 let flight = (choice.claim_id.clone(), counts_for);
@@ -152,16 +166,19 @@ impl Judge {
 
     /// By what the desk was shown.
     pub(super) fn can_have(&self, ask: &Asked, job: &Job) -> bool {
-        let Some(status) = &job.status else {
-            return false;
-        };
+        let phase = job.status.as_ref().and_then(|status| status.phase);
+        matches!(phase, Some(Phase::Ready | Phase::Waiting))
+            && is_accepted(job)
+            && self.would_have(ask, job)
+    }
+
+    /// As far as it does not depend on the verdict of the plugin.
+    pub(super) fn would_have(&self, ask: &Asked, job: &Job) -> bool {
         let uid = job.metadata.uid.clone().unwrap();
         let target = &job.spec.target;
         let location = client(&target.location);
         let counts_for = location.clone().or_else(|| ask.client.clone());
-        matches!(status.phase, Some(Phase::Ready | Phase::Waiting))
-            && is_accepted(job)
-            && !job.spec.suspend
+        !job.spec.suspend
             && !cancelled(job)
             && !self.flying.contains_key(&uid)
             && self.resting.get(&uid) != Some(&job.metadata.resource_version)
@@ -203,27 +220,69 @@ impl Judge {
     }
 
     /// Nothing that could be handed out waits beside an ask that could have it.
-    pub(super) fn nobody_waits_in_vain(&self) {
+    pub(super) fn nobody_waits_in_vain(&mut self) {
         let full = self.flying.len() >= 3
             || self
                 .most
                 .is_some_and(|most| self.running().len() >= most as usize);
+        let now = self.world.now;
+        let shown = &self.shown;
+        // Whoever's time has not come, or is over, begins anew when it has come back.
+        self.in_the_way.retain(|name, _| {
+            shown.get(name).is_some_and(|job| {
+                is_unjudged(job) && now >= times::eligible_at(job) && !times::is_expired(job, now)
+            })
+        });
         if self.paused || full {
             return;
         }
+        let mut held_up = 0;
+        let mut in_the_way = Vec::new();
         for (id, ask) in &self.asked {
             if self.flying.values().any(|(claim_id, _)| claim_id == id) {
                 continue;
             }
+            // The first that it waits for to be judged.
+            let before = self
+                .shown
+                .values()
+                .filter(|job| is_unjudged(job) && self.would_have(ask, job))
+                .filter(|job| {
+                    let since = self.in_the_way.get(job.metadata.name.as_ref().unwrap());
+                    since.is_none_or(|since| self.world.mono - since < JUDGED_WITHIN)
+                })
+                .min_by_key(|job| rank(job));
             for job in self.shown.values() {
+                if !self.can_have(ask, job) {
+                    continue;
+                }
                 assert!(
-                    !self.can_have(ask, job),
+                    before.is_some_and(|before| rank(before) < rank(job)),
                     "ask {id} and job {:?} wait for each other",
                     job.metadata.name
                 );
+                held_up += 1;
             }
+            in_the_way.extend(before.and_then(|job| job.metadata.name.clone()));
+        }
+        *self.came.entry("held up").or_default() += held_up;
+        for name in in_the_way {
+            self.in_the_way.entry(name).or_insert(self.world.mono);
         }
     }
+}
+
+/// Longer nobody waits for a verdict, in milliseconds.
+const JUDGED_WITHIN: u64 = 5_000;
+
+/// Whether the Job is new, or waits, and its plugin has not said whether it takes it.
+fn is_unjudged(job: &Job) -> bool {
+    let Some(status) = &job.status else {
+        return true;
+    };
+    let accepted = find(status, ConditionType::Accepted).map(|accepted| accepted.status.as_str());
+    matches!(status.phase, None | Some(Phase::Waiting))
+        && !matches!(accepted, Some("True" | "False"))
 }
 
 pub(super) fn number(job: &Job) -> u64 {

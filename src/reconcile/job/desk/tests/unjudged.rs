@@ -1,0 +1,256 @@
+//! Jobs whose time has come before their plugin has said whether it takes them.
+
+use super::world::{World, granted, key};
+use crate::job::desk::Heard;
+use crate::job::samples::at;
+use crate::job::transition::{accept, cancel, refuse, suspend, wait};
+use patchbay_api::{Job, Reason};
+use serde_json::{Value, json};
+
+/// A Job that waits for its plugin to come up.
+fn unjudged(world: &mut World, name: &str, spec: Value) -> Job {
+    let mut job = world.make(name, spec);
+    job.status = None;
+    job.status = wait(&job, Reason::PluginNotReady, "not up yet", world.now).ok();
+    let job = world.store(job);
+    world.hear(Heard::Job(&job));
+    job
+}
+
+/// The verdict: its plugin takes it.
+fn accepted(world: &mut World, name: &str) {
+    let job = world.change(name, accept);
+    world.hear(Heard::Job(&job));
+}
+
+fn from(seconds: i64) -> Value {
+    json!({"startTime": at(seconds).to_string()})
+}
+
+/// An ask that stands until it is withdrawn.
+fn stand(world: &mut World, id: &str, location: Option<&str>) {
+    world.hear(Heard::Ask {
+        session: 1,
+        claim_id: id.to_owned(),
+        location: location.map(str::to_owned),
+        port: None,
+        hold_ms: 0,
+    });
+}
+
+/// An unjudged job stands before a judged one, in the way of the ask `x`.
+fn in_the_way(spec: Value) -> World {
+    let mut world = World::new();
+    world.attach(1);
+    unjudged(&mut world, "first", spec);
+    world.job("second", from(-10));
+    stand(&mut world, "x", None);
+    world.idle();
+    world
+}
+
+#[test]
+fn the_order_of_verdicts_is_not_the_order_of_hand_outs() {
+    let mut world = World::new();
+    unjudged(&mut world, "a", from(-30));
+    unjudged(&mut world, "b", from(-20));
+    // Nobody has looked at this one at all.
+    let mut new = world.make("c", from(-10));
+    new.status = None;
+    let new = world.store(new);
+    world.hear(Heard::Job(&new));
+    world.attach(1);
+    for id in ["x", "y", "z"] {
+        world.ask(1, id);
+    }
+    for name in ["c", "b"] {
+        accepted(&mut world, name);
+        world.idle();
+    }
+    assert_eq!(world.desk.waiting(), 2);
+    accepted(&mut world, "a");
+    assert_eq!(
+        world.run(),
+        [granted("x", "a"), granted("y", "b"), granted("z", "c")]
+    );
+}
+
+#[test]
+fn with_the_verdict_go_on_all_that_were_held_up_wherever_they_ask() {
+    let mut world = World::new();
+    world.attach(1);
+    unjudged(&mut world, "first", from(-90));
+    for place in ["10.0.0.1", "10.0.0.2"] {
+        world.job(place, json!({"target": {"location": place}}));
+        stand(&mut world, &format!("for-{place}"), Some(place));
+    }
+    world.job("any", json!({"target": {"location": "10.0.0.3"}}));
+    stand(&mut world, "for-any", None);
+    world.idle();
+    accepted(&mut world, "first");
+    let answers = world.run();
+    assert_eq!(answers.len(), 3);
+    for (ask, job) in [
+        ("for-10.0.0.1", "first"),
+        ("for-10.0.0.2", "10.0.0.2"),
+        ("for-any", "10.0.0.1"),
+    ] {
+        assert!(answers.contains(&granted(ask, job)), "{answers:?}");
+    }
+}
+
+#[test]
+fn a_job_without_a_verdict_is_passed_over_after_five_seconds() {
+    let mut world = in_the_way(from(-20));
+    let wake = world.desk.wake_at(world.now, world.mono);
+    assert_eq!(wake, Some(world.mono + 5_000));
+    world.pass(4_999);
+    world.idle();
+    world.pass(1);
+    assert_eq!(world.run(), [granted("x", "second")]);
+    assert_eq!(world.desk.wake_at(world.now, world.mono), None);
+    // It blocks nobody again until there is news, and then it is as good as any.
+    world.job("third", from(-5));
+    stand(&mut world, "y", None);
+    assert_eq!(world.run(), [granted("y", "third")]);
+    world.job("fourth", from(-4));
+    accepted(&mut world, "first");
+    stand(&mut world, "z", None);
+    assert_eq!(world.run(), [granted("z", "first")]);
+}
+
+#[test]
+fn time_counts_from_the_first_ask_and_costs_nothing_before() {
+    let mut world = World::new();
+    world.attach(1);
+    unjudged(&mut world, "first", from(-20));
+    world.job("second", from(-10));
+    assert_eq!(world.desk.wake_at(world.now, world.mono), None);
+    assert_eq!(world.desk.waiting(), 1);
+    world.pass(60_000);
+    stand(&mut world, "x", None);
+    world.idle();
+    accepted(&mut world, "first");
+    assert_eq!(world.run(), [granted("x", "first")]);
+    assert_eq!(world.desk.wake_at(world.now, world.mono), None);
+}
+
+#[test]
+fn a_job_that_is_out_holds_up_nobody() {
+    let mut world = in_the_way(from(-20));
+    let job = world.change("first", |job, now| {
+        refuse(job, Reason::UnknownCommand, "no such command", now)
+    });
+    world.hear(Heard::Job(&job));
+    assert_eq!(world.run(), [granted("x", "second")]);
+
+    let mut world = in_the_way(from(-20));
+    let job = world.change("first", cancel);
+    world.hear(Heard::Job(&job));
+    assert_eq!(world.run(), [granted("x", "second")]);
+
+    let mut world = in_the_way(from(-20));
+    let mut job = world.jobs["first"].clone();
+    job.spec.suspend = true;
+    let mut job = world.store(job);
+    world.hear(Heard::Job(&job));
+    assert_eq!(world.run(), [granted("x", "second")]);
+    job.status = suspend(&job, world.now).ok();
+    let job = world.store(job);
+    world.hear(Heard::Job(&job));
+
+    let mut world = in_the_way(from(-20));
+    let mut job = world.jobs["first"].clone();
+    job.metadata.deletion_timestamp = job.metadata.creation_timestamp.clone();
+    let job = world.store(job);
+    world.hear(Heard::Job(&job));
+    assert_eq!(world.run(), [granted("x", "second")]);
+
+    let mut world = in_the_way(from(-20));
+    let name = world.name("first");
+    world.hear(Heard::JobGone {
+        namespace: &name.namespace,
+        name: &name.name,
+        uid: &name.uid,
+    });
+    assert_eq!(world.run(), [granted("x", "second")]);
+}
+
+#[test]
+fn a_job_that_expires_without_a_verdict_holds_up_nobody() {
+    let spec = json!({"startTime": at(-20).to_string(), "expireTime": at(2).to_string()});
+    let mut world = in_the_way(spec);
+    let wake = world.desk.wake_at(world.now, world.mono);
+    assert_eq!(wake, Some(world.mono + 2_000));
+    world.pass(2_000);
+    assert_eq!(world.run(), [granted("x", "second")]);
+    assert_eq!(world.desk.wake_at(world.now, world.mono), None);
+}
+
+#[test]
+fn before_its_start_a_job_holds_up_nobody() {
+    let mut world = in_the_way(from(-20));
+    world.now = at(-15);
+    // The clock was set back: by it the first is due and the second is not.
+    world.hear(Heard::Tick);
+    world.idle();
+    world.now = at(-25);
+    world.hear(Heard::Tick);
+    world.job("older", from(-100));
+    assert_eq!(world.run(), [granted("x", "older")]);
+    stand(&mut world, "y", None);
+    world.now = at(-20);
+    world.hear(Heard::Tick);
+    world.job("third", from(-21));
+    assert_eq!(world.run(), [granted("y", "third")]);
+}
+
+#[test]
+fn other_clients_do_not_wait_for_the_verdict() {
+    let mut world = World::new();
+    world.attach(1);
+    let target = |place: &str, port: &str, start: i64| {
+        json!({
+            "target": {"location": place, "port": port},
+            "startTime": at(start).to_string()
+        })
+    };
+    unjudged(&mut world, "a1", target("10.0.0.1", "1", -30));
+    world.job("a2", target("10.0.0.1", "2", -20));
+    world.job("b", target("10.0.0.2", "1", -10));
+    world.ask_for(1, "b", Some("10.0.0.2"), None);
+    assert_eq!(world.run(), [granted("b", "b")]);
+    world.ask_for(1, "port", Some("10.0.0.1"), Some("2"));
+    assert_eq!(world.run(), [granted("port", "a2")]);
+    world.job("c", target("10.0.0.3", "1", -10));
+    // Whoever takes any job waits.
+    stand(&mut world, "any", None);
+    world.idle();
+    accepted(&mut world, "a1");
+    assert_eq!(world.run(), [granted("any", "a1")]);
+}
+
+#[test]
+fn a_client_at_its_limit_holds_up_nobody() {
+    let mut world = World::new();
+    world.attach(1);
+    let target =
+        |start: i64| json!({"target": {"location": "busy"}, "startTime": at(start).to_string()});
+    unjudged(&mut world, "first", target(-90));
+    world.job("other", json!({}));
+    stand(&mut world, "x", None);
+    world.idle();
+    // By another leader, while the ask waits.
+    world.hear(Heard::Plugin {
+        key: key(),
+        max_running: None,
+        max_running_per_client: Some(1),
+    });
+    world.idle();
+    let mut held = world.make("held", target(-40));
+    let choice = crate::job::samples::choice("elsewhere");
+    held.status = crate::job::transition::claim(&held, &choice, world.now).ok();
+    let held = world.store(held);
+    world.hear(Heard::Job(&held));
+    assert_eq!(world.run(), [granted("x", "other")]);
+}
