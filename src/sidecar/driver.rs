@@ -1,4 +1,6 @@
-//! Feeds the state machine with what happens, and does what it says.
+//! Feeds the state machine with what happens, and does what it says. `clients.rs` lets clients in.
+
+mod clients;
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use patchbay_launcher::control::{self, Command, StartId, Stream};
 use patchbay_protocol::handshake::looks_like_handshake;
-use patchbay_protocol::pod_config::{PodConfig, Protocol};
+use patchbay_protocol::pod_config::PodConfig;
 use patchbay_protocol::reason::Reason;
-use patchbay_protocol::session::{Instance, Phase};
+use patchbay_protocol::session::Instance;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -26,17 +28,16 @@ use crate::launcher_link::{FromLauncher, Orders};
 use crate::link::{self, Link};
 use crate::output::Output;
 use crate::paths::Root;
-use crate::proxy::{Proxy, ProxyHandle, Upstream};
+use crate::proxy::{ProxyHandle, Upstream};
 use crate::ready::Readiness;
 use crate::session::FromOperator;
 use crate::workers::{Serving, Workers};
 use crate::{logs, order, random, sandbox};
 
+use clients::drain;
+
 /// Limit of listing the plugin's services.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
-
-/// Notes about workers that wait to be told.
-const NOTES: usize = 8;
 
 /// What our own tasks tell the main loop.
 pub(crate) enum Told {
@@ -322,23 +323,6 @@ impl Driver {
         }
     }
 
-    fn let_workers_in(&mut self, start_id: StartId) {
-        let family = self.record.as_ref().map(|record| &record.config.protocol);
-        let (Some(Protocol::Controller(family)), Some(workers)) = (family, &self.workers) else {
-            return;
-        };
-        let (tell, mut notes) = mpsc::channel(NOTES);
-        self.serving = Some(workers.serve(family.port, tell));
-        let telling = self.telling.clone();
-        self.tasks.spawn(async move {
-            while let Some(note) = notes.recv().await {
-                let _ = telling
-                    .send(Told::Event(Event::Warning(start_id, note)))
-                    .await;
-            }
-        });
-    }
-
     /// A plugin whose stdio nobody reads stands still after a while, so this is never waited with.
     fn follow_stdio(&mut self, start_id: StartId, link: &Link) {
         let (channel, fanout, output) = (
@@ -416,51 +400,6 @@ impl Driver {
         }
     }
 
-    /// Another listening socket, or none: connections of the old one may end in peace.
-    fn change_listener(&mut self, listener: Option<TcpListener>) {
-        if let Some(old) = self.proxy.take() {
-            let limit = self.drain_limit();
-            tokio::spawn(drain(Some(old), limit));
-        }
-        self.listener = listener;
-    }
-
-    /// Accepts clients as soon as there is a plugin to call, or a failure to tell them. While one
-    /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
-    /// sent away: so nothing is lost when a sidecar is swapped.
-    fn keep_proxy(&mut self, phase: Phase) {
-        if self.is_controller() {
-            // Its clients are workers, and they have a port of their own.
-            self.listener = None;
-            return;
-        }
-        let admitted = matches!(&*self.upstream.borrow(), Upstream::Present(_));
-        let waits = matches!(phase, Phase::Starting | Phase::WaitingForLauncher) && !admitted;
-        if self.proxy.is_some() || self.leaving || self.machine.stops() || waits {
-            return;
-        }
-        let Some(listener) = &self.listener else {
-            return;
-        };
-        let started = listener.try_clone().and_then(|listener| {
-            Proxy::start(
-                listener,
-                self.upstream.subscribe(),
-                self.stdio.clone(),
-                self.counters.proxy.clone(),
-            )
-        });
-        match started {
-            Ok(proxy) => self.proxy = Some(proxy),
-            Err(error) => {
-                tracing::error!(%error, "the proxy port cannot be served");
-                self.listener = None;
-                // The next greeting brings the socket again.
-                self.orders.reconnect();
-            }
-        }
-    }
-
     pub(crate) fn hear_operator(&mut self, wish: FromOperator) {
         match wish {
             FromOperator::Release => {
@@ -501,19 +440,6 @@ impl Driver {
                 self.step(Event::ConfigurationUnreadable(error));
             }
         }
-    }
-
-    fn is_controller(&self) -> bool {
-        let config = self.machine.config();
-        config.is_some_and(|config| matches!(config.protocol, Protocol::Controller(_)))
-    }
-
-    fn drain_limit(&self) -> Duration {
-        Duration::from_secs(
-            self.machine
-                .config()
-                .map_or(5, |config| config.shutdown.drain_seconds.into()),
-        )
     }
 
     /// SIGTERM: the sidecar is swapped, or the pod ends. The plugin is the launcher's to end.
@@ -564,30 +490,5 @@ impl Driver {
             *known = readiness;
             changed
         });
-    }
-
-    fn tell_absence(&self, reason: &str) {
-        let Some(reason) = Reason::parse(reason) else {
-            return;
-        };
-        self.upstream.send_if_modified(|upstream| match upstream {
-            Upstream::Absent(shown) if *shown != reason => {
-                *shown = reason;
-                true
-            }
-            Upstream::Absent(_) | Upstream::Present(_) => false,
-        });
-    }
-}
-
-async fn drain(proxy: Option<ProxyHandle>, limit: Duration) {
-    let Some(proxy) = proxy else { return };
-    let drained = proxy.drain(limit).await;
-    if drained.calls_cut > 0 {
-        tracing::warn!(
-            calls = drained.calls_cut,
-            connections = drained.connections_cut,
-            "calls did not end in time and were cut"
-        );
     }
 }
