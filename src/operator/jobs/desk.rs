@@ -52,6 +52,10 @@ pub struct Clerk {
     chosen: HashMap<String, Instant>,
     /// Open sessions and their pods.
     pods: HashMap<u64, Holder>,
+    /// Whether every store has had its first list.
+    filled: bool,
+    /// Whether a list of Jobs is being told.
+    listing: bool,
 }
 
 /// A write that has ended.
@@ -90,6 +94,8 @@ impl Clerk {
             writing: FuturesUnordered::new(),
             chosen: HashMap::new(),
             pods: HashMap::new(),
+            filled: false,
+            listing: false,
         }
     }
 
@@ -97,7 +103,8 @@ impl Clerk {
     pub async fn run(mut self) -> LeaderError {
         self.hear(Heard::Pause);
         self.fill().await;
-        self.hear(Heard::Resume);
+        self.filled = true;
+        self.go_on();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -170,8 +177,25 @@ impl Clerk {
         self.todo = todo;
     }
 
+    /// Hands out again, unless something is still missing.
+    fn go_on(&mut self) {
+        if self.filled && !self.listing {
+            self.hear(Heard::Resume);
+        }
+    }
+
     fn saw(&mut self, seen: &Seen) {
         match seen {
+            // The first Job of a list moves what was observed to the end of the list: whatever
+            // was chosen before the last one is heard might pass over an earlier one.
+            Seen::Listing => {
+                self.listing = true;
+                self.hear(Heard::Pause);
+            }
+            Seen::Listed => {
+                self.listing = false;
+                self.go_on();
+            }
             Seen::Job(job) => self.hear(Heard::Job(job)),
             Seen::Answer(job) => self.hear(Heard::Answer(job)),
             Seen::JobGone { key, uid } => self.hear(Heard::JobGone {

@@ -22,6 +22,10 @@ pub enum Seen {
         /// Its uid.
         uid: String,
     },
+    /// A list of all Jobs begins.
+    Listing,
+    /// It is complete.
+    Listed,
     /// A Plugin is new, has other limits, or is gone.
     Plugin {
         /// Which one.

@@ -139,6 +139,14 @@ impl Jobs {
         }
     }
 
+    /// [`Self::saw`] by a pass, which needs no other one after its own write.
+    pub async fn passed(&self, mut job: Job) {
+        trim::job(&mut job);
+        if self.stores.jobs.wrote(&job) {
+            self.feed.tell(Seen::Answer(Box::new(job))).await;
+        }
+    }
+
     /// [`Self::saw`], but for the hand-out, which is told otherwise. Answers what is news, trimmed.
     fn keep(&self, mut job: Job) -> Option<Job> {
         trim::job(&mut job);

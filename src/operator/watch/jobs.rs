@@ -31,6 +31,10 @@ pub enum Change {
         /// Its uid: another of the same name may be there.
         uid: String,
     },
+    /// A list of all Jobs begins; what comes until its end comes in no order.
+    Listing,
+    /// The list is complete.
+    Listed,
 }
 
 /// All Jobs.
@@ -158,7 +162,7 @@ impl JobStore {
         match event {
             Event::Init => {
                 inner.listing = Some(HashMap::new());
-                Vec::new()
+                vec![Change::Listing]
             }
             Event::InitApply(job) => {
                 if let Some((namespace, entry)) = entry(&job) {
@@ -171,10 +175,11 @@ impl JobStore {
                 vec![Change::Job { job, news: true }]
             }
             Event::InitDone => {
-                let gone = inner.replace();
+                let mut changes = inner.replace();
                 drop(inner);
                 self.filled.send_replace(true);
-                gone
+                changes.push(Change::Listed);
+                changes
             }
             Event::Apply(job) => match entry(&job) {
                 Some((namespace, entry)) => {
@@ -426,6 +431,7 @@ mod tests {
             json!({"attempt": 0}),
         )));
         let mut gone = store.hear(Event::InitDone);
+        assert_eq!(gone.pop(), Some(Change::Listed));
         gone.sort_by_key(|change| format!("{change:?}"));
         let expected = ["again", "gone"].map(|n| Change::Gone {
             key: name(n),

@@ -226,6 +226,8 @@ impl Watching {
             Change::Job { job, news: false } => return self.feed.tell(Seen::Job(job)).await,
             Change::Job { job, news: true } => (jobs::key(&job), Seen::Job(job)),
             Change::Gone { key, uid } => (key.clone(), Seen::JobGone { key, uid }),
+            Change::Listing => return self.feed.tell(Seen::Listing).await,
+            Change::Listed => return self.feed.tell(Seen::Listed).await,
         };
         self.feed.tell(seen).await;
         self.job_queue.wake(key);
