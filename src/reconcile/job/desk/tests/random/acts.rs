@@ -10,8 +10,8 @@ use crate::job::transition::{
     Choice, Loss, RowOutcome, accept, cancel, claim, expire, lose, ready, refuse, resume, start,
     store_row, suspend, wait,
 };
-use patchbay_api::{Job, Reason};
 use patchbay_api::job_status::Phase;
+use patchbay_api::{Job, Reason};
 use serde_json::json;
 
 impl Judge {
