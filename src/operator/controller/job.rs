@@ -179,7 +179,7 @@ impl JobPasses {
     async fn apply(&self, key: &JobKey, job: &Job, plan: &Plan) -> Result<bool, JobError> {
         if let Some(status) = &plan.status {
             match self.jobs.replace(job, status).await {
-                Ok(written) => self.jobs.saw(written).await,
+                Ok(written) => self.jobs.passed(written).await,
                 Err(WriteError::Conflict | WriteError::Gone) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
@@ -418,6 +418,8 @@ mod tests {
         assert_eq!(rig.status("a").reason, "Cancelled");
         let told = heard.try_recv().unwrap().message.unwrap();
         use patchbay_protocol::session::from_operator::Message;
-        assert!(matches!(told, Message::Cancel(cancel) if cancel.claim.as_ref().unwrap().claim_id == CLAIM));
+        assert!(
+            matches!(told, Message::Cancel(cancel) if cancel.claim.as_ref().unwrap().claim_id == CLAIM)
+        );
     }
 }
