@@ -110,7 +110,7 @@ impl ServerClock {
         }
     }
 
-    fn hear(&self, sample: &Sample) {
+    pub(crate) fn hear(&self, sample: &Sample) {
         let mut known = self.lock();
         known.clock.hear(sample);
         if sample.offset().is_some_and(|offset| !offset.is_beyond()) {

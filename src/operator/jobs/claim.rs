@@ -54,7 +54,12 @@ impl Jobs {
             if !is(&job, name, version) {
                 return verdict(job, name, &done);
             }
-            let status = match change(&job, self.wall.now()) {
+            let now = self.wall.now();
+            if self.clock.check(now).is_err() {
+                // The clerk is about to end the term.
+                return Outcome::Lost(Some(Box::new(job)));
+            }
+            let status = match change(&job, now) {
                 Ok(status) => status,
                 Err(why) => {
                     tracing::debug!(job = %key, %why, "a claim is not written");

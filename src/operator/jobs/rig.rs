@@ -226,6 +226,18 @@ impl Rig {
     }
 
     pub(crate) fn with(settings: JobSettings) -> Self {
+        Self::made(settings, Wall::right())
+    }
+
+    /// A rig whose clock may be wrong.
+    pub(crate) fn with_wall(wall: Wall) -> Self {
+        let settings = JobSettings {
+            namespace_output: 1 << 30,
+        };
+        Self::made(settings, wall)
+    }
+
+    fn made(settings: JobSettings, wall: Wall) -> Self {
         let api = FakeApi::default();
         let (feed, seen) = feed();
         let (doors, inbox) = doors(Arc::default());
@@ -239,7 +251,7 @@ impl Rig {
             doors: Arc::clone(&doors),
             events,
             metrics: Arc::default(),
-            wall: Wall::right(),
+            wall,
             clock: Arc::default(),
             settings,
         });

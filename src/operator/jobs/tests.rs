@@ -9,6 +9,9 @@ use super::rig::{Fault, Rig, chunk_path, claimed, holder, job_path, ready, spec}
 use super::{JobSettings, write::ChangeError};
 use crate::health::Health;
 use crate::key::JobKey;
+use crate::leader::LeaderError;
+use crate::leader::clock::Sample;
+use crate::wall::Wall;
 use patchbay_api::Job;
 use patchbay_api::job_status::{Encoding, Phase};
 use patchbay_protocol::session::{FromOperator, Grant, RowStored, from_operator::Message};
@@ -25,7 +28,7 @@ const CLAIM: &str = "0123456789abcdef0123456789abcdef";
 /// A rig whose clerk works, and a sidecar that speaks to it.
 struct Desk {
     rig: Rig,
-    clerk: JoinHandle<crate::leader::LeaderError>,
+    clerk: JoinHandle<LeaderError>,
 }
 
 struct Sidecar {
@@ -673,4 +676,30 @@ async fn a_change_that_does_not_apply_writes_nothing() {
     assert!(matches!(changed, Err(ChangeError::Gone)));
     // That it does not apply was read, not remembered.
     assert_eq!(rig.api.log(), ["GET jobs/a"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_clock_is_set_hands_out_nothing_more_and_ends() {
+    let seconds = jiff::SignedDuration::from_secs;
+    let wall = Wall::shifted(seconds(-600), Duration::from_secs(30));
+    let rig = Rig::with_wall(wall);
+    let now = wall.now();
+    rig.jobs.clock.hear(&Sample {
+        sent: now,
+        received: now,
+        date: now,
+    });
+    rig.add("a", spec(), Some(ready()));
+    // Time stands still here, but for the clock that jumps.
+    let mut desk = Desk::open(rig).await;
+    let sidecar = desk.attach(Vec::new()).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::task::yield_now().await;
+    assert!(!desk.clerk.is_finished());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    sidecar.ask(CLAIM, 1000).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), &mut desk.clerk).await;
+    assert!(matches!(ended, Ok(Ok(LeaderError::Clock { seconds })) if seconds > 500.0));
+    assert_eq!(desk.rig.status("a").phase, Some(Phase::Ready));
+    assert!(desk.rig.api.log().is_empty());
 }

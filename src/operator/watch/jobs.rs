@@ -142,18 +142,11 @@ impl JobStore {
     /// Puts in the answer of a write, trimmed. Whether it was news.
     pub fn wrote(&self, job: &Job) -> bool {
         let mut inner = self.write();
-        let Some((namespace, entry)) = entry(job) else {
-            return false;
-        };
-        let known = inner
-            .namespaces
-            .get(&namespace)
-            .is_some_and(|n| n.jobs.contains_key(&entry.packed.name));
         // The watch has passed this version and the Job is not there: it was deleted since.
-        if !known && entry.packed.version <= inner.seen {
+        if inner.find(job).is_none() && version(job) <= inner.seen {
             return false;
         }
-        inner.insert(namespace, entry)
+        inner.insert(job)
     }
 
     /// Takes in an event and answers what it has changed.
@@ -181,20 +174,16 @@ impl JobStore {
                 changes.push(Change::Listed);
                 changes
             }
-            Event::Apply(job) => match entry(&job) {
-                Some((namespace, entry)) => {
-                    inner.seen = inner.seen.max(entry.packed.version);
-                    let news = inner.insert(namespace, entry);
-                    let job = Box::new(job);
-                    vec![Change::Job { job, news }]
-                }
-                None => Vec::new(),
-            },
+            Event::Apply(job) => {
+                inner.seen = inner.seen.max(version(&job));
+                let news = inner.insert(&job);
+                let job = Box::new(job);
+                vec![Change::Job { job, news }]
+            }
             Event::Delete(job) => {
                 let key = key(&job);
                 let uid = job.uid().unwrap_or_default();
-                let version = job.resource_version().and_then(|v| v.parse().ok());
-                inner.seen = inner.seen.max(version.unwrap_or(0));
+                inner.seen = inner.seen.max(version(&job));
                 inner.remove(&key, &uid);
                 vec![Change::Gone { key, uid }]
             }
@@ -222,12 +211,28 @@ impl JobStore {
 }
 
 impl Inner {
-    fn insert(&mut self, namespace: Box<str>, entry: Entry) -> bool {
-        let namespace = self.namespaces.entry(namespace).or_default();
-        if namespace.knows(&entry) {
+    fn find(&self, job: &Job) -> Option<&Entry> {
+        let namespace = job.metadata.namespace.as_deref()?;
+        let name = job.metadata.name.as_deref()?;
+        self.namespaces.get(namespace)?.jobs.get(name)
+    }
+
+    /// Puts a Job in, unless this version of it, or a newer one, is here: every write of ours
+    /// comes back through the watch. Whether it was put in.
+    fn insert(&mut self, job: &Job) -> bool {
+        let known = self.find(job).is_some_and(|known| {
+            let version = version(job);
+            version != 0
+                && known.packed.version >= version
+                && Some(&*known.packed.uid) == job.metadata.uid.as_deref()
+        });
+        if known {
             return false;
         }
-        if namespace.put(entry) {
+        let Some((namespace, entry)) = entry(job) else {
+            return false;
+        };
+        if self.namespaces.entry(namespace).or_default().put(entry) {
             self.count += 1;
         }
         true
@@ -307,17 +312,6 @@ impl Inner {
 }
 
 impl Namespace {
-    /// Whether this version, or a newer one, is here already: every write of ours comes back
-    /// through the watch.
-    fn knows(&self, entry: &Entry) -> bool {
-        self.jobs.get(&entry.packed.name).is_some_and(|known| {
-            let same = known.packed.uid == entry.packed.uid
-                && known.packed.version == entry.packed.version
-                && entry.packed.version != 0;
-            same || known.packed.newer_than(&entry.packed)
-        })
-    }
-
     /// Whether the name is new.
     fn put(&mut self, entry: Entry) -> bool {
         self.outside += entry.outside;
@@ -334,6 +328,12 @@ impl Namespace {
 /// The name of `job`.
 pub fn key(job: &Job) -> JobKey {
     JobKey::new(job.namespace().unwrap_or_default(), job.name_any())
+}
+
+/// Its resource version; 0 where that is no number.
+fn version(job: &Job) -> u64 {
+    let version = job.metadata.resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
