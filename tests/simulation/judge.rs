@@ -17,7 +17,7 @@ pub enum Wrong {
     Duplicate,
     Expired,
     TooEarly,
-    WrongClient,
+    OtherClient,
     Inversion,
     Backwards,
     NotEnded,
@@ -30,7 +30,7 @@ impl Wrong {
         Wrong::Duplicate,
         Wrong::Expired,
         Wrong::TooEarly,
-        Wrong::WrongClient,
+        Wrong::OtherClient,
         Wrong::Inversion,
         Wrong::Backwards,
         Wrong::NotEnded,
@@ -114,7 +114,8 @@ pub struct Judge {
     records: HashMap<String, Record>,
     /// By plugin, then by client; none is the empty text.
     eligible: HashMap<String, HashMap<String, Ladder>>,
-    flights: HashMap<(usize, String), Flight>,
+    /// By leader, then by Job.
+    flights: HashMap<usize, HashMap<String, Flight>>,
     /// Choices that passed somebody over, until they are written.
     suspected: HashMap<(String, String), String>,
     granted: HashMap<String, Granted>,
@@ -325,6 +326,7 @@ impl Judge {
         if let Some(record) = self.records.get(&job.uid) {
             let limited = self.limited.iter().any(|name| name == plugin);
             let (start, of) = (record.start, record.location.as_str());
+            let flights = self.flights.get(&leader);
             let mut passed = None;
             for (location, ladder) in self.eligible.get(plugin).into_iter().flatten() {
                 let fits = wanted.is_none_or(|wanted| location.is_empty() || wanted == location);
@@ -334,7 +336,7 @@ impl Judge {
                 passed = ladder
                     .range(..(start, String::new()))
                     .find(|((_, uid), other)| {
-                        let flight = self.flights.get(&(leader, uid.clone()));
+                        let flight = flights.and_then(|flights| flights.get(uid));
                         other.is(observed, clock)
                             && port.as_deref().is_none_or(|port| {
                                 port.is_empty() || other.port.is_empty() || other.port == port
@@ -361,12 +363,16 @@ impl Judge {
             landed: None,
             cooled: false,
         };
-        self.flights.insert((leader, job.uid.clone()), flight);
+        self.flights
+            .entry(leader)
+            .or_default()
+            .insert(job.uid.clone(), flight);
     }
 
     /// A leader knows how the write ended, and of which version the news is.
     pub fn landed(&mut self, leader: usize, uid: &str, now: u64, view: Option<u64>) {
-        if let Some(flight) = self.flights.get_mut(&(leader, uid.to_owned())) {
+        let flights = self.flights.get_mut(&leader);
+        if let Some(flight) = flights.and_then(|flights| flights.get_mut(uid)) {
             flight.landed = Some(now);
             flight.cooled = view == Some(flight.version);
         }
@@ -405,7 +411,7 @@ impl Judge {
         }
         if location != line.location.unwrap_or(&location) && !location.is_empty() {
             let text = format!("{} for {location} reached {:?}", line.uid, line.location);
-            self.wrong(Wrong::WrongClient, text);
+            self.wrong(Wrong::OtherClient, text);
         }
         if !port.is_empty()
             && line
@@ -413,7 +419,7 @@ impl Judge {
                 .is_some_and(|asked| !asked.is_empty() && asked != port)
         {
             let text = format!("{} for port {port} reached {:?}", line.uid, line.port);
-            self.wrong(Wrong::WrongClient, text);
+            self.wrong(Wrong::OtherClient, text);
         }
         match self.granted.get(line.claim_id).copied() {
             None => {
@@ -454,6 +460,16 @@ impl Judge {
                 self.wrong(Wrong::Unaccounted, text);
             }
         }
+    }
+
+    pub fn has_reached_a_plugin(&self, uid: &str) -> bool {
+        let record = self.records.get(uid);
+        record.is_some_and(|record| !record.delivered.is_empty())
+    }
+
+    /// Jobs that reached a plugin.
+    pub fn jobs_delivered(&self) -> usize {
+        self.records.values().filter(|record| !record.delivered.is_empty()).count()
     }
 
     /// A plugin gives the last row of a job that it has done.

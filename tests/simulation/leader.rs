@@ -274,7 +274,7 @@ impl World {
         if self.setting.broken == Some(Broken::ExpiryNotLookedAtAgain) {
             // The clock as it was when the claim was begun.
             let begun = Wall {
-                ahead: wall.ahead - 400 * MS as i64,
+                ahead: wall.ahead - 2 * SECOND as i64,
             };
             self.leaders[leader].wall = begun;
             self.desk(
@@ -415,6 +415,14 @@ impl World {
         }
         self.count("grants");
         let wall = self.leaders[leader].wall;
+        // A driver that shows the desk an old clock has a clock all the same.
+        let shown = match self.setting.broken {
+            Some(Broken::ExpiryNotLookedAtAgain) => 2 * SECOND as i64,
+            _ => 0,
+        };
+        let wall = Wall {
+            ahead: wall.ahead + shown,
+        };
         self.judge.granted(&claim.claim_id, wall, self.now);
         self.say_down(
             link,

@@ -361,7 +361,7 @@ impl World {
         };
         let digest = match book.room(&whose, row.id) {
             Room::Answered(answer) => return self.row_answered(pod, caller, answer),
-            Room::Full => return self.row_refused(pod),
+            Room::Full => return self.row_refused(pod, caller),
             Room::Bytes { digest, .. } => digest,
         };
         if row.end == RowEnd::Succeeded {
@@ -414,21 +414,18 @@ impl World {
         }
     }
 
-    /// Rows that wait for their answer get none; they are given again.
-    pub fn row_refused(&mut self, pod: usize) {
+    /// A row could not be kept; it is given again.
+    pub fn row_refused(&mut self, pod: usize, caller: u64) {
         let Some(sidecar) = &mut self.pods[pod].sidecar else {
             return;
         };
-        let mut waiting: Vec<(u64, Caller)> = sidecar.callers.drain().collect();
-        waiting.sort_by_key(|(caller, _)| *caller);
-        for (_, caller) in waiting {
-            match caller {
-                Caller::Worker(worker) => {
-                    let wait = self.rng.range(MS, 50 * MS);
-                    self.wait(pod, worker, wait);
-                }
-                Caller::Call(claim) => self.next_step(pod, claim),
+        match sidecar.callers.remove(&caller) {
+            Some(Caller::Worker(worker)) => {
+                let wait = self.rng.range(MS, 50 * MS);
+                self.wait(pod, worker, wait);
             }
+            Some(Caller::Call(claim)) => self.next_step(pod, claim),
+            None => {}
         }
     }
 

@@ -59,23 +59,6 @@ pub fn pod_of(uid: &str) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-fn claim_in(todo: &Todo) -> Option<ClaimId> {
-    let of = |name: &Option<patchbay_protocol::session::ClaimName>| {
-        name.as_ref()
-            .and_then(|name| ClaimId::parse(&name.claim_id))
-    };
-    match todo {
-        Todo::WriteEntry(entry) => Some(entry.claim),
-        Todo::RemoveEntry(claim) | Todo::CancelCall(claim) => Some(*claim),
-        Todo::HandOver { entry, .. } | Todo::Call { entry, .. } => Some(entry.claim),
-        Todo::SendRow(row) => Some(row.claim),
-        Todo::Send(Message::Started(m)) => of(&m.claim),
-        Todo::Send(Message::Lost(m)) => of(&m.claim),
-        Todo::Send(Message::Released(m)) => of(&m.claim),
-        _ => None,
-    }
-}
-
 impl World {
     pub fn new_pod(&mut self, plugin: usize, workers: usize) -> usize {
         let pod = self.pods.len();
@@ -142,36 +125,32 @@ impl World {
             todo.extend(write);
         }
         let process = self.pods[pod].process;
-        let mut todo = std::collections::VecDeque::from(todo);
-        while let Some(next) = todo.pop_front() {
-            if self.pods[pod].sidecar.is_none() || self.pods[pod].process != process {
-                return;
-            }
-            if self.fault(
-                "sidecars that died between two acts",
-                self.setting.faults.crash,
-            ) {
-                return self.crash(pod);
-            }
-            if let Todo::WriteEntry(entry) = &next
-                && self.fault(
-                    "writes of a ledger that failed",
-                    self.setting.faults.not_written,
-                )
-            {
-                let claim = entry.claim;
-                self.tell(|| format!("pod {pod} cannot write {entry:?}"));
-                todo.retain(|todo| {
-                    let answer = matches!(todo, Todo::AnswerRow(..) | Todo::AnswerStatus(..));
-                    !answer && claim_in(todo) != Some(claim)
-                });
-                self.row_refused(pod);
-                for more in self.book(pod, Heard::NotWritten(claim)).into_iter().rev() {
-                    todo.push_front(more);
+        let mut failed: Vec<ClaimId> = Vec::new();
+        loop {
+            for next in todo.drain(..) {
+                if self.pods[pod].sidecar.is_none() || self.pods[pod].process != process {
+                    return;
                 }
-                continue;
+                if failed.iter().any(|claim| next.needs(*claim)) {
+                    if let Todo::AnswerRow(caller, _) = next {
+                        self.row_refused(pod, caller);
+                    }
+                    continue;
+                }
+                if self.fault("sidecars that died between two acts", self.setting.faults.crash) {
+                    return self.crash(pod);
+                }
+                if let Todo::WriteEntry(entry) = &next
+                    && self.fault("writes of a ledger that failed", self.setting.faults.not_written)
+                {
+                    self.tell(|| format!("pod {pod} cannot write {entry:?}"));
+                    failed.push(entry.claim);
+                    continue;
+                }
+                self.one(pod, next);
             }
-            self.one(pod, next);
+            let Some(claim) = failed.pop() else { break };
+            todo = self.book(pod, Heard::NotWritten(claim));
         }
         self.next_tick(pod);
     }

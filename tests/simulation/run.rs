@@ -5,6 +5,7 @@ use crate::judge::Wrong;
 use crate::random::Rng;
 use crate::world::{SECOND, Setting, World};
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// Hand-outs of one life.
@@ -94,36 +95,67 @@ pub fn seed_of(seed: u64, life: u64) -> u64 {
     }
 }
 
-/// Runs lives until this many jobs were handed out; an error names the seed that failed.
+/// What a run has come to.
+#[derive(Default)]
+struct Sum {
+    hand_outs: u64,
+    lives: u64,
+    counts: BTreeMap<&'static str, u64>,
+    failed: Option<String>,
+}
+
+/// Runs lives until this many jobs were handed out; an error names the seed that failed. A life is
+/// one thread's; several threads live several lives.
 pub fn run(seed: u64, hand_outs: u64) -> Result<(), String> {
     let begun = Instant::now();
-    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let (mut done, mut life) = (0, 0);
-    while done < hand_outs {
-        let of = seed_of(seed, life);
-        let came = live(of, LIFE.min(hand_outs), None);
-        life += 1;
-        done += came.hand_outs;
-        for (what, count) in came.counts {
-            *counts.entry(what).or_default() += count;
+    let sum = Mutex::new(Sum::default());
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(life) = next(&sum, hand_outs) {
+                    let of = seed_of(seed, life);
+                    let came = live(of, LIFE.min(hand_outs), None);
+                    let Ok(mut sum) = sum.lock() else { return };
+                    sum.hand_outs += came.hand_outs;
+                    for (what, count) in came.counts {
+                        *sum.counts.entry(what).or_default() += count;
+                    }
+                    let failed = report(of, &came.found);
+                    sum.failed = sum.failed.take().or(failed);
+                }
+            });
         }
-        if let Some(text) = report(of, &came.found) {
-            return Err(text);
-        }
-    }
+    });
+    let sum = sum.into_inner().map_err(|_| "a life has panicked".to_owned())?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut text = format!(
-        "simulation: seed {seed}, {done} hand-outs in {life} lives, {seconds:.1} s, {:.0} hand-outs/s\n",
-        done as f64 / seconds
+        "simulation: seed {seed}, {} hand-outs in {} lives, {seconds:.1} s on {threads} threads, \
+         {:.0} hand-outs/s\n",
+        sum.hand_outs,
+        sum.lives,
+        sum.hand_outs as f64 / seconds
     );
-    for wrong in Wrong::ALL {
-        text += &format!("  {:40} 0\n", format!("{wrong:?}"));
-    }
-    for (what, count) in counts {
+    for (what, count) in &sum.counts {
         text += &format!("  {what:40} {count}\n");
     }
+    if sum.failed.is_none() {
+        for wrong in Wrong::ALL {
+            text += &format!("  found: {:33} 0\n", format!("{wrong:?}"));
+        }
+    }
     print!("{text}");
-    Ok(())
+    sum.failed.map_or(Ok(()), Err)
+}
+
+/// Number of the next life, while there is to be one.
+fn next(sum: &Mutex<Sum>, hand_outs: u64) -> Option<u64> {
+    let mut sum = sum.lock().ok()?;
+    // As if those that are under way were over.
+    let over = sum.failed.is_some() || sum.lives * LIFE >= hand_outs.max(1);
+    let life = (!over).then_some(sum.lives)?;
+    sum.lives += 1;
+    Some(life)
 }
 
 fn report(seed: u64, found: &[(Wrong, String)]) -> Option<String> {

@@ -238,8 +238,11 @@ impl Server {
                     return (Reply::Conflict, None);
                 }
                 self.writes += 1;
-                let mut job = (*before).clone();
-                job.status = Some(*status);
+                let job = Job {
+                    metadata: before.metadata.clone(),
+                    spec: before.spec.clone(),
+                    status: Some(*status),
+                };
                 let after = self.put(name, job);
                 (
                     Reply::Written(after.clone()),

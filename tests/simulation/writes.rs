@@ -193,22 +193,16 @@ impl World {
                 }
             }
             Reply::Gone => self.gone(leader, op, once),
-            Reply::Conflict if once && self.setting.broken == Some(Broken::ConflictIsLost) => {
-                let job = self.leaders[leader]
-                    .known
-                    .get(&self.leaders[leader].ops[&op].name);
-                let outcome = Outcome::Lost(job.map(|job| Box::new((**job).clone())));
-                self.end_once(leader, op, outcome);
+            Reply::Conflict
+                if once && self.setting.broken == Some(Broken::ConflictIsLost) =>
+            {
+                self.end_once(leader, op, Outcome::Lost(None));
             }
             Reply::Conflict => self.read(leader, op),
             Reply::Unknown => {
                 self.count("outcomes read back");
                 if once && self.setting.broken == Some(Broken::UnknownIsLost) {
-                    let job = self.leaders[leader]
-                        .known
-                        .get(&self.leaders[leader].ops[&op].name);
-                    let outcome = Outcome::Lost(job.map(|job| Box::new((**job).clone())));
-                    return self.end_once(leader, op, outcome);
+                    return self.end_once(leader, op, Outcome::Lost(None));
                 }
                 let wait = self.rng.range(75 * MS, 200 * MS);
                 self.at(wait, Event::Again { leader, op, turn });
