@@ -5,7 +5,7 @@ use super::{Kind, Outcome, Passed, Steps};
 use crate::events::{Subject, Words};
 use crate::health::Part;
 use crate::jobs::Jobs;
-use crate::jobs::desk::cancel;
+use crate::jobs::cancel::TOLD;
 use crate::jobs::letters::ClaimOf;
 use crate::jobs::write::WriteError;
 use crate::key::{JobKey, PluginKey};
@@ -14,8 +14,8 @@ use crate::watch::is_over;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
+use patchbay_api::Job;
 use patchbay_api::job_status::{Claim, Phase};
-use patchbay_api::{Job, Reason};
 use patchbay_reconcile::job::acceptance::Acceptance;
 use patchbay_reconcile::job::desire::Plan;
 use patchbay_reconcile::job::observe::{HolderView, Observed, PluginView};
@@ -213,8 +213,7 @@ impl JobPasses {
                 job: key.name.clone(),
                 uid: job.uid().unwrap_or_default(),
             };
-            let message = cancel(claim, holder.reason);
-            self.jobs.doors.say_to_pod(&holder.pod_uid, message);
+            self.jobs.cancel(&holder.pod_uid, claim, holder.reason);
         }
         if plan.events.is_empty() {
             return;
@@ -244,9 +243,7 @@ fn seen(pod: &Pod, claim: &Claim) -> HolderView {
 
 /// Whether the reason is one that the holder has to be told.
 fn ended_by_us(reason: &str) -> bool {
-    [Reason::Cancelled, Reason::DeadlineExceeded]
-        .iter()
-        .any(|told| told.as_str() == reason)
+    TOLD.iter().any(|told| told.as_str() == reason)
 }
 
 #[cfg(test)]

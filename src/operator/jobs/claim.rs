@@ -5,7 +5,7 @@ use super::write::{WriteError, pause};
 use crate::key::JobKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use patchbay_api::{Job, JobStatus};
+use patchbay_api::{Job, JobStatus, Reason};
 use patchbay_reconcile::job::desk::{JobName, Outcome};
 use patchbay_reconcile::job::transition::{self, Choice, NotNow};
 
@@ -91,6 +91,18 @@ impl Jobs {
             }
             // Unchanged: the lost write may still arrive. The same write again is decided by the
             // version, so that one of the two comes first and the other not at all.
+        }
+    }
+}
+
+impl Jobs {
+    /// The API server does not let us claim: somebody has to look at rights, quotas or policies.
+    pub(super) fn tell_of_refusal(&self, name: &JobName, why: &str) {
+        let key = JobKey::new(&*name.namespace, &*name.name);
+        tracing::error!(job = %key, why, "a claim is refused");
+        if let Some(job) = self.stores.jobs.get(&key) {
+            let note = format!("it cannot be handed out: {why}");
+            self.tell(&job, true, "HandOut", Reason::ReconcileFailed, note);
         }
     }
 }

@@ -3,28 +3,20 @@
 //! owned by it and ends with it.
 
 use super::Jobs;
-use super::claim::is_claimed_with;
 use super::doors::{Came, Inbox};
 use super::feed::Seen;
 use super::letters::{ClaimOf, Entry, Holder, Letter};
-use super::write::ChangeError;
 use crate::client::ServerClock;
 use crate::health::{Health, Part};
-use crate::key::JobKey;
 use crate::leader::LeaderError;
-use crate::retry::spread;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use jiff::{SignedDuration, Timestamp};
-use patchbay_api::{Job, Reason};
+use jiff::SignedDuration;
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::job::desk::{
-    ClaimName, Desk, Heard, JobName, LedgerEntry, Limits, Lost, Outcome, PluginRefKey, PodName,
-    Todo,
+    ClaimName, Desk, Heard, JobName, LedgerEntry, Limits, Outcome, PluginRefKey, PodName, Todo,
 };
-use patchbay_reconcile::job::times;
-use patchbay_reconcile::job::transition::{self, Loss};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +26,12 @@ use wire::from_operator::Message;
 
 /// Signs of life, and gauges.
 const TICK: Duration = Duration::from_secs(5);
-/// Claims that one Doubt names.
-const DOUBTED: usize = 256;
+/// Claims that are remembered although they were neither granted nor given back here.
+const CHOSEN: usize = 1024;
 
 /// Runs the desk for one term.
 pub struct Clerk {
-    jobs: Arc<Jobs>,
+    pub(super) jobs: Arc<Jobs>,
     health: Arc<Health>,
     clock: Arc<ServerClock>,
     inbox: Inbox,
@@ -49,7 +41,7 @@ pub struct Clerk {
     todo: Vec<Todo>,
     writing: FuturesUnordered<BoxFuture<'static, Option<Written>>>,
     /// When a claim that is under way was chosen.
-    chosen: HashMap<String, Instant>,
+    pub(super) chosen: HashMap<String, Instant>,
     /// Open sessions and their pods.
     pods: HashMap<u64, Holder>,
     /// Whether every store has had its first list.
@@ -273,7 +265,7 @@ impl Clerk {
     fn attached(&mut self, session: u64, holder: Holder, ledger_epoch: String, ledger: Vec<Entry>) {
         self.pods.insert(session, holder.clone());
         for entry in ledger.iter().filter(|entry| entry.delivered) {
-            self.cancel_if_over(session, &holder, &entry.claim);
+            self.jobs.cancel_if_over(session, &holder, &entry.claim);
         }
         let ledger = ledger
             .into_iter()
@@ -297,23 +289,6 @@ impl Clerk {
             ledger_epoch,
             ledger,
         });
-    }
-
-    /// A job that came to its end while no session was open, and was not answered by this pod.
-    fn cancel_if_over(&self, session: u64, holder: &Holder, claim: &ClaimOf) {
-        let key = JobKey::new(&*holder.plugin.namespace, &*claim.job);
-        let Some(status) = self.jobs.stores.jobs.get(&key).and_then(|job| job.status) else {
-            return;
-        };
-        let over = [Reason::Cancelled, Reason::DeadlineExceeded]
-            .into_iter()
-            .find(|reason| status.reason == reason.as_str());
-        let its = status
-            .claim
-            .is_some_and(|its| its.claim_id == claim.claim_id);
-        if let Some(reason) = over.filter(|_| its) {
-            self.jobs.doors.say(session, cancel(claim.clone(), reason));
-        }
     }
 
     /// A claim of the namespace that the session's pod is in, and of no other.
@@ -383,54 +358,7 @@ impl Clerk {
                 let nothing = wire::Nothing { claim_id };
                 jobs.doors.say(session, Message::Nothing(nothing));
             }
-            Todo::Doubt { session, claims } => {
-                for claims in claims.chunks(DOUBTED) {
-                    let claims = claims.iter().map(doubted).collect();
-                    let doubt = wire::Doubt { claims };
-                    jobs.doors.say(session, Message::Doubt(doubt));
-                }
-            }
-        }
-    }
-
-    fn grant(
-        &mut self,
-        session: u64,
-        claim: ClaimName,
-        remaining_ms: u64,
-        held_ms: u64,
-        attempt: i32,
-    ) {
-        let chosen = self.chosen.remove(&claim.claim_id);
-        let key = JobKey::new(&*claim.job.namespace, &*claim.job.name);
-        let job = self.jobs.stores.jobs.get(&key).filter(|job| {
-            job.metadata.uid.as_deref() == Some(&*claim.job.uid)
-                && is_claimed_with(job, &claim.claim_id)
-        });
-        let now = self.jobs.wall.now();
-        let message = match job.and_then(|job| granted(&job, now)) {
-            Some(grant) => Message::Grant(wire::Grant {
-                claim: Some(wire::ClaimName {
-                    claim_id: claim.claim_id,
-                    job_uid: claim.job.uid,
-                }),
-                remaining_ms,
-                held_ms,
-                attempt: u32::try_from(attempt).unwrap_or(1),
-                ..grant
-            }),
-            // It was deleted a moment ago: there is nothing to hand over.
-            None => {
-                let claim_id = claim.claim_id;
-                let nothing = wire::Nothing { claim_id };
-                return self.jobs.doors.say(session, Message::Nothing(nothing));
-            }
-        };
-        self.jobs.doors.say(session, message);
-        self.jobs.metrics.grants.inc();
-        if let Some(chosen) = chosen {
-            let seconds = chosen.elapsed().as_secs_f64();
-            self.jobs.metrics.dispatch.observe(seconds);
+            Todo::Doubt { session, claims } => self.doubt(session, &claims),
         }
     }
 
@@ -444,88 +372,9 @@ impl Clerk {
         let oldest = self.desk.oldest();
         let age = oldest.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
         metrics.oldest.set(age.as_secs_f64().max(0.0));
-        if self.chosen.len() > 4 * DOUBTED {
+        if self.chosen.len() > CHOSEN {
             // Claims that were neither granted nor given back by us.
             self.chosen.retain(|_, at| at.elapsed() < 12 * TICK);
-        }
-    }
-}
-
-/// What of a grant comes from the Job; nothing when its spec cannot be written.
-fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
-    let left = times::deadline(job).map(|deadline| deadline.duration_since(now));
-    // One that is over already has 1 ms: 0 would mean that there is none.
-    let active_deadline_ms = left.map_or(0, |left| {
-        u64::try_from(left.as_millis()).unwrap_or(0).max(1)
-    });
-    Some(wire::Grant {
-        job: job.metadata.name.clone()?,
-        spec_json: serde_json::to_vec(&job.spec).ok()?,
-        active_deadline_ms,
-        output_max_bytes: u64::try_from(job.spec.output_policy.max_bytes).unwrap_or(0),
-        start_time: format!("{:.6}", times::start(job)),
-        ..wire::Grant::default()
-    })
-}
-
-fn doubted(claim: &ClaimName) -> wire::LedgerEntry {
-    wire::LedgerEntry {
-        claim: Some(wire::ClaimName {
-            claim_id: claim.claim_id.clone(),
-            job_uid: claim.job.uid.clone(),
-        }),
-        job: claim.job.name.clone(),
-        delivered: false,
-    }
-}
-
-/// Tells a sidecar that a job is over for a reason of its own.
-pub(crate) fn cancel(claim: ClaimOf, reason: Reason) -> Message {
-    Message::Cancel(wire::Cancel {
-        claim: Some(wire::ClaimName {
-            claim_id: claim.claim_id,
-            job_uid: claim.uid,
-        }),
-        reason: reason.as_str().to_owned(),
-    })
-}
-
-impl Jobs {
-    /// Marks a Job as lost, unless that does not apply to it any more.
-    async fn lose(&self, name: &JobName, claim_id: &str, why: Lost) {
-        let Ok(_place) = self.settling.acquire().await else {
-            return;
-        };
-        let key = JobKey::new(&*name.namespace, &*name.name);
-        let loss = Loss {
-            message: why.message().to_owned(),
-            exit: None,
-        };
-        let draw = spread();
-        let changed = self
-            .change(&key, &name.uid, |job, now| {
-                let status = transition::lose(job, Some(claim_id), &loss, now, draw)?;
-                Ok((status, ()))
-            })
-            .await;
-        match changed {
-            Ok(_) => {
-                self.metrics.lost.inc();
-            }
-            Err(ChangeError::Gone | ChangeError::NotNow { .. }) => {}
-            Err(ChangeError::Refused(why)) => {
-                tracing::error!(job = %key, why, "a lost job could not be marked");
-            }
-        }
-    }
-
-    /// The API server does not let us claim: somebody has to look at rights, quotas or policies.
-    fn tell_of_refusal(&self, name: &JobName, why: &str) {
-        let key = JobKey::new(&*name.namespace, &*name.name);
-        tracing::error!(job = %key, why, "a claim is refused");
-        if let Some(job) = self.stores.jobs.get(&key) {
-            let note = format!("it cannot be handed out: {why}");
-            self.tell(&job, true, "HandOut", Reason::ReconcileFailed, note);
         }
     }
 }

@@ -5,10 +5,12 @@
 //! Only the term's leader runs any of this, and all of it ends with the term.
 
 pub mod answer;
+pub mod cancel;
 pub mod claim;
 pub mod desk;
 pub mod doors;
 pub mod feed;
+mod grant;
 pub mod held;
 pub mod letters;
 pub mod output;

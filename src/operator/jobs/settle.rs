@@ -4,6 +4,7 @@
 //! the pod that was dialled. Anything else is answered as settled and changes nothing: the job is
 //! somebody else's by now, or nobody's.
 
+use super::Jobs;
 use super::held::Said;
 use super::write::ChangeError;
 use crate::key::JobKey;
@@ -11,6 +12,7 @@ use crate::retry::spread;
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
 use patchbay_protocol::session::{ClaimName, RowStored, from_operator};
+use patchbay_reconcile::job::desk::{JobName, Lost};
 use patchbay_reconcile::job::transition::{self, Loss, NotNow};
 
 impl Said<'_> {
@@ -101,4 +103,34 @@ impl Said<'_> {
 
 pub(super) fn phase(job: &Job) -> Option<Phase> {
     job.status.as_ref().and_then(|status| status.phase)
+}
+
+impl Jobs {
+    /// Marks a Job as lost, unless that does not apply to it any more.
+    pub(super) async fn lose(&self, name: &JobName, claim_id: &str, why: Lost) {
+        let Ok(_place) = self.settling.acquire().await else {
+            return;
+        };
+        let key = JobKey::new(&*name.namespace, &*name.name);
+        let loss = Loss {
+            message: why.message().to_owned(),
+            exit: None,
+        };
+        let draw = spread();
+        let changed = self
+            .change(&key, &name.uid, |job, now| {
+                let status = transition::lose(job, Some(claim_id), &loss, now, draw)?;
+                Ok((status, ()))
+            })
+            .await;
+        match changed {
+            Ok(_) => {
+                self.metrics.lost.inc();
+            }
+            Err(ChangeError::Gone | ChangeError::NotNow { .. }) => {}
+            Err(ChangeError::Refused(why)) => {
+                tracing::error!(job = %key, why, "a lost job could not be marked");
+            }
+        }
+    }
 }

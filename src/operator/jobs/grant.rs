@@ -1,0 +1,94 @@
+//! Sending a job to the sidecar that asked for it, and taking doubts to the one that has it. The
+//! claim is written by then.
+
+use super::claim::is_claimed_with;
+use super::desk::Clerk;
+use crate::key::JobKey;
+use jiff::Timestamp;
+use patchbay_api::Job;
+use patchbay_protocol::session as wire;
+use patchbay_reconcile::job::desk::ClaimName;
+use patchbay_reconcile::job::times;
+use wire::from_operator::Message;
+
+/// Claims that one Doubt names.
+const DOUBTED: usize = 256;
+
+impl Clerk {
+    pub(super) fn grant(
+        &mut self,
+        session: u64,
+        claim: ClaimName,
+        remaining_ms: u64,
+        held_ms: u64,
+        attempt: i32,
+    ) {
+        let chosen = self.chosen.remove(&claim.claim_id);
+        let key = JobKey::new(&*claim.job.namespace, &*claim.job.name);
+        let job = self.jobs.stores.jobs.get(&key).filter(|job| {
+            job.metadata.uid.as_deref() == Some(&*claim.job.uid)
+                && is_claimed_with(job, &claim.claim_id)
+        });
+        let now = self.jobs.wall.now();
+        let message = match job.and_then(|job| granted(&job, now)) {
+            Some(grant) => Message::Grant(wire::Grant {
+                claim: Some(wire::ClaimName {
+                    claim_id: claim.claim_id,
+                    job_uid: claim.job.uid,
+                }),
+                remaining_ms,
+                held_ms,
+                attempt: u32::try_from(attempt).unwrap_or(1),
+                ..grant
+            }),
+            // It was deleted a moment ago: there is nothing to hand over.
+            None => {
+                let claim_id = claim.claim_id;
+                let nothing = wire::Nothing { claim_id };
+                return self.jobs.doors.say(session, Message::Nothing(nothing));
+            }
+        };
+        self.jobs.doors.say(session, message);
+        self.jobs.metrics.grants.inc();
+        if let Some(chosen) = chosen {
+            let seconds = chosen.elapsed().as_secs_f64();
+            self.jobs.metrics.dispatch.observe(seconds);
+        }
+    }
+
+    pub(super) fn doubt(&self, session: u64, claims: &[ClaimName]) {
+        for claims in claims.chunks(DOUBTED) {
+            let claims = claims.iter().map(doubted).collect();
+            let doubt = wire::Doubt { claims };
+            self.jobs.doors.say(session, Message::Doubt(doubt));
+        }
+    }
+}
+
+/// What of a grant comes from the Job; nothing when its spec cannot be written.
+fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
+    let left = times::deadline(job).map(|deadline| deadline.duration_since(now));
+    // One that is over already has 1 ms: 0 would mean that there is none.
+    let active_deadline_ms = left.map_or(0, |left| {
+        u64::try_from(left.as_millis()).unwrap_or(0).max(1)
+    });
+    Some(wire::Grant {
+        job: job.metadata.name.clone()?,
+        spec_json: serde_json::to_vec(&job.spec).ok()?,
+        active_deadline_ms,
+        output_max_bytes: u64::try_from(job.spec.output_policy.max_bytes).unwrap_or(0),
+        start_time: format!("{:.6}", times::start(job)),
+        ..wire::Grant::default()
+    })
+}
+
+fn doubted(claim: &ClaimName) -> wire::LedgerEntry {
+    wire::LedgerEntry {
+        claim: Some(wire::ClaimName {
+            claim_id: claim.claim_id.clone(),
+            job_uid: claim.job.uid.clone(),
+        }),
+        job: claim.job.name.clone(),
+        delivered: false,
+    }
+}
