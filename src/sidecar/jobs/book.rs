@@ -315,11 +315,14 @@ impl Book {
         let (_, before) = self.undo.swap_remove(first);
         match before {
             Some(entry) => {
-                let known = |number: u32| entry.pending.iter().any(|row| row.number == number);
-                self.unsent
-                    .retain(|(of, number)| *of != claim || known(*number));
-                self.flying
-                    .retain(|(of, number)| *of != claim || known(*number));
+                // What was on its way may not have gone, and an acknowledgement that could not be
+                // noted has to come again.
+                self.unsent.retain(|(of, _)| *of != claim);
+                self.flying.retain(|(of, _)| *of != claim);
+                if self.session.is_some() {
+                    let rows = entry.pending.iter().map(|row| (claim, row.number));
+                    self.unsent.extend(rows);
+                }
                 if entry.is_over() && entry.pending.is_empty() {
                     // Revived for a late row.
                     self.entries.remove(&claim);

@@ -859,6 +859,20 @@ fn nothing_is_handed_over_that_could_not_be_written() {
 }
 
 #[test]
+fn an_acknowledgement_that_could_not_be_written_is_asked_for_again() {
+    let mut bench = Bench::new();
+    let claim = bench.delivered(1);
+    bench.row("uid-1", 1, 3, RowEnd::Succeeded);
+    bench.row("uid-1", 2, 3, RowEnd::More);
+    bench.stored(claim, 1, Some("Succeeded"));
+    bench.hear(Heard::NotWritten(claim));
+    assert_eq!(sent_rows(&bench.tick(1)), [1, 2]);
+    bench.stored(claim, 1, Some("Succeeded"));
+    bench.stored(claim, 2, Some("Succeeded"));
+    assert!(bench.disk.is_empty());
+}
+
+#[test]
 fn a_job_that_does_not_fit_ends_unseen() {
     let mut bench = Bench::new();
     let claim = bench.delivered(1);
