@@ -12,7 +12,7 @@ use patchbay_protocol::session::from_sidecar::Message;
 pub use patchbay_sidecar::jobs::book::Book;
 use patchbay_sidecar::jobs::book::entry::Entry;
 use patchbay_sidecar::jobs::book::words::{ClaimId, Heard, Now, RequestId, Todo};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub struct Pod {
     pub plugin: usize,
@@ -39,6 +39,8 @@ pub struct Sidecar {
     pub term: u64,
     tick_at: u64,
     pub calls: HashMap<ClaimId, CallState>,
+    /// Calls that are ordered and were not made yet.
+    ordered: HashSet<ClaimId>,
     /// Whose rows wait for their answer.
     pub callers: HashMap<u64, Caller>,
 }
@@ -222,6 +224,7 @@ impl World {
             Todo::CancelCall(claim) => {
                 if let Some(sidecar) = &mut self.pods[pod].sidecar {
                     sidecar.calls.remove(&claim);
+                    sidecar.ordered.remove(&claim);
                 }
             }
             Todo::AnswerRow(caller, answer) => self.row_answered(pod, caller, answer),
@@ -244,6 +247,11 @@ impl World {
 
     /// A hand-over is ordered; it happens now or a little later.
     fn order(&mut self, pod: usize, order: HandOver) {
+        if order.request.is_none()
+            && let Some(sidecar) = &mut self.pods[pod].sidecar
+        {
+            sidecar.ordered.insert(order.entry.claim);
+        }
         let process = self.pods[pod].process;
         if self.fault("hand-overs that took long", self.setting.faults.slow_hand) {
             let wait = self.rng.range(MS, 300 * MS);
@@ -271,6 +279,13 @@ impl World {
             entry,
         } = order;
         let claim = entry.claim;
+        if request.is_none()
+            && let Some(sidecar) = &mut self.pods[pod].sidecar
+            && !sidecar.ordered.remove(&claim)
+        {
+            // It was given up before it was made.
+            return;
+        }
         let late = before_ms.is_some_and(|before| self.millis(pod) >= before)
             && self.setting.broken != Some(Broken::DeadlineIgnored);
         let start = self.pods[pod].program.start;
@@ -386,6 +401,7 @@ impl World {
             term: 0,
             tick_at: u64::MAX,
             calls: HashMap::new(),
+            ordered: HashSet::new(),
             callers: HashMap::new(),
         });
         let per_pod = if known.workers == 0 { 3 } else { 1 };
