@@ -75,8 +75,13 @@ pub(crate) async fn run(connection: &Connection, arguments: &args::Queue) -> Res
     Ok(())
 }
 
+/// Namespace, plugin and client.
+type Place = (String, String, String);
+/// How often each reason stands there.
+type Reasons = BTreeMap<String, usize>;
+
 #[derive(Default)]
-pub(super) struct Lines(BTreeMap<(String, String, String), (Line, BTreeMap<String, usize>)>);
+pub(super) struct Lines(BTreeMap<Place, (Line, Reasons)>);
 
 impl Lines {
     pub(super) fn add(&mut self, job: &Job, now: Timestamp) {
@@ -93,7 +98,7 @@ impl Lines {
                 client,
                 ..Line::default()
             };
-            (line, BTreeMap::new())
+            (line, Reasons::new())
         });
         let status = job.status.clone().unwrap_or_default();
         match status.phase {
