@@ -7,6 +7,10 @@ use super::Book;
 use super::entry::{Digest, Entry, Kind, State, names_a_job};
 use super::words::{ClaimId, Filter, Now, RequestId, Todo};
 
+/// Why a job is lost that a plugin came for once more.
+const TOO_LATE: &str =
+    "its expireTime passed before the plugin, whose connection had broken, could take it";
+
 /// How long an ask waits at the operator while the plugin keeps getting nothing, in milliseconds:
 /// plugins may ask in a loop without sleep.
 pub(super) const HOLDS: [u64; 3] = [200, 400, 750];
@@ -140,8 +144,12 @@ impl Book {
             let entry = entry.clone();
             self.hand_over(request, entry, todo);
         } else {
-            let message = "its expireTime passed before the plugin, whose connection had broken, could take it";
-            self.lose(claim, super::entry::Ended::Unseen, message.to_owned(), todo);
+            self.lose(
+                claim,
+                super::entry::Ended::Unseen,
+                TOO_LATE.to_owned(),
+                todo,
+            );
             todo.push(Todo::AnswerNothing(request));
         }
     }
@@ -387,9 +395,21 @@ impl Book {
             && !entry.started
             && count == 1
             && self.handed.get(&claim) == Some(&1);
+        // Told that there is nothing, the plugin does not come again for a job that went out before.
+        let late = matches!(entry.state, State::Delivered { .. })
+            && entry.spec.is_some()
+            && self.handed.get(&claim) == Some(&count)
+            && entry.deadline_ms.is_some_and(|at| now.mono_ms >= at);
         if unseen {
             self.release(claim, "the plugin did not wait for it any more", todo);
             self.call_asks_from = now.mono_ms + REST_MS;
+        } else if late {
+            self.lose(
+                claim,
+                super::entry::Ended::Unseen,
+                TOO_LATE.to_owned(),
+                todo,
+            );
         }
     }
 }

@@ -859,6 +859,21 @@ fn nothing_is_handed_over_that_could_not_be_written() {
 }
 
 #[test]
+fn a_job_that_went_out_before_and_is_too_late_the_second_time_is_lost() {
+    let mut bench = Bench::new();
+    let claim = bench.request(1).1.unwrap();
+    bench.down(grant(claim, "uid-1", 1_000));
+    // The connection broke, and the plugin asks again just before the end.
+    bench.now += 900;
+    let (todo, _) = bench.request(1);
+    assert_eq!(handed(&todo), [(RequestId(1), claim)]);
+    bench.now += 200;
+    let todo = bench.hear(Heard::NotHanded(claim, 2));
+    assert!(lost(&todo)[0].message.contains("expireTime"), "{todo:?}");
+    assert!(released(&todo).is_empty());
+}
+
+#[test]
 fn an_acknowledgement_that_could_not_be_written_is_asked_for_again() {
     let mut bench = Bench::new();
     let claim = bench.delivered(1);
