@@ -31,7 +31,11 @@ fn ends(mut world: World) -> Result<World, String> {
 }
 
 fn expect(what: &str, is: u64, wanted: u64) -> Result<(), String> {
-    if is == wanted { Ok(()) } else { Err(format!("{what}: {is}, not {wanted}")) }
+    if is == wanted {
+        Ok(())
+    } else {
+        Err(format!("{what}: {is}, not {wanted}"))
+    }
 }
 
 fn count(world: &World, what: &str) -> u64 {
@@ -46,7 +50,11 @@ pub fn one_job() -> Result<(), String> {
         let world = ends(world)?;
         expect("deliveries", world.judge.deliveries, 1)?;
         // One burst of asks costs one write of a claim, not two hundred.
-        expect("claims lost", count(&world, "claims lost to somebody else"), 0)?;
+        expect(
+            "claims lost",
+            count(&world, "claims lost to somebody else"),
+            0,
+        )?;
     }
     Ok(())
 }
@@ -66,7 +74,10 @@ pub fn a_thousand_jobs() -> Result<(), String> {
 
 /// Every claim's answer is lost after the commit: the same sidecar gets the job, once.
 pub fn an_answer_that_is_lost() -> Result<(), String> {
-    let faults = Faults { lost_after: 0.5, ..Faults::default() };
+    let faults = Faults {
+        lost_after: 0.5,
+        ..Faults::default()
+    };
     for seed in 1..=10 {
         let mut world = world(seed, 3, faults.clone());
         for _ in 0..20 {
@@ -120,11 +131,22 @@ pub fn a_stale_copy() -> Result<(), String> {
 pub fn expired() -> Result<(), String> {
     let mut world = world(1, 3, Faults::default());
     let (now, past) = (world.now, world.now - SECOND);
-    let over = world.create(&Plan { start: Some(0), expire: Some(past), ..Plan::default() });
-    let just = world.create(&Plan { start: Some(0), expire: Some(now), ..Plan::default() });
+    let over = world.create(&Plan {
+        start: Some(0),
+        expire: Some(past),
+        ..Plan::default()
+    });
+    let just = world.create(&Plan {
+        start: Some(0),
+        expire: Some(now),
+        ..Plan::default()
+    });
     let world = ends(world)?;
     for name in [over, just] {
-        let reason = world.server.objects[&name].status.as_ref().map(|s| s.reason.clone());
+        let reason = world.server.objects[&name]
+            .status
+            .as_ref()
+            .map(|s| s.reason.clone());
         if reason.as_deref() != Some("Expired") {
             return Err(format!("job {name} ended as {reason:?}"));
         }
@@ -135,7 +157,14 @@ pub fn expired() -> Result<(), String> {
 /// The leader's clock is 90 s ahead of the nodes': what it takes to have come has come.
 pub fn the_leaders_clock() -> Result<(), String> {
     for ahead in [90 * SECOND as i64, -(90 * SECOND as i64)] {
-        let mut world = world(2, 3, Faults { drift: 100, ..Faults::default() });
+        let mut world = world(
+            2,
+            3,
+            Faults {
+                drift: 100,
+                ..Faults::default()
+            },
+        );
         for leader in &mut world.leaders {
             leader.wall.ahead = ahead;
         }
@@ -145,22 +174,44 @@ pub fn the_leaders_clock() -> Result<(), String> {
             expire: Some(leaders(3 * SECOND as i64)),
             ..Plan::default()
         };
-        let over = Plan { start: Some(0), expire: Some(leaders(-1)), ..Plan::default() };
+        let over = Plan {
+            start: Some(0),
+            expire: Some(leaders(-1)),
+            ..Plan::default()
+        };
         let (soon, over) = match ahead > 0 {
             true => (world.create(&soon), world.create(&over)),
             // Before the run began there is no time to write into a plan.
-            false => (world.create(&Plan { start: Some(0), ..Plan::default() }), 0),
+            false => (
+                world.create(&Plan {
+                    start: Some(0),
+                    ..Plan::default()
+                }),
+                0,
+            ),
         };
         let early = world.judge.deliveries;
         world.run(500 * MS, |_| false);
         if ahead > 0 {
-            expect("deliveries before the leader's time", world.judge.deliveries, early)?;
+            expect(
+                "deliveries before the leader's time",
+                world.judge.deliveries,
+                early,
+            )?;
         }
         world.run(if ahead > 0 { SECOND } else { 95 * SECOND }, |_| false);
-        expect("deliveries at the leader's time", world.judge.deliveries, early + 1)?;
+        expect(
+            "deliveries at the leader's time",
+            world.judge.deliveries,
+            early + 1,
+        )?;
         let world = ends(world)?;
         let reason = |name: u32| {
-            world.server.objects[&name].status.as_ref().map(|s| s.reason.clone()).unwrap_or_default()
+            world.server.objects[&name]
+                .status
+                .as_ref()
+                .map(|s| s.reason.clone())
+                .unwrap_or_default()
         };
         if over != 0 && reason(over) != "Expired" || reason(soon) == "Expired" {
             return Err(format!("{} and {}", reason(soon), reason(over)));
@@ -175,38 +226,67 @@ fn world_now(world: &World) -> i64 {
 
 /// Plugins are killed in the middle of jobs that may be given once: each ends, none goes out again.
 pub fn killed_plugins() -> Result<(), String> {
-    let faults = Faults { plugin_killed: 0.2, ..Faults::default() };
+    let faults = Faults {
+        plugin_killed: 0.2,
+        ..Faults::default()
+    };
     lives(faults, false, "plugins killed")
 }
 
 /// Sidecars are killed in the middle of jobs: these go on, and no row comes twice.
 pub fn killed_sidecars() -> Result<(), String> {
-    let faults = Faults { sidecar_killed: 0.05, crash: 0.002, ..Faults::default() };
+    let faults = Faults {
+        sidecar_killed: 0.05,
+        crash: 0.002,
+        ..Faults::default()
+    };
     lives(faults, false, "sidecars killed")
 }
 
 /// A second attempt has a claim of its own, and comes only after the first is over.
 pub fn second_attempts() -> Result<(), String> {
-    let faults = Faults { plugin_killed: 0.2, sidecar_killed: 0.02, ..Faults::default() };
+    let faults = Faults {
+        plugin_killed: 0.2,
+        sidecar_killed: 0.02,
+        ..Faults::default()
+    };
     lives(faults, true, "plugins killed")
 }
 
 /// One leader after the other, while everything is busy.
 pub fn changes_of_leader() -> Result<(), String> {
-    let faults = Faults { leader_change: 0.1, late_hello: 0.2, reign: 5 * SECOND, ..Faults::default() };
+    let faults = Faults {
+        leader_change: 0.1,
+        late_hello: 0.2,
+        reign: 5 * SECOND,
+        ..Faults::default()
+    };
     lives(faults, false, "changes of leader")
 }
 
 /// Jobs that are deleted and made anew under their names while plugins have them.
 pub fn made_anew() -> Result<(), String> {
-    let mut world = world(5, 4, Faults { drift: 0, ..Faults::default() });
+    let mut world = world(
+        5,
+        4,
+        Faults {
+            drift: 0,
+            ..Faults::default()
+        },
+    );
     world.setting.work_ms = 100;
     for round in 0..40 {
         let name = world.create(&Plan::default());
         let uid = crate::server::uid_of(&world.server.objects[&name]).to_owned();
         world.run(60 * SECOND, |world| world.judge.has_reached_a_plugin(&uid));
         world.delete(name);
-        world.create_as(name, &Plan { priority: round, ..Plan::default() });
+        world.create_as(
+            name,
+            &Plan {
+                priority: round,
+                ..Plan::default()
+            },
+        );
     }
     let world = ends(world)?;
     expect("deliveries", world.judge.deliveries, 80)

@@ -469,7 +469,10 @@ impl Judge {
 
     /// Jobs that reached a plugin.
     pub fn jobs_delivered(&self) -> usize {
-        self.records.values().filter(|record| !record.delivered.is_empty()).count()
+        self.records
+            .values()
+            .filter(|record| !record.delivered.is_empty())
+            .count()
     }
 
     /// A plugin gives the last row of a job that it has done.

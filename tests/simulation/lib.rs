@@ -65,8 +65,14 @@ type Case = (&'static str, fn() -> Result<(), String>);
 
 /// Conformance cases by their numbers.
 const CASES: [Case; 11] = [
-    ("pcp_12_and_13_expired_jobs_are_ended_and_not_delivered", cases::expired),
-    ("pcp_17_two_hundred_sidecars_and_one_job_is_one_delivery", cases::one_job),
+    (
+        "pcp_12_and_13_expired_jobs_are_ended_and_not_delivered",
+        cases::expired,
+    ),
+    (
+        "pcp_17_two_hundred_sidecars_and_one_job_is_one_delivery",
+        cases::one_job,
+    ),
     (
         "pcp_18_two_hundred_sidecars_and_a_thousand_jobs_are_a_thousand_deliveries",
         cases::a_thousand_jobs,
@@ -75,13 +81,34 @@ const CASES: [Case; 11] = [
         "pcp_19_a_claim_whose_answer_is_lost_goes_to_the_same_sidecar_once",
         cases::an_answer_that_is_lost,
     ),
-    ("pcp_20_a_stale_cache_costs_a_conflict_and_the_next_candidate", cases::a_stale_copy),
-    ("pcp_21_a_plugin_killed_in_its_job_is_no_second_delivery", cases::killed_plugins),
-    ("pcp_22_a_second_attempt_has_its_own_claim", cases::second_attempts),
-    ("pcp_23_a_sidecar_killed_in_a_job_loses_and_doubles_nothing", cases::killed_sidecars),
-    ("pcp_24_a_new_leader_in_the_middle_of_jobs_changes_nothing", cases::changes_of_leader),
-    ("pcp_37_a_job_made_anew_under_its_name_is_another_one", cases::made_anew),
-    ("pcp_42_decisions_follow_the_leaders_clock_only", cases::the_leaders_clock),
+    (
+        "pcp_20_a_stale_cache_costs_a_conflict_and_the_next_candidate",
+        cases::a_stale_copy,
+    ),
+    (
+        "pcp_21_a_plugin_killed_in_its_job_is_no_second_delivery",
+        cases::killed_plugins,
+    ),
+    (
+        "pcp_22_a_second_attempt_has_its_own_claim",
+        cases::second_attempts,
+    ),
+    (
+        "pcp_23_a_sidecar_killed_in_a_job_loses_and_doubles_nothing",
+        cases::killed_sidecars,
+    ),
+    (
+        "pcp_24_a_new_leader_in_the_middle_of_jobs_changes_nothing",
+        cases::changes_of_leader,
+    ),
+    (
+        "pcp_37_a_job_made_anew_under_its_name_is_another_one",
+        cases::made_anew,
+    ),
+    (
+        "pcp_42_decisions_follow_the_leaders_clock_only",
+        cases::the_leaders_clock,
+    ),
 ];
 
 /// Drivers with a mistake, and as what it has to be found.

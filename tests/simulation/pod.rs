@@ -139,11 +139,17 @@ impl World {
                     }
                     continue;
                 }
-                if self.fault("sidecars that died between two acts", self.setting.faults.crash) {
+                if self.fault(
+                    "sidecars that died between two acts",
+                    self.setting.faults.crash,
+                ) {
                     return self.crash(pod);
                 }
                 if let Todo::WriteEntry(entry) = &next
-                    && self.fault("writes of a ledger that failed", self.setting.faults.not_written)
+                    && self.fault(
+                        "writes of a ledger that failed",
+                        self.setting.faults.not_written,
+                    )
                 {
                     self.tell(|| format!("pod {pod} cannot write {entry:?}"));
                     failed.push(entry.claim);
@@ -300,6 +306,10 @@ impl World {
             } else {
                 "hand-overs to nobody"
             });
+            if let Some(request) = request.filter(|_| late) {
+                // Whoever waits is told that there is nothing, and does not come again.
+                self.answered_nothing(pod, request);
+            }
             return self.at(
                 0,
                 Event::NotHanded {

@@ -127,7 +127,9 @@ pub fn run(seed: u64, hand_outs: u64) -> Result<(), String> {
             });
         }
     });
-    let sum = sum.into_inner().map_err(|_| "a life has panicked".to_owned())?;
+    let sum = sum
+        .into_inner()
+        .map_err(|_| "a life has panicked".to_owned())?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut text = format!(
         "simulation: seed {seed}, {} hand-outs in {} lives, {seconds:.1} s on {threads} threads, \

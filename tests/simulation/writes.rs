@@ -193,9 +193,7 @@ impl World {
                 }
             }
             Reply::Gone => self.gone(leader, op, once),
-            Reply::Conflict
-                if once && self.setting.broken == Some(Broken::ConflictIsLost) =>
-            {
+            Reply::Conflict if once && self.setting.broken == Some(Broken::ConflictIsLost) => {
                 self.end_once(leader, op, Outcome::Lost(None));
             }
             Reply::Conflict => self.read(leader, op),
