@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 ##@ For users
 
 .PHONY: demo
-demo: ## Install Patchbay and three plugins on a cluster and show them (uses KUBECONFIG or CONTEXT when given)
+demo: ## Install Patchbay and the examples on a cluster and show them (uses KUBECONFIG or CONTEXT when given)
 	@examples/demo.sh
 
 .PHONY: kubeconfig
@@ -70,9 +70,11 @@ generate: ## Write the generated files: CRDs, the chart's copy of them, the fixt
 	@charts/copy-crds.sh
 	@go generate -C tests/plugins/go ./echo
 
+# The sidecar apart: built together, its libraries would get every feature that the others ask for.
 .PHONY: binaries
 binaries: ## Build the static programs, the Rust example among them
-	cargo build --release --locked -p patchbay-operator -p patchbay-sidecar -p patchbay-launcher -p kubectl-patchbay -p patchbay-example-rust-kv
+	cargo build --release --locked -p patchbay-sidecar -p patchbay-launcher
+	cargo build --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv
 
 .PHONY: images
 images: binaries ## Make the images, without a container engine

@@ -8,7 +8,6 @@ mod call;
 mod connect;
 mod crds;
 mod job;
-mod near;
 mod output;
 mod plugins;
 mod reattach;

@@ -1,11 +1,11 @@
 //! Plugins as the cluster holds them.
 
 use crate::connect::Connection;
-use crate::near::{near, question};
 use crate::trouble::{ReadError, explain};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Plugin;
+use patchbay_reconcile::near::{near, question};
 
 /// The Plugin `name` of the namespace; when there is none, the error names what may be meant.
 pub(crate) async fn one(connection: &Connection, name: &str) -> Result<Plugin, ReadError> {

@@ -1,7 +1,7 @@
 //! Which method a person means. Pure.
 
-use crate::near::{near, question};
 use patchbay_protocol::reflect::{is_machinery, written};
+use patchbay_reconcile::near::{near, question};
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
 /// A method as it was written.

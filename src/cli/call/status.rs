@@ -1,27 +1,13 @@
 //! gRPC status for people. Pure.
 
 use crate::output::clean;
+use patchbay_protocol::reflect::said;
 use tonic::{Code, Status, TimeoutExpired};
 
-/// `NotFound (5): no such key`, with the cause beneath a failed connection.
+/// `NotFound (5): no such key`. The plugin wrote it: nothing in it may reach the terminal as a
+/// control sequence.
 pub(crate) fn text(status: &Status) -> String {
-    let mut text = format!("{:?} ({})", status.code(), i32::from(status.code()));
-    // The plugin wrote it: nothing in it may reach the terminal as a control sequence.
-    let message = clean(status.message().trim());
-    if !message.is_empty() {
-        text.push_str(": ");
-        text.push_str(&message);
-    }
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
+    clean(&said(status))
 }
 
 /// Whether the deadline passed on this side: the client's library calls that Cancelled.
@@ -52,12 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_shows_name_number_and_message() {
-        assert_eq!(
-            text(&Status::not_found("no such key")),
-            "NotFound (5): no such key"
-        );
-        assert_eq!(text(&Status::unavailable("")), "Unavailable (14)");
+    fn what_a_plugin_wrote_does_not_act_on_the_terminal() {
         assert_eq!(
             text(&Status::unknown("a\u{1b}[2Jb")),
             "Unknown (2): a\\u{1b}[2Jb"

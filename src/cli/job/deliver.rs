@@ -25,14 +25,12 @@ pub(crate) async fn run(
 ) -> Result<bool, JobError> {
     let mut job = one(connection, &arguments.job).await?;
     let mut printed = Printed::new(arguments.json, arguments.late);
-    loop {
+    if arguments.follow {
+        job = follow(connection, job, &mut printed).await?;
+    } else {
         printed.print(connection, &job).await?;
-        if ended(&job) || !arguments.follow {
-            break;
-        }
-        job = next(connection, &job).await?;
     }
-    if !ended(&job) || phase(&job) != Some(Phase::Succeeded) {
+    if phase(&job) != Some(Phase::Succeeded) {
         output::note(&verdict(&job));
     } else if printed.nothing() {
         output::note("The output is empty.");
@@ -40,14 +38,16 @@ pub(crate) async fn run(
     Ok(!matches!(phase(&job), Some(Phase::Failed | Phase::Invalid)))
 }
 
-/// Prints rows as they come, until the Job ends.
-pub(super) async fn follow(connection: &Connection, name: &str) -> Result<(), JobError> {
-    let mut printed = Printed::new(false, false);
-    let mut job = one(connection, name).await?;
+/// Prints rows as they come, until the Job ends. Answers the Job at its end.
+pub(super) async fn follow(
+    connection: &Connection,
+    mut job: Job,
+    printed: &mut Printed,
+) -> Result<Job, JobError> {
     loop {
         printed.print(connection, &job).await?;
         if ended(&job) {
-            return Ok(());
+            return Ok(job);
         }
         job = next(connection, &job).await?;
     }
@@ -81,7 +81,8 @@ async fn next(connection: &Connection, job: &Job) -> Result<Job, JobError> {
     one(connection, &name).await
 }
 
-struct Printed {
+/// What has been printed of a Job.
+pub(super) struct Printed {
     json: bool,
     late: bool,
     seen: i32,
@@ -90,7 +91,7 @@ struct Printed {
 }
 
 impl Printed {
-    fn new(json: bool, late: bool) -> Printed {
+    pub(super) fn new(json: bool, late: bool) -> Printed {
         Printed {
             json,
             late,

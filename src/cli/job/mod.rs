@@ -20,13 +20,13 @@ pub(crate) use retry::run as retry;
 pub(crate) use submit::run as submit;
 
 use crate::connect::Connection;
-use crate::near::{near, question};
 use crate::output::OutputError;
 use crate::trouble::{ReadError, explain};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
+use patchbay_reconcile::near::{near, question};
 
 /// Why something about a Job was not done.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,9 @@
 //! `submit`: makes a Job from a line.
 
-use super::{JobError, deliver, ended, jobs, one, verdict, when::when};
+use super::deliver::{self, Printed};
+use super::{JobError, jobs, phase, verdict, when::when};
 use crate::args;
 use crate::connect::Connection;
-use crate::near::{near, question};
 use crate::output;
 use crate::plugins;
 use crate::trouble::explain;
@@ -12,8 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
 use patchbay_api::job::{Call, Command, DeliveryPolicy, Input, PluginRef, Target};
+use patchbay_api::job_status::Phase;
 use patchbay_api::plugin_status::AdvertisedCommand;
 use patchbay_api::{Job, JobSpec, Plugin};
+use patchbay_reconcile::near::{near, question};
 use serde_json::{Map, Value};
 
 /// Makes the Job; with `--wait` also waits for its end. Whether it is well.
@@ -37,12 +39,11 @@ pub(crate) async fn run(
         return Ok(true);
     }
     output::note(&format!("job.patchbay.dev/{name} created"));
-    deliver::follow(connection, &name).await?;
-    let made = one(connection, &name).await?;
-    let well =
-        ended(&made) && super::phase(&made) == Some(patchbay_api::job_status::Phase::Succeeded);
+    let mut printed = Printed::new(false, false);
+    let done = deliver::follow(connection, made, &mut printed).await?;
+    let well = phase(&done) == Some(Phase::Succeeded);
     if !well {
-        output::note(&verdict(&made));
+        output::note(&verdict(&done));
     }
     Ok(well)
 }

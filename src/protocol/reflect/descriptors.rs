@@ -1,6 +1,7 @@
 //! What a plugin serves, by gRPC reflection: v1, then v1alpha. Both have the same messages under
 //! different names, so the types of v1 serve for both.
 
+use super::said::said;
 use crate::escape::printable;
 use futures::StreamExt;
 use futures::channel::mpsc;
@@ -38,7 +39,7 @@ pub enum ReflectionError {
     )]
     NotServed,
     /// The call ended with a status.
-    #[error("asking the plugin what it serves: {}", said(.0))]
+    #[error("asking the plugin what it serves: {}", printable(said(.0).as_bytes(), MAX_SAID))]
     Call(Box<Status>),
     /// No answer to a question.
     #[error("asking the plugin what it serves: it ended the answer early")]
@@ -228,16 +229,6 @@ impl Reflection {
             None => Err(ReflectionError::Unexpected(what.to_owned())),
         }
     }
-}
-
-/// `NotFound (5): no such key`. The plugin wrote it: nothing in it may act on a terminal.
-fn said(status: &Status) -> String {
-    let message = printable(status.message().trim().as_bytes(), MAX_SAID);
-    format!(
-        "{:?} ({}): {message}",
-        status.code(),
-        i32::from(status.code())
-    )
 }
 
 fn question(request: MessageRequest) -> ServerReflectionRequest {

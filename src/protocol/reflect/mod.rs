@@ -7,11 +7,13 @@
 mod codec;
 mod descriptors;
 mod json;
+mod said;
 mod shape;
 
 pub use codec::DynamicCodec;
 pub use descriptors::{Reflection, ReflectionError};
 pub use json::{JsonError, json, messages};
+pub use said::said;
 pub use shape::shape;
 
 use prost_reflect::MethodDescriptor;

@@ -3,6 +3,7 @@
 
 use super::location::is_port;
 use super::observe::{PluginFamily, PluginView};
+use crate::near::near;
 use crate::plugin::text::word;
 use patchbay_api::job::{Command, Input};
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
@@ -120,9 +121,7 @@ fn advertised(
             Reason::UnknownCommand,
             format!(
                 "spec.command.name is {shown:?}; {}Plugin {plugin} advertises {}",
-                nearest(&shown, names())
-                    .map(|near| format!("did you mean {near:?}? "))
-                    .unwrap_or_default(),
+                meant(&shown, names()),
                 list(names())
             ),
         );
@@ -178,9 +177,7 @@ fn unknown_input(
     let names = || known.iter().map(|input| input.name.as_str());
     Some(format!(
         "spec.command.{field} names {name:?}; {}command {command:?} has {}",
-        nearest(&name, names())
-            .map(|near| format!("did you mean {near:?}? "))
-            .unwrap_or_default(),
+        meant(&name, names()),
         list(names())
     ))
 }
@@ -209,32 +206,9 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The name that was probably meant.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = letters(name);
-    let close = (wanted.len() / 3).max(2);
-    known
-        .map(|known| (distance(&wanted, &letters(known)), known))
-        .filter(|(distance, _)| *distance <= close)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
-}
-
-/// What counts in a comparison: the first letters, in lower case.
-fn letters(name: &str) -> Vec<char> {
-    name.chars().flat_map(char::to_lowercase).take(64).collect()
-}
-
-/// Changes, additions and removals that make one word of another.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    near(name, known)
+        .first()
+        .map(|near| format!("did you mean {near:?}? "))
+        .unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Names near to a mistyped one.
 
 /// At most three of `names` that `wanted` may have meant, nearest first.
-pub(crate) fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wanted.to_lowercase();
     let mut found: Vec<(usize, &str)> = names
         .into_iter()
@@ -20,7 +20,7 @@ pub(crate) fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -
 }
 
 /// "; did you mean a or b?", or nothing.
-pub(crate) fn question(found: &[&str]) -> String {
+pub fn question(found: &[&str]) -> String {
     if found.is_empty() {
         String::new()
     } else {
