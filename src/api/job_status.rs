@@ -1,8 +1,7 @@
 //! What became of a Job.
 
-use crate::schema::{SMALL, bounded};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -36,7 +35,7 @@ pub struct JobStatus {
     pub command: String,
     /// Accepted, Eligible, Claimed and Started; Complete, Failed and Suspended once they are true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
     /// Who has it, or had it last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,15 +230,4 @@ pub enum Encoding {
     Text,
     /// Base64: the plugin gave bytes, or text that JSON cannot hold.
     Base64,
-}
-
-fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    let bounds = crate::schema::Bounds {
-        string: 32_768,
-        list: 16,
-        ..SMALL
-    };
-    let mut schema = bounded::<Vec<Condition>>(generator, bounds);
-    crate::plugin::keyed(&mut schema, &["type"]);
-    schema
 }

@@ -16,7 +16,7 @@ mod rules_tests;
 mod schema_tests;
 
 use crate::plugin_status::PluginStatus;
-use crate::schema::{LARGE, SMALL, bounded, rules_on_items};
+use crate::schema::{LARGE, SMALL, bounded, keyed, rules_on_items};
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, ResourceRequirements, VolumeMount};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -271,10 +271,4 @@ fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
     rules_on_items(&mut schema, rules::volume_mount_item());
     keyed(&mut schema, &["mountPath"]);
     schema
-}
-
-/// Marks a list as keyed, so that several writers can own its items.
-pub(crate) fn keyed(schema: &mut Schema, keys: &[&str]) {
-    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
-    schema.insert("x-kubernetes-list-map-keys".to_owned(), keys.into());
 }

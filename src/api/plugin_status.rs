@@ -1,8 +1,7 @@
 //! What is seen of a Plugin. Everything that a plugin said is foreign: escaped, bounded, counted.
 
-use crate::schema::{SMALL, bounded};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// At most so many instances are listed; the worst come first.
@@ -47,7 +46,7 @@ pub struct PluginStatus {
     pub family: Option<String>,
     /// Accepted, ResolvedRefs, Handshaken, SidecarCurrent and Ready; Degraded only while true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
     /// Handshake of the replica that has run longest; each instance has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,15 +262,4 @@ pub struct UpdateStatus {
 
 fn is_zero(number: &i32) -> bool {
     *number == 0
-}
-
-fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    let bounds = crate::schema::Bounds {
-        string: 32_768,
-        list: 16,
-        ..SMALL
-    };
-    let mut schema = bounded::<Vec<Condition>>(generator, bounds);
-    crate::plugin::keyed(&mut schema, &["type"]);
-    schema
 }

@@ -1,6 +1,7 @@
 //! Pieces of the published schema that a derive cannot say: rules in CEL, and types of Kubernetes
 //! itself with an upper bound on every string, list and map.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -49,6 +50,24 @@ pub(crate) fn bounded<T: JsonSchema>(generator: &mut SchemaGenerator, bounds: Bo
     let mut value = T::json_schema(generator).to_value();
     bound(&mut value, bounds);
     Schema::try_from(value).unwrap_or_default()
+}
+
+/// Marks a list as keyed, so that several writers can own its items.
+pub(crate) fn keyed(schema: &mut Schema, keys: &[&str]) {
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), keys.into());
+}
+
+/// The conditions of a status: one of each type.
+pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let bounds = Bounds {
+        string: 32_768,
+        list: 16,
+        ..SMALL
+    };
+    let mut schema = bounded::<Vec<Condition>>(generator, bounds);
+    keyed(&mut schema, &["type"]);
+    schema
 }
 
 fn bound(value: &mut Value, bounds: Bounds) {

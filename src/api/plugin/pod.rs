@@ -1,7 +1,7 @@
 //! Everything about the pods that is not the plugin's container: placement, identity, volumes.
 
-use super::{keyed, rules};
-use crate::schema::{SMALL, bounded};
+use super::rules;
+use crate::schema::{SMALL, bounded, keyed};
 use k8s_openapi::api::core::v1::{
     Affinity, CSIVolumeSource, ConfigMapVolumeSource, EmptyDirVolumeSource, LocalObjectReference,
     PersistentVolumeClaimVolumeSource, SecretVolumeSource, Toleration, TopologySpreadConstraint,
