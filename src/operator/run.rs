@@ -14,7 +14,7 @@ use crate::http::{HttpError, Pages, listen, serve};
 use crate::jobs::desk::Clerk;
 use crate::jobs::doors::{Inbox, doors};
 use crate::jobs::feed::{Feed, Seen, feed};
-use crate::jobs::{JobSettings, Jobs, Parts};
+use crate::jobs::{JobSettings, Jobs, Turns};
 use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
 use crate::metrics::Metrics;
@@ -27,6 +27,7 @@ use crate::settings::Arguments;
 use crate::status::StatusWriter;
 use crate::wall::Wall;
 use crate::watch::kubelet::KubeletWarnings;
+use crate::watch::news::PluginNews;
 use crate::watch::{Stores, Watching};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client};
@@ -197,9 +198,15 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         Arc::clone(&process.totals),
         Arc::clone(&jobs),
     ));
+    let news = Arc::new(PluginNews::new(
+        Arc::clone(&stores),
+        Arc::clone(&job_queue),
+        feed.clone(),
+    ));
     let plugins = Plugins {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
+        news: Arc::clone(&news),
         sessions: Arc::new(Sessions::new(Arc::clone(&shared), process.tasks.clone())),
         identities: Arc::new(Identities::new(
             process.client.clone(),
@@ -238,6 +245,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         queue,
         job_queue,
         feed,
+        news,
         metrics: Arc::clone(&process.metrics),
         health: Arc::clone(&process.health),
     };
@@ -275,7 +283,7 @@ impl Process {
         let (feed, seen) = feed();
         let (doors, inbox) = doors(Arc::clone(&self.metrics.jobs));
         let job_queue = Arc::new(Queue::new(JOB_DEBOUNCE));
-        let jobs = Jobs::new(Parts {
+        let jobs = Jobs {
             client: self.client.clone(),
             stores: Arc::clone(stores),
             queue: Arc::clone(&job_queue),
@@ -288,7 +296,8 @@ impl Process {
             settings: JobSettings {
                 namespace_output: self.arguments.namespace_output_bytes,
             },
-        });
+            turns: Turns::default(),
+        };
         Handing {
             jobs: Arc::new(jobs),
             inbox,

@@ -3,6 +3,7 @@
 use crate::apply::{ApplyError, Writer, Written};
 use crate::certificates::secrets::{Holder, Identities, IdentityError};
 use crate::key::PluginKey;
+use crate::watch::news::PluginNews;
 use crate::watch::{Stores, trim};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -19,6 +20,8 @@ pub struct Hands<'a> {
     pub writer: Writer<'a>,
     /// Hear of what was written.
     pub stores: &'a Stores,
+    /// Where answers of writes of a Plugin go.
+    pub news: &'a PluginNews,
     /// Leaves.
     pub identities: &'a Identities,
     /// Which one.
@@ -108,7 +111,7 @@ impl Hands<'_> {
     async fn one(&self, action: &Action) -> Result<(), ActionError> {
         let (writer, key) = (&self.writer, self.key);
         match action {
-            Action::AddFinalizer => self.stores.wrote_plugin(writer.add_finalizer().await?),
+            Action::AddFinalizer => self.news.wrote(writer.add_finalizer().await?).await,
             Action::RemoveFinalizer => writer.remove_finalizer().await?,
             Action::Create(child) => {
                 let written = writer.create(child).await?;

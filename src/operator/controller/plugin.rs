@@ -13,6 +13,7 @@ use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
 use crate::wall::Wall;
 use crate::watch::Stores;
 use crate::watch::kubelet::KubeletWarnings;
+use crate::watch::news::PluginNews;
 use kube::{Client, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{IDENTITY_PREFIX, SESSION_PORT};
@@ -32,6 +33,8 @@ pub struct Plugins {
     pub client: Client,
     /// What was seen.
     pub stores: Arc<Stores>,
+    /// Where answers of writes go.
+    pub news: Arc<PluginNews>,
     /// What sidecars say.
     pub sessions: Arc<Sessions>,
     /// Leaves.
@@ -198,6 +201,7 @@ impl Plugins {
         let hands = Hands {
             writer: Writer::new(&self.client, plugin),
             stores: &self.stores,
+            news: &self.news,
             identities: &self.identities,
             key,
             plugin,
@@ -234,7 +238,7 @@ impl Plugins {
                 .await?
             {
                 StatusWritten::Same => {}
-                StatusWritten::Now(plugin) => self.stores.wrote_plugin(*plugin),
+                StatusWritten::Now(plugin) => self.news.wrote(*plugin).await,
                 StatusWritten::Later(when) => {
                     next = Some(next.map_or(when, |next| next.min(when)));
                 }

@@ -13,16 +13,15 @@
 use clap::{Parser, Subcommand};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::core::Request as Requests;
 use kube::{Client, Resource, ResourceExt};
-use patchbay_api::{Job, JobStatus};
+use patchbay_api::Job;
 use patchbay_operator::client::{ServerClock, connect};
+use patchbay_operator::jobs::write::body;
 use patchbay_operator::metrics::Metrics;
 use patchbay_operator::wall::Wall;
 use patchbay_reconcile::job::desk::Limits;
-use serde::Serialize;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write as _;
@@ -181,16 +180,6 @@ async fn floor(
     }))
 }
 
-/// What a claim sends.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    metadata: &'a ObjectMeta,
-    status: &'a JobStatus,
-}
-
 fn print(line: &Value) -> Outcome {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
@@ -210,12 +199,7 @@ async fn replace(client: &Client, mut job: Job) -> Outcome<(Job, Taken)> {
         claim.sequence += 1;
     }
     let sent = Instant::now();
-    let body = serde_json::to_vec(&Body {
-        api_version: &Job::api_version(&()),
-        kind: &Job::kind(&()),
-        metadata: &job.metadata,
-        status: &status,
-    })?;
+    let body = body(&job.metadata, &status)?;
     let bytes = body.len();
     let request = Requests::new(Job::url_path(&(), Some(&namespace))).replace_subresource(
         "status",

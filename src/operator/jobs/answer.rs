@@ -111,7 +111,7 @@ impl Said<'_> {
     /// Writes whole chunks, as long as there is room for them.
     async fn spill(&self, assembly: &mut Assembly) {
         if assembly.is_large() && assembly.place.is_none() {
-            let places = Arc::clone(&self.jobs.large_rows);
+            let places = Arc::clone(&self.jobs.turns.large_rows);
             assembly.place = places.acquire_owned().await.ok();
         }
         while let Some(chunk) = assembly.chunk() {
@@ -260,13 +260,16 @@ impl Said<'_> {
         let metrics = &self.jobs.metrics;
         let claim_id = &self.of.claim_id;
         if has_ended(job) || !self.may_speak(job) {
-            self.jobs.digests.forget(claim_id);
+            self.jobs.turns.digests.forget(claim_id);
         } else {
             let stores = &self.jobs.stores.jobs;
             let held =
                 |key: &crate::key::JobKey| stores.get(key).is_some_and(|job| !has_ended(&job));
             let stored = assembly.and_this();
-            self.jobs.digests.put(&self.key(), claim_id, stored, held);
+            self.jobs
+                .turns
+                .digests
+                .put(&self.key(), claim_id, stored, held);
         }
         if fate.repeated {
             return;
@@ -287,7 +290,7 @@ impl Said<'_> {
     /// Nobody wants the row: the Job is gone, was made anew, or was given to somebody else.
     async fn unwanted(&self, row: u32) {
         self.jobs.metrics.dropped_rows.inc();
-        self.jobs.digests.forget(&self.of.claim_id);
+        self.jobs.turns.digests.forget(&self.of.claim_id);
         tracing::info!(
             job = %self.key(),
             pod = self.holder.pod,
@@ -362,7 +365,7 @@ fn outcome(ending: &RowEnding) -> RowOutcome {
 
 impl super::Jobs {
     fn digest_of(&self, claim_id: &str, rows: u32) -> Option<Stored> {
-        self.digests.get(claim_id, rows)
+        self.turns.digests.get(claim_id, rows)
     }
 
     /// Tells people of an answer that was dropped, beside the name of the Job that it was for.

@@ -25,7 +25,7 @@ impl Jobs {
 
     /// Makes a claimed Job Ready again.
     pub async fn release(&self, name: &JobName, version: &str, claim_id: &str) -> Outcome {
-        let Ok(_place) = self.settling.acquire().await else {
+        let Ok(_place) = self.turns.settling.acquire().await else {
             return Outcome::Lost(None);
         };
         let release = |job: &Job, now| transition::release(job, claim_id, now);

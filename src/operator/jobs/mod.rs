@@ -72,67 +72,28 @@ pub struct Jobs {
     pub clock: Arc<ServerClock>,
     /// The installation.
     pub settings: JobSettings,
+    /// What one does after another.
+    pub turns: Turns,
+}
+
+/// Who waits for whom; nothing has been handed out yet.
+pub struct Turns {
     settling: Semaphore,
     large_rows: Arc<Semaphore>,
     digests: rows::Digests,
 }
 
-/// What is needed to make [`Jobs`].
-pub struct Parts {
-    /// See [`Jobs::client`].
-    pub client: Client,
-    /// See [`Jobs::stores`].
-    pub stores: Arc<Stores>,
-    /// See [`Jobs::queue`].
-    pub queue: Arc<Queue<JobKey>>,
-    /// See [`Jobs::feed`].
-    pub feed: Feed,
-    /// See [`Jobs::doors`].
-    pub doors: Arc<Doors>,
-    /// See [`Jobs::events`].
-    pub events: Events,
-    /// See [`Jobs::metrics`].
-    pub metrics: Arc<JobMetrics>,
-    /// See [`Jobs::wall`].
-    pub wall: Wall,
-    /// See [`Jobs::clock`].
-    pub clock: Arc<ServerClock>,
-    /// See [`Jobs::settings`].
-    pub settings: JobSettings,
-}
-
-impl Jobs {
-    /// Nothing has been handed out yet.
-    pub fn new(parts: Parts) -> Self {
-        let Parts {
-            client,
-            stores,
-            queue,
-            feed,
-            doors,
-            events,
-            metrics,
-            wall,
-            clock,
-            settings,
-        } = parts;
+impl Default for Turns {
+    fn default() -> Self {
         Self {
-            client,
-            stores,
-            queue,
-            feed,
-            doors,
-            events,
-            metrics,
-            wall,
-            clock,
-            settings,
             settling: Semaphore::new(SETTLING),
             large_rows: Arc::new(Semaphore::new(LARGE_ROWS)),
             digests: rows::Digests::default(),
         }
     }
+}
 
+impl Jobs {
     /// Puts the answer of a write, or of a read, where it is needed: the store, the hand-out, and
     /// a pass that sees to what follows from it.
     pub async fn saw(&self, job: Job) {

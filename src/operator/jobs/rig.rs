@@ -4,7 +4,7 @@
 use super::doors::{Doors, Inbox, doors};
 use super::feed::{Seen, feed};
 use super::letters::Holder;
-use super::{JobSettings, Jobs, Parts};
+use super::{JobSettings, Jobs, Turns};
 use crate::events::recorder;
 use crate::key::{JobKey, PluginKey};
 use crate::queue::Queue;
@@ -243,7 +243,7 @@ impl Rig {
         let (doors, inbox) = doors(Arc::default());
         let client = api.client();
         let (events, _told) = recorder(client.clone(), "test");
-        let jobs = Jobs::new(Parts {
+        let jobs = Jobs {
             client,
             stores: Arc::new(Stores::default()),
             queue: Arc::new(Queue::new(Duration::ZERO)),
@@ -254,7 +254,8 @@ impl Rig {
             wall,
             clock: Arc::default(),
             settings,
-        });
+            turns: Turns::default(),
+        };
         Self {
             api,
             jobs: Arc::new(jobs),

@@ -108,7 +108,7 @@ pub(super) fn phase(job: &Job) -> Option<Phase> {
 impl Jobs {
     /// Marks a Job as lost, unless that does not apply to it any more.
     pub(super) async fn lose(&self, name: &JobName, claim_id: &str, why: Lost) {
-        let Ok(_place) = self.settling.acquire().await else {
+        let Ok(_place) = self.turns.settling.acquire().await else {
             return;
         };
         let key = JobKey::new(&*name.namespace, &*name.name);

@@ -355,7 +355,7 @@ async fn another_leader_goes_on_with_the_digest_of_what_is_stored() {
     sidecar.row(&claim, row(1, b"ab", RowEnding::More)).await;
     sidecar.row(&claim, row(2, b"cdef", RowEnding::More)).await;
     assert_eq!(desk.rig.status("a").output.unwrap().chunks, 1);
-    desk.rig.jobs.digests.forget(CLAIM);
+    desk.rig.jobs.turns.digests.forget(CLAIM);
     sidecar
         .row(&claim, row(3, b"g", RowEnding::Succeeded))
         .await;

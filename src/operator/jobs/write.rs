@@ -65,8 +65,17 @@ pub enum ChangeError {
     Refused(String),
 }
 
-/// What a replace of a status sends: the API server takes the spec from what it has. Metadata go
+/// The bytes of a replace of a status: the API server takes the spec from what it has. Metadata go
 /// whole, since what is left out of it would lose its field managers.
+pub fn body(metadata: &ObjectMeta, status: &JobStatus) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Body {
+        api_version: &Job::api_version(&()),
+        kind: &Job::kind(&()),
+        metadata,
+        status,
+    })
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -79,16 +88,10 @@ struct Body<'a> {
 impl Jobs {
     /// Replaces the status of exactly this Job at exactly this version.
     pub async fn replace(&self, job: &Job, status: &JobStatus) -> Result<Job, WriteError> {
-        let body = Body {
-            api_version: &Job::api_version(&()),
-            kind: &Job::kind(&()),
-            metadata: &job.metadata,
-            status,
-        };
         let namespace = job.namespace().unwrap_or_default();
         let written = async {
             let url = Job::url_path(&(), Some(&namespace));
-            let body = serde_json::to_vec(&body).map_err(kube::Error::SerdeError)?;
+            let body = body(&job.metadata, status).map_err(kube::Error::SerdeError)?;
             let request = Request::new(url)
                 .replace_subresource("status", &job.name_any(), &PostParams::default(), body)
                 .map_err(kube::Error::BuildRequest)?;

@@ -6,10 +6,12 @@
 
 use super::packed::Packed;
 use crate::key::{JobKey, PluginKey};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
+use patchbay_reconcile::job::times;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
@@ -66,6 +68,7 @@ struct Entry {
     packed: Packed,
     plugin: Box<str>,
     phase: Option<Phase>,
+    start: Timestamp,
     /// Uid of the pod that has it now.
     holder: Option<Box<str>>,
     outside: u64,
@@ -99,12 +102,20 @@ impl JobStore {
         entry.packed.unpack()
     }
 
-    /// The Jobs of `plugin` that have not ended and that nobody has.
+    /// The Jobs of `plugin` that have not ended and that nobody has, in the order of their start:
+    /// they are judged in that order, and each waits for those before it.
     pub fn open_of(&self, plugin: &PluginKey) -> Vec<JobKey> {
-        self.find(&plugin.namespace, |entry| {
-            *entry.plugin == *plugin.name
-                && !entry.phase.is_some_and(|p| p.is_terminal() || p.is_held())
-        })
+        let inner = self.read();
+        let jobs = inner.namespaces.get(&*plugin.namespace).map(|n| &n.jobs);
+        let mut open: Vec<&Entry> = jobs
+            .into_iter()
+            .flat_map(HashMap::values)
+            .filter(|entry| *entry.plugin == *plugin.name && entry.is_open())
+            .collect();
+        open.sort_by_key(|entry| (entry.start, &*entry.packed.name));
+        open.into_iter()
+            .map(|entry| JobKey::new(&*plugin.namespace, &*entry.packed.name))
+            .collect()
     }
 
     /// The Jobs that the pod with this uid has.
@@ -311,6 +322,13 @@ impl Inner {
     }
 }
 
+impl Entry {
+    /// Whether it has not ended and nobody has it.
+    fn is_open(&self) -> bool {
+        !self.phase.is_some_and(|p| p.is_terminal() || p.is_held())
+    }
+}
+
 impl Namespace {
     /// Whether the name is new.
     fn put(&mut self, entry: Entry) -> bool {
@@ -352,6 +370,7 @@ fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
         packed: Packed::new(job)?,
         plugin: job.spec.plugin_ref.name.as_str().into(),
         phase,
+        start: times::start(job),
         holder,
         outside,
     };
@@ -361,6 +380,7 @@ fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
     use serde_json::json;
 
     fn job(name: &str, uid: &str, version: u64, status: serde_json::Value) -> Job {
@@ -454,6 +474,20 @@ mod tests {
         assert_eq!(store.held(), [name("b")]);
         store.hear(Event::Delete(held("b", 4, "pod")));
         assert!(store.held_by("ns", "pod").is_empty());
+    }
+
+    #[test]
+    fn the_open_jobs_of_a_plugin_come_in_the_order_of_their_start() {
+        let store = JobStore::default();
+        for (version, name, second) in [(1, "a", 30), (2, "b", 10), (3, "c", 20)] {
+            let mut job = ready(name, version);
+            job.spec.start_time = Some(MicroTime(Timestamp::from_second(second).unwrap()));
+            store.wrote(&job);
+        }
+        assert_eq!(
+            store.open_of(&PluginKey::new("ns", "kv")),
+            [name("b"), name("c"), name("a")]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod jobs;
 pub mod kubelet;
+pub mod news;
 mod packed;
 pub mod store;
 pub mod trim;
@@ -23,14 +24,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
+use news::PluginNews;
 use patchbay_api::Plugin;
 use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use store::Store;
 
@@ -77,12 +77,6 @@ fn by_label<K: Resource>(object: &K) -> Option<PluginKey> {
 }
 
 impl Stores {
-    /// Puts in the answer of a write of ours.
-    pub fn wrote_plugin(&self, mut plugin: Plugin) {
-        trim::plugin(&mut plugin);
-        self.plugins.wrote(&plugin);
-    }
-
     /// Waits for the first list of every kind.
     pub async fn filled(&self) {
         tokio::join!(
@@ -107,6 +101,8 @@ pub struct Watching {
     pub job_queue: Arc<Queue<JobKey>>,
     /// Tells the hand-out of Jobs what was seen.
     pub feed: Feed,
+    /// Tells Jobs about their Plugins.
+    pub news: Arc<PluginNews>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears of complete lists.
@@ -125,11 +121,10 @@ impl Watching {
             .page_size(JOBS_PAGE)
             .timeout(WATCH_SECONDS);
         let stores = &self.stores;
-        let mut views = HashMap::new();
         let never = tokio::join!(
             self.one("plugins", Need::Plugins, all, trim::plugin, async |event| {
                 for plugin in stores.plugins.hear(&event) {
-                    self.plugin_changed(&mut views, &plugin).await;
+                    self.news.changed(&plugin).await;
                     self.queue.wake(plugin);
                 }
                 stores.plugins.len()
@@ -173,32 +168,6 @@ impl Watching {
             self.queue.wake(plugin);
         }
         store.len()
-    }
-
-    /// Tells the hand-out the limits of a Plugin. Its open Jobs are looked at again when something
-    /// changed that decides about them; most changes of a Plugin do not.
-    async fn plugin_changed(&self, views: &mut HashMap<PluginKey, u64>, key: &PluginKey) {
-        let plugin = self.stores.plugins.get(key, &key.name);
-        let (view, limits) = match &plugin {
-            Some(plugin) => (Some(view(plugin)), Some(plugin.spec.jobs.clone())),
-            None => (None, None),
-        };
-        let before = match view {
-            Some(view) => views.insert(key.clone(), view),
-            None => views.remove(key),
-        };
-        if before == view {
-            return;
-        }
-        self.feed
-            .tell(Seen::Plugin {
-                key: key.clone(),
-                limits,
-            })
-            .await;
-        for job in self.stores.jobs.open_of(key) {
-            self.job_queue.wake(job);
-        }
     }
 
     /// A pod that ends wakes the Jobs that it holds.
@@ -279,26 +248,6 @@ impl Watching {
             }
         }
     }
-}
-
-/// What of a Plugin decides about its Jobs, in short.
-fn view(plugin: &Plugin) -> u64 {
-    let provides = plugin.status.as_ref().map(|status| &status.provides);
-    let mut hasher = DefaultHasher::new();
-    plugin.metadata.uid.hash(&mut hasher);
-    plugin
-        .metadata
-        .deletion_timestamp
-        .is_some()
-        .hash(&mut hasher);
-    for part in [
-        serde_json::to_vec(&plugin.spec.protocol),
-        serde_json::to_vec(&plugin.spec.jobs),
-        serde_json::to_vec(&provides),
-    ] {
-        part.unwrap_or_default().hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// Whether no container of the pod runs, or will.

@@ -1,0 +1,151 @@
+//! What Jobs hear of their Plugins.
+
+use super::{Stores, trim};
+use crate::jobs::feed::{Feed, Seen};
+use crate::key::{JobKey, PluginKey};
+use crate::queue::Queue;
+use patchbay_api::Plugin;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Tells the hand-out and the open Jobs what has changed in a Plugin.
+///
+/// Passes read Plugins from the store, which holds the answers of our own writes before the watch
+/// shows them. So those answers come through here as events do: a watch that was away can show the
+/// state before and the state after, and never the one between, by which Jobs were judged.
+pub struct PluginNews {
+    stores: Arc<Stores>,
+    queue: Arc<Queue<JobKey>>,
+    feed: Feed,
+    /// What Jobs know of each Plugin, in short. Held while they are told, so that what is told
+    /// last is the newest.
+    views: Mutex<HashMap<PluginKey, u64>>,
+}
+
+impl PluginNews {
+    /// Jobs have heard nothing yet.
+    pub fn new(stores: Arc<Stores>, queue: Arc<Queue<JobKey>>, feed: Feed) -> Self {
+        Self {
+            stores,
+            queue,
+            feed,
+            views: Mutex::default(),
+        }
+    }
+
+    /// Puts in the answer of a write of ours.
+    pub async fn wrote(&self, mut plugin: Plugin) {
+        trim::plugin(&mut plugin);
+        self.stores.plugins.wrote(&plugin);
+        let (namespace, name) = (plugin.metadata.namespace, plugin.metadata.name);
+        if let (Some(namespace), Some(name)) = (namespace, name) {
+            self.changed(&PluginKey::new(namespace, name)).await;
+        }
+    }
+
+    /// The store's copy of this Plugin may have changed. The hand-out hears its limits, and its
+    /// open Jobs are looked at again, when something changed that decides about them; most changes
+    /// of a Plugin do not.
+    pub async fn changed(&self, key: &PluginKey) {
+        let mut views = self.views.lock().await;
+        let plugin = self.stores.plugins.get(key, &key.name);
+        let (view, limits) = match &plugin {
+            Some(plugin) => (Some(view(plugin)), Some(plugin.spec.jobs.clone())),
+            None => (None, None),
+        };
+        let before = match view {
+            Some(view) => views.insert(key.clone(), view),
+            None => views.remove(key),
+        };
+        if before == view {
+            return;
+        }
+        self.feed
+            .tell(Seen::Plugin {
+                key: key.clone(),
+                limits,
+            })
+            .await;
+        for job in self.stores.jobs.open_of(key) {
+            self.queue.wake(job);
+        }
+    }
+}
+
+/// What of a Plugin decides about its Jobs, in short.
+fn view(plugin: &Plugin) -> u64 {
+    let provides = plugin.status.as_ref().map(|status| &status.provides);
+    let mut hasher = DefaultHasher::new();
+    plugin.metadata.uid.hash(&mut hasher);
+    plugin
+        .metadata
+        .deletion_timestamp
+        .is_some()
+        .hash(&mut hasher);
+    for part in [
+        serde_json::to_vec(&plugin.spec.protocol),
+        serde_json::to_vec(&plugin.spec.jobs),
+        serde_json::to_vec(&provides),
+    ] {
+        part.unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::feed::feed;
+    use kube::runtime::watcher::Event;
+    use patchbay_api::Job;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn plugin(version: u32, commands: serde_json::Value) -> Plugin {
+        serde_json::from_value(json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
+            "metadata": {
+                "namespace": "ns", "name": "kv", "uid": "u", "resourceVersion": version.to_string(),
+            },
+            "spec": {"image": "kv", "protocol": {"controller": {}}},
+            "status": {"provides": {"commands": commands}},
+        }))
+        .unwrap()
+    }
+
+    fn waiting() -> Job {
+        serde_json::from_value(json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "Job",
+            "metadata": {"namespace": "ns", "name": "a", "uid": "a", "resourceVersion": "1"},
+            "spec": {"pluginRef": {"name": "kv"}, "command": {"name": "echo"}},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_hear_of_a_state_that_the_watch_never_shows() {
+        let stores = Arc::new(Stores::default());
+        let queue = Arc::new(Queue::new(Duration::ZERO));
+        let (feed, _seen) = feed();
+        let news = PluginNews::new(Arc::clone(&stores), Arc::clone(&queue), feed);
+        let key = PluginKey::new("ns", "kv");
+        let known = json!([{"name": "echo"}]);
+        stores.plugins.hear(&Event::Apply(plugin(1, known.clone())));
+        news.changed(&key).await;
+
+        // The watch is away while our own writes make of it something else, and the same again.
+        news.wrote(plugin(2, json!([]))).await;
+        stores.jobs.wrote(&waiting());
+        news.wrote(plugin(3, known.clone())).await;
+        let woken = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
+        assert_eq!(woken.unwrap(), JobKey::new("ns", "a"));
+        queue.done(&JobKey::new("ns", "a"));
+
+        stores.plugins.hear(&Event::Apply(plugin(3, known)));
+        news.changed(&key).await;
+        let woken = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
+        assert!(woken.is_err(), "nothing has changed since");
+    }
+}
