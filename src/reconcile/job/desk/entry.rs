@@ -148,13 +148,14 @@ fn is_judged(job: &Job) -> bool {
     phase.is_some() && conditions::is_accepted(job)
 }
 
-/// Whether it is new, or waits, and whether its plugin takes it is not known.
+/// Whether it is open and whether its plugin takes it is not known: it is new, it waits, or its
+/// plugin was made again.
 fn is_unjudged(job: &Job) -> bool {
     let Some(status) = &job.status else {
         return true;
     };
     let accepted = conditions::find(status, ConditionType::Accepted);
-    matches!(status.phase, None | Some(Phase::Waiting))
+    matches!(status.phase, None | Some(Phase::Ready | Phase::Waiting))
         && accepted.is_none_or(|accepted| accepted.status == conditions::Is::Unknown.as_str())
 }
 

@@ -281,7 +281,7 @@ fn is_unjudged(job: &Job) -> bool {
         return true;
     };
     let accepted = find(status, ConditionType::Accepted).map(|accepted| accepted.status.as_str());
-    matches!(status.phase, None | Some(Phase::Waiting))
+    matches!(status.phase, None | Some(Phase::Ready | Phase::Waiting))
         && !matches!(accepted, Some("True" | "False"))
 }
 
