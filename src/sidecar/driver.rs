@@ -77,6 +77,8 @@ pub(crate) struct Driver {
     greetings: watch::Receiver<Option<Greeting>>,
     /// The process that the jobs know of.
     process: Option<StartId>,
+    /// Whether it is called for jobs.
+    called: bool,
     leaving: bool,
     pub(crate) left: bool,
 }
@@ -118,6 +120,7 @@ impl Driver {
             workers,
             serving: None,
             process: None,
+            called: false,
             leaving: false,
             left: false,
         }
@@ -211,8 +214,6 @@ impl Driver {
                 let Some(link) = &self.link else { return };
                 self.upstream
                     .send_replace(Upstream::Present(link.endpoint.clone()));
-                self.jobs
-                    .plugin_serves(start_id, Some(link.channel.clone()));
             }
             Action::Drain(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
@@ -343,6 +344,7 @@ impl Driver {
     fn forget(&mut self, start_id: StartId, gone: Gone) {
         tracing::info!(%start_id, ?gone, "the plugin process is gone");
         self.jobs.plugin_serves(start_id, None);
+        self.called = false;
         self.serving = None;
         match gone {
             Gone::Ended(exit) => self.jobs.plugin_ended(start_id, Some(exit)),
@@ -466,6 +468,7 @@ impl Driver {
         while self.tasks.try_join_next().is_some() {}
         let picture = self.machine.picture();
         self.keep_proxy(picture.instance.phase());
+        self.keep_calls(picture.instance.phase());
         self.tell_absence(&picture.instance.reason);
         self.instance.send_if_modified(|known| {
             let told = &picture.instance;

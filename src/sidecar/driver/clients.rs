@@ -34,6 +34,23 @@ impl Driver {
         });
     }
 
+    /// A plugin that says that it does not serve gets no further call for a job. What is under way
+    /// goes on.
+    pub(super) fn keep_calls(&mut self, phase: Phase) {
+        let (Some(start_id), Some(link)) = (self.process, &self.link) else {
+            return;
+        };
+        let called = match phase {
+            Phase::Ready => true,
+            Phase::Unhealthy => false,
+            _ => return,
+        };
+        if std::mem::replace(&mut self.called, called) != called {
+            self.jobs
+                .plugin_serves(start_id, called.then(|| link.channel.clone()));
+        }
+    }
+
     /// Another listening socket, or none: connections of the old one may end in peace.
     pub(super) fn change_listener(&mut self, listener: Option<TcpListener>) {
         if let Some(old) = self.proxy.take() {

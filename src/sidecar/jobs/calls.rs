@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use patchbay_protocol::escape::printable;
 use patchbay_protocol::reflect::{
-    DynamicCodec, Reflection, ReflectionError, is_machinery, json, messages, written,
+    DynamicCodec, Reflection, ReflectionError, is_machinery, json, messages, said, written,
 };
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use serde_json::Value;
@@ -267,23 +267,4 @@ async fn offer(
             rows::end(jobs, &whose, id, writing, true, end)
         }
     }
-}
-
-/// `NotFound (5): no such key`, with the cause beneath a failed connection.
-fn said(status: &Status) -> String {
-    let mut text = format!("{:?} ({})", status.code(), i32::from(status.code()));
-    if !status.message().is_empty() {
-        text.push_str(": ");
-        text.push_str(status.message());
-    }
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
