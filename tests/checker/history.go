@@ -64,8 +64,14 @@ type job struct {
 	atLeastOnce                       bool
 	versions                          []version
 	deleted                           uint64
-	// Sequences of claims that were tried and refused, by leader's claim id.
-	tried []claim
+	// Claims that were tried and refused.
+	tried []attempt
+}
+
+// attempt is a claim that the API server refused, and when.
+type attempt struct {
+	claim
+	answered time.Time
 }
 
 type history struct {
@@ -170,8 +176,9 @@ func (h *history) add(deleted bool, seen *object) error {
 // hearAudit takes one line of the audit log.
 func (h *history) hearAudit(line []byte) error {
 	var event struct {
-		Verb      string `json:"verb"`
-		ObjectRef struct {
+		Verb           string    `json:"verb"`
+		StageTimestamp time.Time `json:"stageTimestamp"`
+		ObjectRef      struct {
 			Resource, Subresource, Namespace, Name, UID, APIGroup string
 		} `json:"objectRef"`
 		ResponseStatus struct {
@@ -207,7 +214,7 @@ func (h *history) hearAudit(line []byte) error {
 			uid = ref.UID
 		}
 		if known := h.jobs[uid]; known != nil {
-			known.tried = append(known.tried, *event.RequestObject.Status.Claim)
+			known.tried = append(known.tried, attempt{*event.RequestObject.Status.Claim, event.StageTimestamp})
 		}
 	}
 	return nil

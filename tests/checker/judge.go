@@ -245,6 +245,9 @@ func (j *job) fits(client string) bool {
 	return client == "" || j.location == "" || j.location == client
 }
 
+// landing is how long after a refusal a job may still count as in flight: the leader reads it back.
+const landing = 2 * time.Second
+
 // inFlight says whether the leader had chosen the job before it made this claim: sequences grow
 // with every choice of one term, and terms do not overlap in what they write.
 func (j *job) inFlight(c *claim) bool {
@@ -256,7 +259,8 @@ func (j *job) inFlight(c *claim) bool {
 		}
 	}
 	for _, tried := range j.tried {
-		if tried.Sequence < c.Sequence && !tried.ClaimedAt.After(c.ClaimedAt) {
+		flying := !tried.ClaimedAt.After(c.ClaimedAt) && c.ClaimedAt.Before(tried.answered.Add(landing))
+		if tried.Sequence < c.Sequence && flying {
 			return true
 		}
 	}

@@ -138,11 +138,12 @@ func TestAJobInFlightIsNotPassedOver(t *testing.T) {
 	}
 }
 
-func TestARefusedAttemptCountsAsInFlight(t *testing.T) {
+// refusedBefore is a story in which a claim was refused at a time, before another job was claimed.
+func refusedBefore(t *testing.T, answered string) *story {
 	s := newStory(t)
 	s.job("1", 5, "Ready", "")
 	s.good("2", 10, 2)
-	line := `{"verb":"update","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":409},
+	line := `{"verb":"update","stageTimestamp":"` + answered + `","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":409},
 		"requestObject":{"metadata":{"name":"job-1","uid":"1"},"status":{"claim":{"claimId":"c1","sequence":1,"claimedAt":"2026-01-01T00:00:29Z"}}}}`
 	if err := s.h.hearAudit([]byte(strings.ReplaceAll(line, "\n", " "))); err != nil {
 		t.Fatal(err)
@@ -150,7 +151,18 @@ func TestARefusedAttemptCountsAsInFlight(t *testing.T) {
 	s.job("1", 20, "Claimed", held(3, 15))
 	s.job("1", 21, "Succeeded", held(3, 15))
 	s.diary("1", 40, "10.0.0.1")
-	if v := s.verdict(); !v.Kept() {
+	return s
+}
+
+func TestARefusedAttemptCountsAsInFlight(t *testing.T) {
+	if v := refusedBefore(t, "2026-01-01T00:00:29.5Z").verdict(); !v.Kept() {
+		t.Fatal(v.text())
+	}
+}
+
+func TestAnAttemptThatWasRefusedLongAgoExcusesNothing(t *testing.T) {
+	v := refusedBefore(t, "2026-01-01T00:00:20Z").verdict()
+	if len(v.Inversions) != 1 {
 		t.Fatal(v.text())
 	}
 }

@@ -20,6 +20,12 @@ impl World {
         run(&self.programs.join("kubectl-patchbay"), arguments).await
     }
 
+    /// Runs `kubectl -n NAMESPACE ARGUMENTS`.
+    pub async fn kubectl(&self, namespace: &str, arguments: &[&str]) -> Outcome<Printed> {
+        let all = [&["-n", namespace], arguments].concat();
+        run(Path::new("kubectl"), &all).await
+    }
+
     /// Runs a script of this project.
     pub async fn script(&self, path: &str) -> Outcome<Printed> {
         run(Path::new(path), &[]).await

@@ -224,6 +224,16 @@ impl Sandbox {
         Ok(output.stdout)
     }
 
+    /// Runs Python in a pod's plugin container.
+    pub async fn python(&self, pod: &str, code: &str) -> Outcome {
+        let command = ["exec", pod, "-c", "plugin", "--", "python3", "-c", code];
+        let printed = self.world.kubectl(&self.name, &command).await?;
+        if !printed.success {
+            fail!("python in {pod}: {}", printed.err);
+        }
+        Ok(())
+    }
+
     /// Changes a Job as `kubectl patch` would.
     pub async fn change_job(&self, name: &str, change: Value) -> Outcome {
         self.jobs()

@@ -131,8 +131,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts an operator; with `writes` it ends itself right after so many writes.
-    pub async fn start(world: &World, writes: Option<u32>) -> Outcome<Process> {
+    /// Starts an operator with further arguments.
+    pub async fn start(world: &World, arguments: &[&str]) -> Outcome<Process> {
         let Some(cluster) = &world.embedded else {
             fail!("this story needs the embedded cluster");
         };
@@ -145,10 +145,8 @@ impl Process {
         command.args(["--namespace", NAMESPACE, "--lease", LEASE]);
         command.args(["--metrics-address", "127.0.0.1:0"]);
         command.envs(settings(world).await?);
-        if let Some(writes) = writes {
-            command.args(["--abort-after-writes", &writes.to_string()]);
-        }
         let child = command
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -166,10 +164,9 @@ impl Process {
     /// Gives back the Lease of an operator that died, so that the story need not wait for its end.
     pub async fn bury(&mut self, world: &World) -> Outcome {
         self.stop().await?;
-        let leases: Api<Lease> = Api::namespaced(world.client.clone(), NAMESPACE);
         let released =
             Patch::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
-        leases
+        leases(world)
             .patch(LEASE, &PatchParams::default(), &released)
             .await?;
         Ok(())
@@ -182,6 +179,16 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// Who leads; empty when nobody does.
+pub async fn leader(world: &World) -> Outcome<String> {
+    let spec = leases(world).get(LEASE).await?.spec.unwrap_or_default();
+    Ok(spec.holder_identity.unwrap_or_default())
+}
+
+fn leases(world: &World) -> Api<Lease> {
+    Api::namespaced(world.client.clone(), NAMESPACE)
 }
 
 /// What the chart tells the installed operator, so that another one builds the same objects.

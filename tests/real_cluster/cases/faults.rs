@@ -113,7 +113,9 @@ async fn dies_after_each_write(world: Arc<World>) -> Outcome {
         }
         let name = format!("kv-{writes}");
         sandbox.apply(&Plugin::kv_go(&name)).await?;
-        let mut dying = operator::Process::start(&world, Some(writes)).await?;
+        let mut dying =
+            operator::Process::start(&world, &["--abort-after-writes", &writes.to_string()])
+                .await?;
         let died = tokio::select! {
             ended = dying.ended() => { ended?; true }
             ready = sandbox.ready(&name) => { ready?; false }
@@ -121,7 +123,7 @@ async fn dies_after_each_write(world: Arc<World>) -> Outcome {
         dying.bury(&world).await?;
         if died {
             deaths += 1;
-            let mut whole = operator::Process::start(&world, None).await?;
+            let mut whole = operator::Process::start(&world, &[]).await?;
             sandbox.ready(&name).await?;
             whole.bury(&world).await?;
         }

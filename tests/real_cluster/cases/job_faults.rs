@@ -1,10 +1,9 @@
 //! Jobs when something breaks: the plugin, the sidecar, the pod, the operator, the API server.
 //! Each ends in the state that the failure matrix of the job queue says.
 
-use super::jobs::exec;
 use super::{Case, case};
-use crate::job::Job;
-use crate::operator;
+use crate::job::{Job, from_now};
+use crate::operator::{self, Scaled};
 use crate::sandbox::{Sandbox, condition, pretty};
 use crate::world::{Outcome, World, fail};
 use k8s_openapi::api::core::v1::Pod;
@@ -57,6 +56,10 @@ pub(super) fn one_by_one() -> Vec<Case> {
         case(
             "job_faults::jobs_outlive_a_minute_without_api_server",
             without_api_server,
+        ),
+        case(
+            "job_faults::a_leader_whose_clock_is_wrong_hands_out_nothing",
+            wrong_clock,
         ),
         case(
             "job_faults::pcp_43_a_loop_without_sleep_reads_nothing",
@@ -128,7 +131,7 @@ async fn tried_again(world: Arc<World>) -> Outcome {
             s["attempt"] == 2 && s["phase"] == "Claimed"
         })
         .await?;
-    exec(&sandbox, &pod, "open('/tmp/go', 'w')").await?;
+    sandbox.python(&pod, "open('/tmp/go', 'w')").await?;
     let status = sandbox.job_phase("again", "Succeeded").await?;
     if status["attempts"][0]["reason"] != "PluginLost"
         || sandbox.jobs().get("again").await?.uid() != uid
@@ -146,7 +149,7 @@ async fn sidecar_killed(world: Arc<World>) -> Outcome {
     let pod = the_pod(&sandbox).await?;
     let before = sandbox.ready("actor").await?["instances"][0]["startId"].clone();
     sandbox.kill_sidecar(&pod).await?;
-    exec(&sandbox, &pod, "open('/tmp/go', 'w')").await?;
+    sandbox.python(&pod, "open('/tmp/go', 'w')").await?;
     let status = sandbox.job_phase("kept", "Succeeded").await?;
     if status["output"]["rowCount"] != 1
         || status["output"]["preview"] != "done"
@@ -250,7 +253,9 @@ threading.Thread(target=later).start()";
         .kill_all(operator::NAMESPACE, "app.kubernetes.io/name=patchbay")
         .await?;
     for pod in sandbox.pods("actor").await? {
-        exec(&sandbox, &pod.name_any(), "open('/tmp/go', 'w')").await?;
+        sandbox
+            .python(&pod.name_any(), "open('/tmp/go', 'w')")
+            .await?;
     }
     for number in 0..50 {
         let status = sandbox
@@ -283,6 +288,76 @@ async fn without_api_server(world: Arc<World>) -> Outcome {
     }
     sandbox.submit(&Job::echo("late", "x")).await?;
     sandbox.job_phase("late", "Succeeded").await?;
+    sandbox.close().await
+}
+
+async fn wrong_clock(world: Arc<World>) -> Outcome {
+    let sandbox = Sandbox::new(world.clone(), "job-clock").await?;
+    sandbox.with_actor().await?;
+    let installed = Scaled::to_zero(&world).await?;
+    let led = |by: bool| {
+        let (sandbox, world) = (&sandbox, &world);
+        async move {
+            sandbox
+                .until("the Lease changes hands", || async {
+                    Ok((operator::leader(world).await?.is_empty() != by).then_some(()))
+                })
+                .await
+        }
+    };
+
+    // Ten minutes ahead while it leads: what is due in five minutes would be done, and what lasts
+    // for five minutes would be over.
+    let jump = [
+        "--shift-clock-seconds=600",
+        "--shift-clock-after-seconds=25",
+    ];
+    let mut jumping = operator::Process::start(&world, &jump).await?;
+    led(true).await?;
+    sandbox.submit(&Job::echo("before", "x")).await?;
+    sandbox.job_phase("before", "Succeeded").await?;
+    for (name, field) in [("later", "/startTime"), ("lasting", "/expireTime")] {
+        let job = Job::echo(name, "x")
+            .with("/target/location", json!("10.9.9.9"))
+            .with(field, from_now(300));
+        sandbox.submit(&job).await?;
+        sandbox
+            .job_until(name, "seen", |status| !status["phase"].is_null())
+            .await?;
+    }
+    sandbox
+        .submit(&Job::echo("due", "x").with("/startTime", from_now(300)))
+        .await?;
+    led(false).await?;
+    jumping.bury(&world).await?;
+
+    // Ten minutes behind from the start: it never leads, so nobody takes up the new job.
+    let behind = ["--shift-clock-seconds=-600"];
+    let mut late = operator::Process::start(&world, &behind).await?;
+    sandbox.submit(&Job::echo("after", "x")).await?;
+    // Many times as long as a right one takes.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let leader = operator::leader(&world).await?;
+    let after = sandbox.jobs().get("after").await?;
+    if !leader.is_empty() || !after.data["status"].is_null() {
+        fail!("{leader:?} leads: {}", pretty(&after.data["status"]));
+    }
+    late.bury(&world).await?;
+
+    installed.restore().await?;
+    sandbox.job_phase("after", "Succeeded").await?;
+    for (name, phase) in [
+        ("later", "Waiting"),
+        ("due", "Waiting"),
+        ("lasting", "Ready"),
+    ] {
+        let status = sandbox
+            .job_until(name, phase, |status| status["phase"] == phase)
+            .await?;
+        if !status["claim"].is_null() {
+            fail!("{name}: {}", pretty(&status));
+        }
+    }
     sandbox.close().await
 }
 
