@@ -20,7 +20,8 @@ program=$CACHE/tools/bench
 go build -C tests/bench -o "$program" .
 
 if [[ " $parts " == *" jobs "* ]]; then
-  cargo build --release --locked -p patchbay-operator --example raw_replaces
+  # The packages that `make binaries` names with it: otherwise its libraries are built once more.
+  cargo build --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv --example raw_replaces
   go build -C tests/checker -o "$CACHE/tools/checker" .
 fi
 audit=

@@ -293,7 +293,12 @@ async fn without_api_server(world: Arc<World>) -> Outcome {
 
 async fn wrong_clock(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world.clone(), "job-clock").await?;
-    sandbox.with_actor().await?;
+    let actor = sandbox
+        .actor()
+        .await?
+        .with("/env", json!([{"name": "CLIENT", "value": "10.1.2.3"}]));
+    sandbox.apply(&actor).await?;
+    sandbox.ready("actor").await?;
     let installed = Scaled::to_zero(&world).await?;
     let led = |by: bool| {
         let (sandbox, world) = (&sandbox, &world);
