@@ -60,6 +60,17 @@ func TestStatOfAProgramWithAConfusingName(t *testing.T) {
 	}
 }
 
+func TestAProcessThatIsNotQuiteDeadRuns(t *testing.T) {
+	for line, running := range map[string]bool{
+		"7 (a) Z 1 7 7 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 1 0 98765 1000 10": false,
+		"7 (a) Z 1 7 7 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 5 0 98765 1000 10": true,
+	} {
+		if got, err := parseStat(line); err != nil || got.running() != running {
+			t.Errorf("%q: got %+v, %v", line, got, err)
+		}
+	}
+}
+
 func TestOnlyTheRecordedProcessIsEnded(t *testing.T) {
 	child := exec.Command("sleep", "600")
 	if err := child.Start(); err != nil {

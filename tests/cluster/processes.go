@@ -26,6 +26,7 @@ type processRecord struct {
 // processStat is what we need of /proc/PID/stat.
 type processStat struct {
 	state      byte
+	threads    int
 	startTicks uint64
 }
 
@@ -44,7 +45,11 @@ func parseStat(line string) (processStat, error) {
 	if err != nil {
 		return processStat{}, fmt.Errorf("read a process's start time: %w", err)
 	}
-	return processStat{state: fields[0][0], startTicks: start}, nil
+	threads, err := strconv.Atoi(fields[17])
+	if err != nil {
+		return processStat{}, fmt.Errorf("read a process's number of threads: %w", err)
+	}
+	return processStat{state: fields[0][0], threads: threads, startTicks: start}, nil
 }
 
 func statOf(pid int) (processStat, error) {
@@ -55,8 +60,11 @@ func statOf(pid int) (processStat, error) {
 	return parseStat(string(text))
 }
 
-// running is false for zombies: they are dead and only wait for their parent.
-func (s processStat) running() bool { return s.state != 'Z' && s.state != 'X' }
+// running is false for zombies: they are dead and only wait for their parent. One whose other
+// threads have not ended holds its files and sockets still.
+func (s processStat) running() bool {
+	return s.state != 'Z' && s.state != 'X' || s.threads > 1
+}
 
 func bootID() string {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
