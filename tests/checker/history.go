@@ -78,8 +78,11 @@ type history struct {
 	namespace string
 	jobs      map[string]*job
 	writes    int
-	audits    []audited
-	gaps      []gap
+	// The first version that the chronicle holds. It begins without Jobs: what the audit log tells of
+	// before belongs to another run in a namespace of the same name.
+	first  uint64
+	audits []audited
+	gaps   []gap
 }
 
 // audited is a write that the API server has logged.
@@ -136,6 +139,9 @@ func (h *history) add(deleted bool, seen *object) error {
 	if err != nil {
 		return fmt.Errorf("job %s has the resource version %q", seen.Metadata.Name, seen.Metadata.ResourceVersion)
 	}
+	if h.first == 0 || at < h.first {
+		h.first = at
+	}
 	known := h.jobs[seen.Metadata.UID]
 	if known == nil {
 		start := seen.Metadata.CreationTimestamp
@@ -184,8 +190,9 @@ func (h *history) hearAudit(line []byte) error {
 		ResponseStatus struct {
 			Code int `json:"code"`
 		} `json:"responseStatus"`
-		RequestObject  *object `json:"requestObject"`
-		ResponseObject *object `json:"responseObject"`
+		RequestObject *object `json:"requestObject"`
+		// A Job, or why not.
+		ResponseObject json.RawMessage `json:"responseObject"`
 	}
 	if err := json.Unmarshal(line, &event); err != nil {
 		return err
@@ -197,16 +204,23 @@ func (h *history) hearAudit(line []byte) error {
 	if ref.Subresource != "status" || event.RequestObject == nil {
 		return nil
 	}
-	h.writes++
 	switch code := event.ResponseStatus.Code; {
 	case code == 200 && event.ResponseObject != nil:
-		at, err := strconv.ParseUint(event.ResponseObject.Metadata.ResourceVersion, 10, 64)
+		var written object
+		if err := json.Unmarshal(event.ResponseObject, &written); err != nil {
+			return err
+		}
+		at, err := strconv.ParseUint(written.Metadata.ResourceVersion, 10, 64)
 		if err != nil {
 			return err
 		}
-		h.audits = append(h.audits, audited{event.ResponseObject.Metadata.UID, at})
+		if at < h.first {
+			return nil
+		}
+		h.writes++
+		h.audits = append(h.audits, audited{written.Metadata.UID, at})
 		if h.inGap(at) {
-			return h.add(false, event.ResponseObject)
+			return h.add(false, &written)
 		}
 	case code != 200 && event.RequestObject.Status.Claim != nil:
 		uid := event.RequestObject.Metadata.UID

@@ -143,7 +143,7 @@ func refusedBefore(t *testing.T, answered string) *story {
 	s := newStory(t)
 	s.job("1", 5, "Ready", "")
 	s.good("2", 10, 2)
-	line := `{"verb":"update","stageTimestamp":"` + answered + `","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":409},
+	line := `{"verb":"update","stageTimestamp":"` + answered + `","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":409},"responseObject":{"kind":"Status","status":"Failure","code":409},
 		"requestObject":{"metadata":{"name":"job-1","uid":"1"},"status":{"claim":{"claimId":"c1","sequence":1,"claimedAt":"2026-01-01T00:00:29Z"}}}}`
 	if err := s.h.hearAudit([]byte(strings.ReplaceAll(line, "\n", " "))); err != nil {
 		t.Fatal(err)
@@ -163,6 +163,18 @@ func TestARefusedAttemptCountsAsInFlight(t *testing.T) {
 func TestAnAttemptThatWasRefusedLongAgoExcusesNothing(t *testing.T) {
 	v := refusedBefore(t, "2026-01-01T00:00:20Z").verdict()
 	if len(v.Inversions) != 1 {
+		t.Fatal(v.text())
+	}
+}
+
+func TestWhatWasWrittenBeforeTheChronicleBeganIsAnothersRun(t *testing.T) {
+	s := newStory(t)
+	s.good("1", 10, 1)
+	line := `{"verb":"update","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":200},"requestObject":{},"responseObject":{"metadata":{"uid":"0","resourceVersion":"3"}}}`
+	if err := s.h.hearAudit([]byte(line)); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.verdict(); !v.Kept() {
 		t.Fatal(v.text())
 	}
 }

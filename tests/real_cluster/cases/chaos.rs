@@ -163,7 +163,13 @@ impl Diaries {
         let name = format!("{}-diary", sandbox.name);
         let volumes: Api<PersistentVolume> = Api::all(sandbox.world.client.clone());
         let diaries = Diaries(name.clone());
+        // One of a run that did not come to its end.
         diaries.remove(&sandbox.world).await?;
+        sandbox
+            .until("the volume of another run is gone", || async {
+                Ok(volumes.get_opt(&name).await?.is_none().then_some(()))
+            })
+            .await?;
         let volume = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
