@@ -103,16 +103,16 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
     };
-    let wall = Wall::shifted(
-        SignedDuration::from_secs(arguments.shift_clock_seconds),
-        Duration::from_secs(arguments.shift_clock_after_seconds),
-    );
+    let wall = Wall::right();
+    if arguments.shift_clock_seconds != 0 {
+        shift_clock(&wall, &arguments).map_err(RunError::Signals)?;
+    }
     let client = connect(
         arguments.kubeconfig.as_deref(),
         Arc::clone(&metrics),
         Arc::clone(&clock),
         arguments.abort_after_writes.map(Fuse::new),
-        wall,
+        wall.clone(),
     )
     .await?;
     tracing::info!(
@@ -218,7 +218,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         events: events.clone(),
         settings: process.settings(&authority),
         refusals: Mutex::new(Retries::new(REFUSED_AGAIN)),
-        wall: process.wall,
+        wall: process.wall.clone(),
     };
     let runner = Runner {
         kind: Arc::new(plugins),
@@ -291,7 +291,7 @@ impl Process {
             doors,
             events: events.clone(),
             metrics: Arc::clone(&self.metrics.jobs),
-            wall: self.wall,
+            wall: self.wall.clone(),
             clock: Arc::clone(&self.clock),
             settings: JobSettings {
                 namespace_output: self.arguments.namespace_output_bytes,
@@ -324,7 +324,7 @@ impl Process {
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
-            wall: self.wall,
+            wall: self.wall.clone(),
         }
     }
 
@@ -398,6 +398,22 @@ async fn alive_until<T>(health: &Health, what: impl Future<Output = T>) -> T {
 
 fn random() -> u32 {
     (spread() * f64::from(u32::MAX)) as u32
+}
+
+/// Sets the clock wrong, now or when SIGUSR1 comes.
+fn shift_clock(wall: &Wall, arguments: &Arguments) -> Result<(), std::io::Error> {
+    let (wall, seconds) = (wall.clone(), arguments.shift_clock_seconds);
+    if !arguments.shift_clock_on_signal {
+        wall.shift(seconds);
+        return Ok(());
+    }
+    let mut order = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        order.recv().await;
+        wall.shift(seconds);
+        tracing::warn!(seconds, "the clock is set wrong, as was asked for");
+    });
+    Ok(())
 }
 
 struct Signals {

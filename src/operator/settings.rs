@@ -87,9 +87,9 @@ pub struct Arguments {
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
     pub shift_clock_seconds: i64,
 
-    /// That happens so many seconds after the start.
-    #[arg(long, hide = true, default_value_t = 0)]
-    pub shift_clock_after_seconds: u64,
+    /// That happens when SIGUSR1 comes, not at the start.
+    #[arg(long, hide = true)]
+    pub shift_clock_on_signal: bool,
 
     /// Ends the process the hard way right after so many writes, for fault tests.
     #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]

@@ -4,40 +4,37 @@
 //! whole: what a wrong clock leads to must not depend on which part of the process read it.
 
 use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// No clock is slewed by anything that counts within this.
 const NEAR: Duration = Duration::from_secs(60);
 
-/// Reads the time of day.
-#[derive(Clone, Copy, Debug)]
+/// Reads the time of day. Clones are the same clock.
+#[derive(Clone, Debug, Default)]
 pub struct Wall {
-    shift: SignedDuration,
-    from: Instant,
+    /// Seconds by which it is wrong.
+    shift: Arc<AtomicI64>,
 }
 
 impl Wall {
     /// The machine's clock.
     pub fn right() -> Self {
-        Self::shifted(SignedDuration::ZERO, Duration::ZERO)
+        Self::default()
     }
 
-    /// The machine's clock, which jumps by `shift` after `delay`.
-    pub fn shifted(shift: SignedDuration, delay: Duration) -> Self {
-        Self {
-            shift,
-            from: Instant::now() + delay,
-        }
+    /// Sets it wrong by so many seconds.
+    pub fn shift(&self, seconds: i64) {
+        self.shift.store(seconds, Ordering::Relaxed);
     }
 
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        if self.shift.is_zero() || Instant::now() < self.from {
-            return now;
-        }
-        now.saturating_add(self.shift).unwrap_or(now)
+        let shift = SignedDuration::from_secs(self.shift.load(Ordering::Relaxed));
+        now.saturating_add(shift).unwrap_or(now)
     }
 
     /// The monotonic moment at which to look whether a time of day has come; the past is now.
@@ -57,14 +54,14 @@ impl Wall {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_shifted_clock_jumps_when_its_time_has_come() {
-        let shift = SignedDuration::from_secs(600);
-        let wall = Wall::shifted(shift, Duration::from_secs(5));
-        let ahead = |wall: &Wall| wall.now().duration_since(Timestamp::now()).as_secs_f64();
-        assert!(ahead(&wall).abs() < 1.0);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert!((ahead(&wall) - 600.0).abs() < 1.0);
+    #[test]
+    fn a_clock_that_is_set_wrong_is_wrong_for_everybody() {
+        let wall = Wall::right();
+        let other = wall.clone();
+        let ahead = || other.now().duration_since(Timestamp::now()).as_secs_f64();
+        assert!(ahead().abs() < 1.0);
+        wall.shift(600);
+        assert!((ahead() - 600.0).abs() < 1.0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! Jobs as users write them, and a controller plugin that does what each job says.
 
 use crate::plugin::Plugin;
-use crate::sandbox::{PATIENCE, Sandbox, condition, pretty};
-use crate::world::{Outcome, fail};
+use crate::sandbox::{Sandbox, condition, pretty};
+use crate::world::{Outcome, PATIENCE, fail};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams, PostParams,

@@ -1,14 +1,17 @@
 //! The operator under test: its numbers, and operators that a story starts and ends itself.
 
-use crate::world::{Outcome, Why, World, fail};
+use crate::world::{Outcome, Why, World, fail, until};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use std::fs::OpenOptions;
 use std::process::Stdio;
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
 /// Namespace of the installation under test.
@@ -44,9 +47,7 @@ pub async fn reads(world: &World) -> Outcome<u64> {
 
 /// The operator's metrics, through the API server's proxy.
 async fn metrics(world: &World) -> Outcome<String> {
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let selector = ListParams::default().labels("app.kubernetes.io/name=patchbay");
-    let Some(pod) = pods.list(&selector).await?.items.into_iter().next() else {
+    let Some(pod) = pods(world).await?.into_iter().next() else {
         fail!("no operator pod in {NAMESPACE}");
     };
     let path = format!(
@@ -68,117 +69,126 @@ fn sum(text: &str, metric: &str, but: &str) -> u64 {
         .sum::<f64>() as u64
 }
 
-/// The installed operator, scaled to nothing until restored.
-pub struct Scaled {
+/// The cluster without its installed operator: the place of those that a story starts itself.
+pub struct Stage {
     world: Arc<World>,
+    /// Operators of the installation.
     replicas: i32,
+    /// What the operators of this stage say.
+    log: NamedTempFile,
 }
 
-impl Scaled {
-    /// Stops the installed operator and waits until its pods are gone.
-    pub async fn to_zero(world: &Arc<World>) -> Outcome<Scaled> {
-        let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-        let replicas = deployments
-            .get(DEPLOYMENT)
-            .await?
-            .spec
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
-        let scaled = Scaled {
+impl Stage {
+    /// Stops the installed operator and waits until it is gone.
+    pub async fn clear(world: &Arc<World>) -> Outcome<Stage> {
+        let installed = deployments(world).get(DEPLOYMENT).await?;
+        let stage = Stage {
             world: Arc::clone(world),
-            replicas,
+            replicas: installed.spec.and_then(|spec| spec.replicas).unwrap_or(1),
+            log: NamedTempFile::new()?,
         };
-        scaled.set(0).await?;
-        Ok(scaled)
+        stage.scale(0, "the installed operator is gone").await?;
+        release(world).await?;
+        Ok(stage)
     }
 
-    /// Starts it again and waits until it is available.
-    pub async fn restore(self) -> Outcome {
-        self.set(self.replicas).await
-    }
-
-    async fn set(&self, replicas: i32) -> Outcome {
-        let deployments: Api<Deployment> = Api::namespaced(self.world.client.clone(), NAMESPACE);
-        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        deployments
-            .patch_scale(DEPLOYMENT, &PatchParams::default(), &scale)
-            .await?;
-        let settled = kube::runtime::wait::await_condition(
-            deployments,
-            DEPLOYMENT,
-            move |found: Option<&Deployment>| {
-                let status = found.and_then(|deployment| deployment.status.as_ref());
-                status.is_some_and(|status| {
-                    status.available_replicas.unwrap_or(0) == replicas
-                        && status.replicas.unwrap_or(0) == replicas
-                })
-            },
-        );
-        tokio::time::timeout(crate::sandbox::PATIENCE, settled)
-            .await
-            .map_err(|_| {
-                Why(format!(
-                    "the operator's Deployment does not reach {replicas} replicas"
-                ))
-            })??;
-        Ok(())
-    }
-}
-
-/// An operator that a story runs beside the cluster, inside the node's network namespace.
-pub struct Process {
-    child: Child,
-}
-
-impl Process {
-    /// Starts an operator with further arguments.
-    pub async fn start(world: &World, arguments: &[&str]) -> Outcome<Process> {
-        let Some(cluster) = &world.embedded else {
+    /// Starts an operator with further arguments beside the cluster, inside the node's network
+    /// namespace.
+    pub async fn operator(&self, arguments: &[&str]) -> Outcome<Process> {
+        let Some(cluster) = &self.world.embedded else {
             fail!("this story needs the embedded cluster");
         };
         let kubeconfig = std::env::var_os("KUBECONFIG").unwrap_or_default();
         let mut command = Command::new(cluster);
         command
             .args(["node-exec", "--"])
-            .arg(world.programs.join("patchbay-operator"));
+            .arg(self.world.programs.join("patchbay-operator"));
         command.arg("--kubeconfig").arg(kubeconfig);
         command.args(["--namespace", NAMESPACE, "--lease", LEASE]);
         command.args(["--metrics-address", "127.0.0.1:0"]);
-        command.envs(settings(world).await?);
+        command.envs(settings(&self.world).await?);
         let child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(OpenOptions::new().append(true).open(&self.log)?)
             .kill_on_drop(true)
             .spawn()?;
         Ok(Process { child })
     }
 
-    /// Waits until the process ended by itself.
+    /// Brings the installed operator back, however the story ended. One that failed is told with
+    /// the last words of its operators.
+    pub async fn close(self, story: Outcome) -> Outcome {
+        release(&self.world).await?;
+        self.scale(self.replicas, "the installed operator is back")
+            .await?;
+        let Err(Why(why)) = story else {
+            return Ok(());
+        };
+        let said = std::fs::read_to_string(&self.log)?;
+        let lines: Vec<_> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
+        fail!("{why}\nthe last words of its operators:\n{last}")
+    }
+
+    /// Waits for pods too: a Deployment does not count those that are ending.
+    async fn scale(&self, replicas: i32, what: &str) -> Outcome {
+        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments(&self.world)
+            .patch_scale(DEPLOYMENT, &PatchParams::default(), &scale)
+            .await?;
+        until(what, || async {
+            let pods = pods(&self.world).await?;
+            let status = deployments(&self.world).get(DEPLOYMENT).await?.status;
+            let available = status.and_then(|status| status.available_replicas);
+            let settled =
+                available.unwrap_or(0) == replicas && i32::try_from(pods.len())? == replicas;
+            Ok(settled.then_some(()))
+        })
+        .await
+    }
+}
+
+/// An operator that a story runs.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Sends it SIGUSR1.
+    pub fn signal(&self) -> Outcome {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        let Some(pid) = pid else {
+            fail!("the operator ended before its signal");
+        };
+        Ok(kill_process(pid, Signal::USR1)?)
+    }
+
+    /// Waits until it ended by itself.
     pub async fn ended(&mut self) -> Outcome {
         self.child.wait().await?;
         Ok(())
     }
 
-    /// Gives back the Lease of an operator that died, so that the story need not wait for its end.
-    pub async fn bury(&mut self, world: &World) -> Outcome {
-        self.stop().await?;
-        let released =
-            Patch::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
-        leases(world)
-            .patch(LEASE, &PatchParams::default(), &released)
-            .await?;
-        Ok(())
+    /// Ends it the hard way, if it still runs, and gives back its Lease, so that the story need
+    /// not wait for its end.
+    pub async fn bury(mut self, world: &World) -> Outcome {
+        self.child.kill().await?;
+        release(world).await
     }
+}
 
-    /// Ends it the hard way, if it still runs.
-    async fn stop(&mut self) -> Outcome {
-        if self.child.try_wait()?.is_none() {
-            self.child.kill().await?;
-        }
-        Ok(())
-    }
+/// Makes the Lease free. Only for times when nobody can hold it.
+async fn release(world: &World) -> Outcome {
+    let released = Patch::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
+    leases(world)
+        .patch(LEASE, &PatchParams::default(), &released)
+        .await?;
+    Ok(())
 }
 
 /// Who leads; empty when nobody does.
@@ -187,14 +197,24 @@ pub async fn leader(world: &World) -> Outcome<String> {
     Ok(spec.holder_identity.unwrap_or_default())
 }
 
+fn deployments(world: &World) -> Api<Deployment> {
+    Api::namespaced(world.client.clone(), NAMESPACE)
+}
+
+/// The installed operator's pods, also those that are ending.
+async fn pods(world: &World) -> Outcome<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let selector = ListParams::default().labels("app.kubernetes.io/name=patchbay");
+    Ok(pods.list(&selector).await?.items)
+}
+
 fn leases(world: &World) -> Api<Lease> {
     Api::namespaced(world.client.clone(), NAMESPACE)
 }
 
 /// What the chart tells the installed operator, so that another one builds the same objects.
 async fn settings(world: &World) -> Outcome<Vec<(String, String)>> {
-    let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let pod = deployments
+    let pod = deployments(world)
         .get(DEPLOYMENT)
         .await?
         .spec

@@ -1,7 +1,7 @@
 //! A namespace for one story, with the strictest Pod Security level, removed when the story ends.
 
 use crate::plugin::{Plugin, plugin_resource};
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, PATIENCE, World, fail, until};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_stream::StreamExt;
-
-/// A story may wait this long for a condition; generous, because two cores serve everything.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One story's namespace.
 pub struct Sandbox {
@@ -71,7 +68,7 @@ impl Sandbox {
         plugins
             .delete_collection(&DeleteParams::default(), &ListParams::default())
             .await?;
-        self.until("every Plugin of the namespace is gone", || async {
+        until("every Plugin of the namespace is gone", || async {
             Ok(plugins
                 .list(&ListParams::default())
                 .await?
@@ -83,7 +80,7 @@ impl Sandbox {
         namespaces
             .delete(&self.name, &DeleteParams::default())
             .await?;
-        self.until("the namespace is gone", || async {
+        until("the namespace is gone", || async {
             Ok(namespaces
                 .get_opt(&self.name)
                 .await?
@@ -185,7 +182,7 @@ impl Sandbox {
     /// Waits for an event of this reason about an object of this name.
     pub async fn event_about(&self, name: &str, reason: &str) -> Outcome {
         let events: Api<Event> = self.api();
-        self.until(
+        until(
             &format!("an event with reason {reason} about {name}"),
             || async {
                 let all = events.list(&ListParams::default()).await?;
@@ -200,22 +197,6 @@ impl Sandbox {
             },
         )
         .await
-    }
-
-    /// Asks `question` until it answers; for things that no single watch shows.
-    pub async fn until<T, F>(&self, what: &str, question: impl Fn() -> F) -> Outcome<T>
-    where
-        F: Future<Output = Outcome<Option<T>>>,
-    {
-        let end = Instant::now() + PATIENCE;
-        let mut pause = tokio::time::interval(Duration::from_millis(200));
-        while Instant::now() < end {
-            pause.tick().await;
-            if let Some(answer) = question().await? {
-                return Ok(answer);
-            }
-        }
-        fail!("{what}: not within {PATIENCE:?}")
     }
 
     /// The Plugin's pods that are not being deleted, by name.

@@ -3,6 +3,7 @@
 use kube::Client;
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Why a story failed; for people.
@@ -35,6 +36,29 @@ macro_rules! fail {
     ($($text:tt)*) => { return Err($crate::world::Why(format!($($text)*))) };
 }
 pub(crate) use fail;
+
+/// A story may wait this long for a condition; generous, because two cores serve everything.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks `question` until it answers; for things that no single watch shows.
+pub async fn until<T, F>(what: &str, question: impl Fn() -> F) -> Outcome<T>
+where
+    F: Future<Output = Outcome<Option<T>>>,
+{
+    let asking = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            pause.tick().await;
+            if let Some(answer) = question().await? {
+                return Ok(answer);
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer,
+        Err(_) => fail!("{what}: not within {PATIENCE:?}"),
+    }
+}
 
 /// The cluster under test.
 pub struct World {

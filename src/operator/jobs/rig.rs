@@ -226,18 +226,6 @@ impl Rig {
     }
 
     pub(crate) fn with(settings: JobSettings) -> Self {
-        Self::made(settings, Wall::right())
-    }
-
-    /// A rig whose clock may be wrong.
-    pub(crate) fn with_wall(wall: Wall) -> Self {
-        let settings = JobSettings {
-            namespace_output: 1 << 30,
-        };
-        Self::made(settings, wall)
-    }
-
-    fn made(settings: JobSettings, wall: Wall) -> Self {
         let api = FakeApi::default();
         let (feed, seen) = feed();
         let (doors, inbox) = doors(Arc::default());
@@ -251,7 +239,7 @@ impl Rig {
             doors: Arc::clone(&doors),
             events,
             metrics: Arc::default(),
-            wall,
+            wall: Wall::right(),
             clock: Arc::default(),
             settings,
             turns: Turns::default(),

@@ -3,7 +3,7 @@
 use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::{Sandbox, pretty};
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -126,11 +126,10 @@ async fn sidecar_death(world: Arc<World>, story: &str, plugin: Plugin) -> Outcom
     let before = sandbox.ready(&plugin.name).await?["instances"][0].clone();
     let pod = before["pod"].as_str().unwrap_or_default().to_owned();
     kill_sidecar(&sandbox, &pod).await?;
-    sandbox
-        .until("the kubelet started the sidecar again", || async {
-            Ok((sidecar_restarts(&sandbox, &pod).await? > 0).then_some(()))
-        })
-        .await?;
+    until("the kubelet started the sidecar again", || async {
+        Ok((sidecar_restarts(&sandbox, &pod).await? > 0).then_some(()))
+    })
+    .await?;
     let after = sandbox
         .plugin_until(
             &plugin.name,

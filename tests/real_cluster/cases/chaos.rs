@@ -6,7 +6,7 @@ use crate::chronicle::Chronicle;
 use crate::job::{Job, from_now};
 use crate::operator;
 use crate::sandbox::Sandbox;
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
@@ -165,11 +165,10 @@ impl Diaries {
         let diaries = Diaries(name.clone());
         // One of a run that did not come to its end.
         diaries.remove(&sandbox.world).await?;
-        sandbox
-            .until("the volume of another run is gone", || async {
-                Ok(volumes.get_opt(&name).await?.is_none().then_some(()))
-            })
-            .await?;
+        until("the volume of another run is gone", || async {
+            Ok(volumes.get_opt(&name).await?.is_none().then_some(()))
+        })
+        .await?;
         let volume = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {

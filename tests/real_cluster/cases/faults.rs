@@ -1,10 +1,10 @@
 //! The installation itself suffers: operators die between two writes, the API server goes away.
 
 use super::{Case, case};
-use crate::operator::{self, Scaled};
+use crate::operator::{self, Stage};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -39,11 +39,10 @@ async fn quiet(world: Arc<World>) -> Outcome {
             .patch("kv", &PatchParams::default(), &Patch::Merge(&label))
             .await?;
         let done = before.passes + round + 1;
-        sandbox
-            .until("the operator made a pass", || async {
-                Ok((operator::numbers(&world).await?.passes >= done).then_some(()))
-            })
-            .await?;
+        until("the operator made a pass", || async {
+            Ok((operator::numbers(&world).await?.passes >= done).then_some(()))
+        })
+        .await?;
     }
     let after = operator::numbers(&world).await?;
     if after.writes != before.writes {
@@ -59,20 +58,19 @@ async fn quiet(world: Arc<World>) -> Outcome {
 async fn settled(sandbox: &Sandbox) -> Outcome<operator::Numbers> {
     let world = &sandbox.world;
     let still = std::sync::Mutex::new((operator::numbers(world).await?, 0));
-    sandbox
-        .until("the operator has nothing left to do", || async {
-            let now = operator::numbers(world).await?;
-            let Ok(mut still) = still.lock() else {
-                fail!("a look panicked")
-            };
-            *still = if now == still.0 {
-                (now, still.1 + 1)
-            } else {
-                (now, 0)
-            };
-            Ok((still.1 >= 10).then_some(now))
-        })
-        .await
+    until("the operator has nothing left to do", || async {
+        let now = operator::numbers(world).await?;
+        let Ok(mut still) = still.lock() else {
+            fail!("a look panicked")
+        };
+        *still = if now == still.0 {
+            (now, still.1 + 1)
+        } else {
+            (now, 0)
+        };
+        Ok((still.1 >= 10).then_some(now))
+    })
+    .await
 }
 
 async fn without_api_server(world: Arc<World>) -> Outcome {
@@ -103,29 +101,31 @@ async fn without_api_server(world: Arc<World>) -> Outcome {
 
 async fn dies_after_each_write(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world.clone(), "dying-operator").await?;
-    let installed = Scaled::to_zero(&world).await?;
-    let mut deaths = 0;
-    // One Plugin meets an operator that dies after its first write, then one that dies after its
-    // second, and so on, until one gets through.
-    for writes in 1.. {
-        if writes > 60 {
-            fail!("the operator still dies after 60 writes: it does not converge");
-        }
+    let stage = Stage::clear(&world).await?;
+    let told = dying(&sandbox, &stage).await;
+    stage.close(told).await?;
+    sandbox.close().await
+}
+
+/// One Plugin meets an operator that dies after its first write, then one that dies after its
+/// second, and so on, until one gets through.
+async fn dying(sandbox: &Sandbox, stage: &Stage) -> Outcome {
+    let world = &sandbox.world;
+    for writes in 1..=60 {
         let name = format!("kv-{writes}");
         sandbox.apply(&Plugin::kv_go(&name)).await?;
-        let mut dying =
-            operator::Process::start(&world, &["--abort-after-writes", &writes.to_string()])
-                .await?;
+        let mut dying = stage
+            .operator(&["--abort-after-writes", &writes.to_string()])
+            .await?;
         let died = tokio::select! {
             ended = dying.ended() => { ended?; true }
             ready = sandbox.ready(&name) => { ready?; false }
         };
-        dying.bury(&world).await?;
+        dying.bury(world).await?;
         if died {
-            deaths += 1;
-            let mut whole = operator::Process::start(&world, &[]).await?;
+            let whole = stage.operator(&[]).await?;
             sandbox.ready(&name).await?;
-            whole.bury(&world).await?;
+            whole.bury(world).await?;
         }
         let pods: BTreeSet<_> = sandbox
             .pods(&name)
@@ -137,10 +137,10 @@ async fn dies_after_each_write(world: Arc<World>) -> Outcome {
             fail!("after a death at write {writes} there are pods {pods:?}");
         }
         if !died {
-            break;
+            let deaths = writes - 1;
+            println!("  died after each of the first {deaths} writes and converged every time");
+            return Ok(());
         }
     }
-    println!("  died after each of the first {deaths} writes and converged every time");
-    installed.restore().await?;
-    sandbox.close().await
+    fail!("the operator still dies after 60 writes: it does not converge")
 }

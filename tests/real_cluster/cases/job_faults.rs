@@ -3,9 +3,9 @@
 
 use super::{Case, case};
 use crate::job::{Job, from_now};
-use crate::operator::{self, Scaled};
+use crate::operator::{self, Stage};
 use crate::sandbox::{Sandbox, condition, pretty};
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
@@ -299,57 +299,11 @@ async fn wrong_clock(world: Arc<World>) -> Outcome {
         .with("/env", json!([{"name": "CLIENT", "value": "10.1.2.3"}]));
     sandbox.apply(&actor).await?;
     sandbox.ready("actor").await?;
-    let installed = Scaled::to_zero(&world).await?;
-    let led = |by: bool| {
-        let (sandbox, world) = (&sandbox, &world);
-        async move {
-            sandbox
-                .until("the Lease changes hands", || async {
-                    Ok((operator::leader(world).await?.is_empty() != by).then_some(()))
-                })
-                .await
-        }
-    };
+    let stage = Stage::clear(&world).await?;
+    let told = wrong_clocks(&sandbox, &stage).await;
+    stage.close(told).await?;
 
-    // Ten minutes ahead while it leads: what is due in five minutes would be done, and what lasts
-    // for five minutes would be over.
-    let jump = [
-        "--shift-clock-seconds=600",
-        "--shift-clock-after-seconds=25",
-    ];
-    let mut jumping = operator::Process::start(&world, &jump).await?;
-    led(true).await?;
-    sandbox.submit(&Job::echo("before", "x")).await?;
-    sandbox.job_phase("before", "Succeeded").await?;
-    for (name, field) in [("later", "/startTime"), ("lasting", "/expireTime")] {
-        let job = Job::echo(name, "x")
-            .with("/target/location", json!("10.9.9.9"))
-            .with(field, from_now(300));
-        sandbox.submit(&job).await?;
-        sandbox
-            .job_until(name, "seen", |status| !status["phase"].is_null())
-            .await?;
-    }
-    sandbox
-        .submit(&Job::echo("due", "x").with("/startTime", from_now(300)))
-        .await?;
-    led(false).await?;
-    jumping.bury(&world).await?;
-
-    // Ten minutes behind from the start: it never leads, so nobody takes up the new job.
-    let behind = ["--shift-clock-seconds=-600"];
-    let mut late = operator::Process::start(&world, &behind).await?;
-    sandbox.submit(&Job::echo("after", "x")).await?;
-    // Many times as long as a right one takes.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let leader = operator::leader(&world).await?;
-    let after = sandbox.jobs().get("after").await?;
-    if !leader.is_empty() || !after.data["status"].is_null() {
-        fail!("{leader:?} leads: {}", pretty(&after.data["status"]));
-    }
-    late.bury(&world).await?;
-
-    installed.restore().await?;
+    // The right one does what was due, and that alone.
     sandbox.job_phase("after", "Succeeded").await?;
     for (name, phase) in [
         ("later", "Waiting"),
@@ -364,6 +318,48 @@ async fn wrong_clock(world: Arc<World>) -> Outcome {
         }
     }
     sandbox.close().await
+}
+
+async fn wrong_clocks(sandbox: &Sandbox, stage: &Stage) -> Outcome {
+    let world = &sandbox.world;
+
+    // Ten minutes ahead while it leads: what is due in five minutes would be done, and what lasts
+    // for five minutes would be over.
+    let jumping = stage
+        .operator(&["--shift-clock-seconds=600", "--shift-clock-on-signal"])
+        .await?;
+    sandbox.submit(&Job::echo("before", "x")).await?;
+    sandbox.job_phase("before", "Succeeded").await?;
+    for (name, field) in [("later", "/startTime"), ("lasting", "/expireTime")] {
+        let job = Job::echo(name, "x")
+            .with("/target/location", json!("10.9.9.9"))
+            .with(field, from_now(300));
+        sandbox.submit(&job).await?;
+    }
+    let due = Job::echo("due", "x").with("/startTime", from_now(300));
+    sandbox.submit(&due).await?;
+    for name in ["later", "lasting", "due"] {
+        let seen = |status: &serde_json::Value| !status["phase"].is_null();
+        sandbox.job_until(name, "seen", seen).await?;
+    }
+    jumping.signal()?;
+    until("the Lease is given up", || async {
+        Ok(operator::leader(world).await?.is_empty().then_some(()))
+    })
+    .await?;
+    jumping.bury(world).await?;
+
+    // Ten minutes behind from the start: it never leads, so nobody takes up the new job.
+    let late = stage.operator(&["--shift-clock-seconds=-600"]).await?;
+    sandbox.submit(&Job::echo("after", "x")).await?;
+    // Many times as long as a right one takes.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let leader = operator::leader(world).await?;
+    let after = sandbox.jobs().get("after").await?;
+    if !leader.is_empty() || !after.data["status"].is_null() {
+        fail!("{leader:?} leads: {}", pretty(&after.data["status"]));
+    }
+    late.bury(world).await
 }
 
 async fn node_rebooted(world: Arc<World>) -> Outcome {

@@ -3,7 +3,7 @@
 use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
@@ -78,15 +78,14 @@ async fn replaced(world: Arc<World>) -> Outcome {
     let deadline = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
     pods.patch(&first.name_any(), &PatchParams::default(), &deadline)
         .await?;
-    let second = sandbox
-        .until("a pod of the next incarnation", || async {
-            Ok(sandbox
-                .pods("kv")
-                .await?
-                .into_iter()
-                .find(|pod| pod.uid() != first.uid()))
-        })
-        .await?;
+    let second = until("a pod of the next incarnation", || async {
+        Ok(sandbox
+            .pods("kv")
+            .await?
+            .into_iter()
+            .find(|pod| pod.uid() != first.uid()))
+    })
+    .await?;
     if second.name_any() == first.name_any() {
         fail!("the name {} was used twice", first.name_any());
     }
@@ -103,29 +102,27 @@ async fn deletion(world: Arc<World>) -> Outcome {
     sandbox.apply(&Plugin::kv_go("kv")).await?;
     sandbox.ready("kv").await?;
     sandbox.plugins().delete("kv", &Default::default()).await?;
-    sandbox
-        .until("the Plugin is gone", || async {
-            let plugin = sandbox.plugins().get_opt("kv").await?;
-            let pods = sandbox
-                .api::<Pod>()
-                .list(&ListParams::default())
-                .await?
-                .items;
-            if plugin.is_none() && !pods.is_empty() {
-                fail!("the Plugin went before its pods");
-            }
-            Ok(plugin.is_none().then_some(()))
-        })
-        .await?;
-    sandbox
-        .until("every owned object is gone", || async {
-            let all = ListParams::default().labels("app.kubernetes.io/managed-by=patchbay");
-            let left = sandbox.api::<Service>().list(&all).await?.items.len()
-                + sandbox.api::<NetworkPolicy>().list(&all).await?.items.len()
-                + sandbox.api::<Secret>().list(&all).await?.items.len();
-            Ok((left == 0).then_some(()))
-        })
-        .await?;
+    until("the Plugin is gone", || async {
+        let plugin = sandbox.plugins().get_opt("kv").await?;
+        let pods = sandbox
+            .api::<Pod>()
+            .list(&ListParams::default())
+            .await?
+            .items;
+        if plugin.is_none() && !pods.is_empty() {
+            fail!("the Plugin went before its pods");
+        }
+        Ok(plugin.is_none().then_some(()))
+    })
+    .await?;
+    until("every owned object is gone", || async {
+        let all = ListParams::default().labels("app.kubernetes.io/managed-by=patchbay");
+        let left = sandbox.api::<Service>().list(&all).await?.items.len()
+            + sandbox.api::<NetworkPolicy>().list(&all).await?.items.len()
+            + sandbox.api::<Secret>().list(&all).await?.items.len();
+        Ok((left == 0).then_some(()))
+    })
+    .await?;
     sandbox.close().await
 }
 

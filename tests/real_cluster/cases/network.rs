@@ -3,7 +3,7 @@
 use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, PostParams};
@@ -65,18 +65,17 @@ async fn egress(world: Arc<World>) -> Outcome {
     let sandbox = Sandbox::new(world.clone(), "egress").await?;
     let plugin = Plugin::script("kv", "import signal; signal.pause()");
     sandbox.apply(&plugin).await?;
-    let pod = sandbox
-        .until("the plugin container runs", || async {
-            let pods = sandbox.pods("kv").await?;
-            Ok(pods.into_iter().find_map(|pod| {
-                let status = pod.status?.container_statuses?;
-                status
-                    .iter()
-                    .all(|c| c.started == Some(true))
-                    .then_some(pod.metadata.name?)
-            }))
-        })
-        .await?;
+    let pod = until("the plugin container runs", || async {
+        let pods = sandbox.pods("kv").await?;
+        Ok(pods.into_iter().find_map(|pod| {
+            let status = pod.status?.container_statuses?;
+            status
+                .iter()
+                .all(|c| c.started == Some(true))
+                .then_some(pod.metadata.name?)
+        }))
+    })
+    .await?;
     let api = Api::<Service>::namespaced(world.client.clone(), "default");
     let address = api
         .get("kubernetes")
@@ -159,19 +158,18 @@ async fn probe(sandbox: &Sandbox, role: &str, arguments: Vec<String>) -> Outcome
         .api::<Pod>()
         .create(&PostParams::default(), &pod)
         .await?;
-    let phase = sandbox
-        .until(&format!("the probe {name} ended"), || async {
-            let status = sandbox
-                .api::<Pod>()
-                .get(&name)
-                .await?
-                .status
-                .unwrap_or_default();
-            Ok(status
-                .phase
-                .filter(|phase| phase == "Succeeded" || phase == "Failed"))
-        })
-        .await?;
+    let phase = until(&format!("the probe {name} ended"), || async {
+        let status = sandbox
+            .api::<Pod>()
+            .get(&name)
+            .await?
+            .status
+            .unwrap_or_default();
+        Ok(status
+            .phase
+            .filter(|phase| phase == "Succeeded" || phase == "Failed"))
+    })
+    .await?;
     if phase != "Succeeded" {
         fail!("a {role} never saw the port {expected}");
     }

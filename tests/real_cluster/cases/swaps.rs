@@ -3,7 +3,7 @@
 use super::{Case, case};
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
@@ -136,12 +136,11 @@ async fn replacement(world: Arc<World>) -> Outcome {
     sandbox
         .apply(&plugin.with("/env", json!([{"name": "COLOUR", "value": "blue"}])))
         .await?;
-    sandbox
-        .until("another pod", || async {
-            let pods = sandbox.pods("kv").await?;
-            Ok(pods.iter().any(|pod| pod.uid() != before.pod).then_some(()))
-        })
-        .await?;
+    until("another pod", || async {
+        let pods = sandbox.pods("kv").await?;
+        Ok(pods.iter().any(|pod| pod.uid() != before.pod).then_some(()))
+    })
+    .await?;
     let after = traces(&sandbox, NEW).await?;
     if before.pod == after.pod {
         fail!("a new environment needs a new pod");

@@ -4,7 +4,7 @@ use super::readme::{EXAMPLES, shell};
 use super::{Case, case};
 use crate::job::{Job, controller};
 use crate::sandbox::{Sandbox, pretty};
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
@@ -114,12 +114,11 @@ while True:
         .api::<Pod>()
         .create(&PostParams::default(), &worker)
         .await?;
-    let address = sandbox
-        .until("the worker has an address", || async {
-            let worker = sandbox.api::<Pod>().get("worker").await?;
-            Ok(worker.status.and_then(|status| status.pod_ip))
-        })
-        .await?;
+    let address = until("the worker has an address", || async {
+        let worker = sandbox.api::<Pod>().get("worker").await?;
+        Ok(worker.status.and_then(|status| status.pod_ip))
+    })
+    .await?;
     let mut job = Job::command("sample", command)
         .with("/target", json!({"location": address, "port": "10000"}));
     job.spec["pluginRef"] = json!({"name": "sample"});

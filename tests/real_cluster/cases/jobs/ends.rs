@@ -4,7 +4,7 @@ use super::order::replicas;
 use crate::cases::{Case, case};
 use crate::job::Job;
 use crate::sandbox::{Sandbox, pretty};
-use crate::world::{Outcome, World, fail};
+use crate::world::{Outcome, World, fail, until};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
@@ -35,13 +35,12 @@ async fn ttl(world: Arc<World>) -> Outcome {
         .with("/ttlSecondsAfterFinished", json!(0));
     sandbox.submit(&kept).await?;
     sandbox.submit(&large).await?;
-    sandbox
-        .until("the Job and its output are gone", || async {
-            let job = sandbox.jobs().get_opt("gone").await?;
-            let left = sandbox.outputs().list(&ListParams::default()).await?.items;
-            Ok((job.is_none() && left.is_empty()).then_some(()))
-        })
-        .await?;
+    until("the Job and its output are gone", || async {
+        let job = sandbox.jobs().get_opt("gone").await?;
+        let left = sandbox.outputs().list(&ListParams::default()).await?.items;
+        Ok((job.is_none() && left.is_empty()).then_some(()))
+    })
+    .await?;
     let kept = sandbox.jobs().get("kept").await?;
     if kept.data["status"]["phase"] != "Suspended" {
         fail!("{}", pretty(&kept.data["status"]));
@@ -61,16 +60,15 @@ async fn recreated(world: Arc<World>) -> Outcome {
         .jobs()
         .delete("twin", &DeleteParams::default())
         .await?;
-    sandbox
-        .until("the first is gone", || async {
-            Ok(sandbox
-                .jobs()
-                .get_opt("twin")
-                .await?
-                .is_none()
-                .then_some(()))
-        })
-        .await?;
+    until("the first is gone", || async {
+        Ok(sandbox
+            .jobs()
+            .get_opt("twin")
+            .await?
+            .is_none()
+            .then_some(()))
+    })
+    .await?;
     let second = Job::act(
         "twin",
         "self.respond_output(job, 'new %s' % memory.get('answered'))",
