@@ -43,6 +43,9 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// What the launcher and its plugin write to stderr, in the rig's folder.
+const LOG: &str = "log";
+
 impl Rig {
     /// Starts a launcher whose plugin is this shell script.
     pub(crate) fn new(script: &str) -> Self {
@@ -82,6 +85,7 @@ impl Rig {
                 "--",
             ]);
         }
+        let log = fs::File::create(folder.path().join(LOG)).unwrap();
         let mut unshare = call
             .arg(launcher)
             .arg("--run")
@@ -92,7 +96,7 @@ impl Rig {
             .env("KEPT", "from the container")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()
             .expect("unshare of util-linux starts");
         let socket = run.join("control.sock");
@@ -195,6 +199,11 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read(self.path(LOG)).unwrap_or_default();
+            let last = &log[log.len().saturating_sub(4096)..];
+            eprintln!("the launcher's log ends: {}", String::from_utf8_lossy(last));
+        }
         // With PID 1 goes the whole namespace. Unshare's own wish to take it along is lost when
         // the user is changed.
         if let (Ok(None), Some(pid)) = (

@@ -26,6 +26,10 @@ pub(super) fn cases() -> Vec<Case> {
             placeholder,
         ),
         case("jobs::contradictions_are_refused_with_a_sentence", refused),
+        case(
+            "jobs::far_times_and_large_data_leave_their_neighbours_alone",
+            extremes,
+        ),
     ]
 }
 
@@ -160,6 +164,56 @@ async fn refused(world: Arc<World>) -> Outcome {
         Err(why) if why.0.contains("command") => {}
         Err(why) => fail!("{why}"),
         Ok(()) => fail!("the command of a Job could be changed"),
+    }
+    sandbox.close().await
+}
+
+async fn extremes(world: Arc<World>) -> Outcome {
+    let sandbox = Sandbox::new(world, "job-extremes").await?;
+    sandbox.with_actor().await?;
+    let (past, future) = ("1999-12-31T23:59:59Z", "2126-11-23T00:00:00Z");
+    let job = |name| Job::echo(name, "x");
+    let large = |bytes| json!({"data": "x".repeat(bytes)});
+    for (job, phase, reason) in [
+        (
+            job("future").with("/startTime", json!(future)),
+            "Waiting",
+            "Accepted",
+        ),
+        (
+            job("over").with("/expireTime", json!(past)),
+            "Failed",
+            "Expired",
+        ),
+        (
+            job("large").with("/target/optional", large(20_000)),
+            "Invalid",
+            "BadInputs",
+        ),
+        (
+            job("fits").with("/target/optional", large(16_000)),
+            "Succeeded",
+            "Completed",
+        ),
+        (
+            job("past")
+                .with("/startTime", json!(past))
+                .with("/expireTime", json!(future)),
+            "Succeeded",
+            "Completed",
+        ),
+    ] {
+        sandbox.submit(&job).await?;
+        let status = sandbox.job_phase(&job.name, phase).await?;
+        let told = ["Accepted", "Complete", "Failed"].map(|kind| condition(&status, kind));
+        if !told.iter().any(|condition| condition["reason"] == reason) {
+            fail!("{} without {reason}: {}", job.name, pretty(&status));
+        }
+    }
+    let large = Job::echo("large-input", &"x".repeat(40_000));
+    let message = sandbox.submit_refused(&large).await?;
+    if !message.contains("spec.command.inputs[0].value") || !message.contains("32768") {
+        fail!("{message}");
     }
     sandbox.close().await
 }
