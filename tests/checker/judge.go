@@ -204,7 +204,7 @@ func (v *Verdict) order(h *history) {
 }
 
 func (v *Verdict) passedOver(jobs []*job, chosen *job, c *version) {
-	observed, err := strconv.ParseUint(c.claim.ObservedVersion, 10, 64)
+	observed, err := c.claim.observed()
 	if err != nil {
 		v.Inversions = append(v.Inversions, fmt.Sprintf("%s: its claim observed %q, which is no resource version", chosen.name, c.claim.ObservedVersion))
 		return
@@ -248,24 +248,31 @@ func (j *job) fits(client string) bool {
 // landing is how long after a refusal a job may still count as in flight: the leader reads it back.
 const landing = 2 * time.Second
 
-// inFlight says whether the leader had chosen the job before it made this claim: sequences grow
-// with every choice of one term, and terms do not overlap in what they write.
+// inFlight says whether the leader had chosen the job before it made this claim, and did not know
+// yet what became of it. The times of claims do not tell: each attempt to write one is stamped anew.
 func (j *job) inFlight(c *claim) bool {
 	for _, other := range j.claims() {
-		if other.claim.Sequence < c.Sequence && !other.claim.ClaimedAt.After(c.ClaimedAt) && other.at > 0 {
-			if o, err := strconv.ParseUint(c.ObservedVersion, 10, 64); err == nil && other.at > o {
-				return true
-			}
+		if at, err := c.observed(); err == nil && other.at > at && other.claim.chosenBefore(c) {
+			return true
 		}
 	}
 	for _, tried := range j.tried {
-		flying := !tried.ClaimedAt.After(c.ClaimedAt) && c.ClaimedAt.Before(tried.answered.Add(landing))
-		if tried.Sequence < c.Sequence && flying {
+		if tried.chosenBefore(c) && c.ClaimedAt.Before(tried.answered.Add(landing)) {
 			return true
 		}
 	}
 	return false
 }
+
+// chosenBefore compares two choices: sequences grow with every choice of one term, and a later
+// term, which begins to count anew, has observed more than all before it.
+func (c *claim) chosenBefore(other *claim) bool {
+	mine, err := c.observed()
+	its, err2 := other.observed()
+	return err == nil && err2 == nil && c.Sequence < other.Sequence && mine <= its
+}
+
+func (c *claim) observed() (uint64, error) { return strconv.ParseUint(c.ObservedVersion, 10, 64) }
 
 func sorted(jobs map[string]*job) []*job {
 	all := make([]*job, 0, len(jobs))

@@ -126,14 +126,27 @@ func TestAJobInFlightIsNotPassedOver(t *testing.T) {
 	s := newStory(t)
 	s.job("1", 5, "Ready", "")
 	s.job("2", 6, "Ready", "")
-	// Both were chosen before either write had come back.
+	// Both were chosen before either write had come back, and the first was written twice.
+	again := strings.Replace(held(1, 5), "00:00:30Z", "00:00:31Z", 1)
 	s.job("2", 7, "Claimed", held(2, 6))
-	s.job("1", 8, "Claimed", held(1, 6))
-	s.job("1", 9, "Succeeded", held(1, 6))
+	s.job("1", 8, "Claimed", again)
+	s.job("1", 9, "Succeeded", again)
 	s.job("2", 10, "Succeeded", held(2, 6))
 	s.diary("1", 31, "10.0.0.1")
 	s.diary("2", 31, "10.0.0.1")
 	if v := s.verdict(); !v.Kept() {
+		t.Fatal(v.text())
+	}
+}
+
+func TestTheFirstChoiceOfALaterTermIsNotInFlight(t *testing.T) {
+	s := newStory(t)
+	s.job("1", 5, "Ready", "")
+	s.good("2", 10, 2)
+	s.job("1", 20, "Claimed", held(1, 15))
+	s.job("1", 21, "Succeeded", held(1, 15))
+	s.diary("1", 40, "10.0.0.1")
+	if v := s.verdict(); len(v.Inversions) != 1 {
 		t.Fatal(v.text())
 	}
 }
@@ -144,7 +157,7 @@ func refusedBefore(t *testing.T, answered string) *story {
 	s.job("1", 5, "Ready", "")
 	s.good("2", 10, 2)
 	line := `{"verb":"update","stageTimestamp":"` + answered + `","objectRef":{"resource":"jobs","subresource":"status","namespace":"run","name":"job-1","apiGroup":"patchbay.dev"},"responseStatus":{"code":409},"responseObject":{"kind":"Status","status":"Failure","code":409},
-		"requestObject":{"metadata":{"name":"job-1","uid":"1"},"status":{"claim":{"claimId":"c1","sequence":1,"claimedAt":"2026-01-01T00:00:29Z"}}}}`
+		"requestObject":{"metadata":{"name":"job-1","uid":"1"},"status":{"claim":{"claimId":"c1","sequence":1,"observedResourceVersion":"6","claimedAt":"2026-01-01T00:00:29Z"}}}}`
 	if err := s.h.hearAudit([]byte(strings.ReplaceAll(line, "\n", " "))); err != nil {
 		t.Fatal(err)
 	}
