@@ -7,9 +7,14 @@ use super::report::{JobEvent, events};
 use super::resolve::Resolution;
 use super::times;
 use super::transition::{self, NotNow, phase};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchbay_api::job_status::Phase;
 use patchbay_api::{ConditionType, Job, JobStatus, Reason};
+
+/// So long after its start a Job that nobody has taken becomes Ready. One for which a plugin waits
+/// is claimed at its start from Waiting as well as from Ready, and two writes of one version at one
+/// moment would only hold each other up.
+pub(super) const UNTAKEN: SignedDuration = SignedDuration::from_millis(500);
 
 /// What to do, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,7 +166,9 @@ fn wake_at(job: &Job, status: Option<&JobStatus>, now: Timestamp) -> Option<Time
         Phase::Waiting => {
             if is_true(status, ConditionType::Accepted) {
                 let next = status.next_attempt_time.as_ref().map(|time| time.0);
-                moments[0] = next.max(Some(times::start(job)));
+                moments[0] = next
+                    .max(Some(times::start(job)))
+                    .and_then(|due| due.checked_add(UNTAKEN).ok());
             }
             moments[1] = times::expire(job);
         }

@@ -1,6 +1,6 @@
 //! The pass: from what was seen of a Job to the one write that it needs.
 
-use super::desire::{Cancel, Plan};
+use super::desire::{Cancel, Plan, UNTAKEN};
 use super::observe::{HolderView, Observed, PluginFamily, PluginView};
 use super::resolve::Resolution;
 use super::samples::{CLAIM, accepted, at, claimed, job, now, phase as phase_of, row, said, with};
@@ -338,10 +338,11 @@ fn a_view_of_a_plugin_that_starts_has_no_commands() {
 }
 
 #[test]
-fn pcp_14_a_job_is_looked_at_again_at_its_start_time() {
+fn pcp_14_a_job_is_looked_at_again_after_its_start_time() {
     let future = json!({"startTime": "2026-11-22T12:01:00Z", "expireTime": "2026-11-22T12:02:00Z"});
     let plan = look(job(future.clone()), now());
-    assert_eq!(plan.wake_at, Some(at(60)));
+    // Later than the hand-out, which needs no word of this.
+    assert_eq!(plan.wake_at, Some(at(60) + UNTAKEN));
     assert_eq!(phase_of(&written(plan)), Phase::Waiting);
     let plan = look(accepted(future), at(60));
     assert_eq!(plan.wake_at, Some(at(120)));
@@ -465,7 +466,7 @@ fn a_pod_that_is_gone_loses_the_job_or_the_attempt() {
     let mut observed = seen(claimed(more), at(5));
     observed.holder = gone;
     let lost = plan(&observed);
-    assert_eq!(lost.wake_at, Some(at(15)));
+    assert_eq!(lost.wake_at, Some(at(15) + UNTAKEN));
     assert_eq!(lost.events[0].reason, Reason::PluginLost);
     let status = written(lost);
     assert_eq!(status.reason, "BackingOff");
