@@ -113,6 +113,8 @@ count() {
 
 if [[ $tiers == *" cluster "* && -z ${KUBECONFIG:-}${CONTEXT:-} ]]; then
   tests/cluster/cluster.sh status >/dev/null 2>&1 && was_up=1 || was_up=0
+  # What a run left that was cut short would be brought up again with everything in it.
+  ((was_up)) || tests/cluster/cluster.sh down
 fi
 tier pure
 tier process

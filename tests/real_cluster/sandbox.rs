@@ -2,6 +2,7 @@
 
 use crate::plugin::{Plugin, plugin_resource};
 use crate::world::{Outcome, PATIENCE, World, fail, until};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -12,7 +13,6 @@ use kube::runtime::watcher::{self, watcher};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_stream::StreamExt;
 
 /// One story's namespace.
 pub struct Sandbox {
@@ -77,6 +77,7 @@ impl Sandbox {
                 .then_some(()))
         })
         .await?;
+        self.remove_jobs().await?;
         namespaces
             .delete(&self.name, &DeleteParams::default())
             .await?;
@@ -88,6 +89,24 @@ impl Sandbox {
                 .then_some(()))
         })
         .await
+    }
+
+    /// Deletes every Job, many at once: with the namespace they would go one after the other.
+    async fn remove_jobs(&self) -> Outcome {
+        const IN_FLIGHT: usize = 8;
+        let jobs = &self.jobs();
+        let all = jobs.list_metadata(&ListParams::default()).await?;
+        stream::iter(all.items)
+            .map(|job| async move {
+                let gone = jobs.delete(&job.name_any(), &DeleteParams::default()).await;
+                match gone {
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                    gone => Ok(gone.map(drop)?),
+                }
+            })
+            .buffer_unordered(IN_FLIGHT)
+            .try_collect()
+            .await
     }
 
     /// The Plugins of this namespace.

@@ -7,7 +7,7 @@ use crate::job::{Job, from_now};
 use crate::operator;
 use crate::sandbox::Sandbox;
 use crate::world::{Outcome, World, fail, until};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const JOBS: usize = 10_000;
 /// Pods that take them.
 const REPLICAS: usize = 6;
-/// Creates, and in the end deletions, in flight.
+/// Creates in flight.
 const IN_FLIGHT: usize = 8;
 /// Nothing may stand still for so long.
 const STANDSTILL: Duration = Duration::from_secs(180);
@@ -130,7 +130,6 @@ async fn chaos(world: Arc<World>) -> Outcome {
             String::from_utf8_lossy(&verdict.stderr)
         );
     }
-    delete(&sandbox, count).await?;
     sandbox.close().await?;
     volume.remove(&world).await?;
     std::fs::remove_dir_all(&folder)?;
@@ -214,12 +213,8 @@ impl Dice {
     }
 }
 
-fn name(number: usize) -> String {
-    format!("job-{number}")
-}
-
 fn one(number: usize, dice: &mut Dice) -> Job {
-    let name = name(number);
+    let name = format!("job-{number}");
     let job = match dice.roll(200) {
         0 => Job::act(&name, "os._exit(3)"),
         1..10 => Job::act(
@@ -276,22 +271,6 @@ async fn submit(sandbox: &Sandbox, count: usize, seed: u64) -> Outcome {
         .await
         .into_iter()
         .collect()
-}
-
-/// Deletes every job: with a namespace they would go one at a time.
-async fn delete(sandbox: &Sandbox, count: usize) -> Outcome {
-    let jobs = &sandbox.jobs();
-    stream::iter(0..count)
-        .map(|number| async move {
-            let gone = jobs.delete(&name(number), &DeleteParams::default()).await;
-            match gone {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                gone => Ok(gone.map(drop)?),
-            }
-        })
-        .buffer_unordered(IN_FLIGHT)
-        .try_collect()
-        .await
 }
 
 /// Kills something every other second, until everything has ended. A container that is killed too
