@@ -17,18 +17,27 @@ pub enum Part {
 impl Sandbox {
     /// Ends the plugin process of a pod by SIGKILL. Its launcher lives on.
     pub async fn kill_plugin(&self, pod: &str) -> Outcome {
-        self.world.kill(&self.name, pod, Part::Plugin).await
+        self.world.send(&self.name, pod, Part::Plugin, "KILL").await
     }
 
     /// Ends the sidecar of a pod by SIGKILL.
     pub async fn kill_sidecar(&self, pod: &str) -> Outcome {
-        self.world.kill(&self.name, pod, Part::Sidecar).await
+        self.world
+            .send(&self.name, pod, Part::Sidecar, "KILL")
+            .await
+    }
+
+    /// Stops the sidecar of a pod by SIGSTOP: it lives and does nothing, until it is killed.
+    pub async fn pause_sidecar(&self, pod: &str) -> Outcome {
+        self.world
+            .send(&self.name, pod, Part::Sidecar, "STOP")
+            .await
     }
 }
 
 impl World {
-    /// Ends a process of a pod by SIGKILL.
-    pub async fn kill(&self, namespace: &str, pod: &str, part: Part) -> Outcome {
+    /// Sends a signal to a process of a pod.
+    async fn send(&self, namespace: &str, pod: &str, part: Part, name: &str) -> Outcome {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let status = pods.get(pod).await?.status.unwrap_or_default();
         let containers = match part {
@@ -48,7 +57,7 @@ impl World {
         let Some(pid) = pids.get(place) else {
             fail!("no process of {part:?} in {id}: {pids:?}")
         };
-        signal(*pid, "KILL").await
+        signal(*pid, name).await
     }
 
     /// Ends the first process of every container of the pods that `selector` finds.

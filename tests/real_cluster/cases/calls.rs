@@ -41,7 +41,8 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("calls::sidecar_death_leaves_the_plugin_running", |world| {
             sidecar_death(world, "sidecar-death", Plugin::kv_go("kv"))
-        }),
+        })
+        .violent(),
         case(
             "calls::sidecar_death_leaves_the_plugin_running_over_automatic_tls",
             |world| {
@@ -49,7 +50,8 @@ pub(super) fn cases() -> Vec<Case> {
                     Plugin::kv_go("kv").with("/protocol/goPlugin/tls", json!({"mode": "AutoMTLS"}));
                 sidecar_death(world, "sidecar-death-tls", plugin)
             },
-        ),
+        )
+        .violent(),
     ]
 }
 
@@ -125,7 +127,7 @@ async fn sidecar_death(world: Arc<World>, story: &str, plugin: Plugin) -> Outcom
     sandbox.apply(&plugin).await?;
     let before = sandbox.ready(&plugin.name).await?["instances"][0].clone();
     let pod = before["pod"].as_str().unwrap_or_default().to_owned();
-    kill_sidecar(&sandbox, &pod).await?;
+    sandbox.kill_sidecar(&pod).await?;
     until("the kubelet started the sidecar again", || async {
         Ok((sidecar_restarts(&sandbox, &pod).await? > 0).then_some(()))
     })
@@ -145,29 +147,6 @@ async fn sidecar_death(world: Arc<World>, story: &str, plugin: Plugin) -> Outcom
     }
     round_trip(&sandbox, &plugin.name).await?;
     sandbox.close().await
-}
-
-/// Ends the sidecar's process the hard way, through the container runtime.
-async fn kill_sidecar(sandbox: &Sandbox, pod: &str) -> Outcome {
-    let object = sandbox.api::<Pod>().get(pod).await?;
-    let status = object.status.unwrap_or_default();
-    let container = status
-        .init_container_statuses
-        .unwrap_or_default()
-        .into_iter()
-        .find(|container| container.name == "sidecar")
-        .and_then(|container| container.container_id);
-    let Some(id) = container
-        .as_deref()
-        .and_then(|id| id.strip_prefix("containerd://"))
-    else {
-        fail!("pod {pod} has no sidecar container");
-    };
-    sandbox
-        .world
-        .cluster(&["ctr", "tasks", "kill", "-s", "SIGKILL", id])
-        .await?;
-    Ok(())
 }
 
 async fn sidecar_restarts(sandbox: &Sandbox, pod: &str) -> Outcome<i32> {

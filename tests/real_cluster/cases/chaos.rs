@@ -34,10 +34,6 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 async fn chaos(world: Arc<World>) -> Outcome {
-    if world.embedded.is_none() {
-        println!("  skipped: only the embedded cluster may be killed");
-        return Ok(());
-    }
     let count = match std::env::var("CHAOS_JOBS") {
         Ok(text) => text.parse()?,
         Err(_) => JOBS,

@@ -24,12 +24,19 @@ pub(super) fn side_by_side() -> Vec<Case> {
         case(
             "job_faults::pcp_21_a_killed_plugin_loses_its_job_once",
             plugin_killed,
-        ),
-        case("job_faults::pcp_22_at_least_once_tries_again", tried_again),
+        )
+        .violent(),
+        case("job_faults::pcp_22_at_least_once_tries_again", tried_again).violent(),
         case(
             "job_faults::pcp_23_a_killed_sidecar_loses_nothing",
             sidecar_killed,
-        ),
+        )
+        .violent(),
+        case(
+            "job_faults::a_sidecar_killed_before_the_hand_over_gives_its_job_back",
+            sidecar_killed_early,
+        )
+        .violent(),
         case(
             "job_faults::pcp_41_a_restarted_plugin_answers_what_it_remembers",
             recovered,
@@ -160,6 +167,23 @@ async fn sidecar_killed(world: Arc<World>) -> Outcome {
     let after = sandbox.ready("actor").await?["instances"][0]["startId"].clone();
     if before != after {
         fail!("the plugin was started again: {before}, {after}");
+    }
+    sandbox.close().await
+}
+
+async fn sidecar_killed_early(world: Arc<World>) -> Outcome {
+    let sandbox = Sandbox::new(world, "job-sidecar-early").await?;
+    sandbox.with_actor().await?;
+    let pod = the_pod(&sandbox).await?;
+    // It has asked for work and cannot take the answer.
+    sandbox.pause_sidecar(&pod).await?;
+    sandbox.submit(&Job::echo("early", "x")).await?;
+    let before = claimed(&sandbox, "early").await?;
+    sandbox.kill_sidecar(&pod).await?;
+    let after = sandbox.job_phase("early", "Succeeded").await?;
+    let first = &before["claim"]["claimId"];
+    if first.is_null() || after["claim"]["claimId"] == *first || after["attempt"] != 1 {
+        fail!("{}, then {}", pretty(&before), pretty(&after));
     }
     sandbox.close().await
 }

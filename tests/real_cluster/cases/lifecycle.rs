@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
             replaced,
         ),
         case("lifecycle::deletion_leaves_nothing", deletion),
-        case("lifecycle::a_crashed_plugin_starts_again", crashed),
+        case("lifecycle::a_crashed_plugin_starts_again", crashed).violent(),
     ]
 }
 

@@ -26,6 +26,18 @@ pub struct Case {
     pub name: &'static str,
     /// Fails with the reason when it is not.
     pub story: Story,
+    /// Whether it kills what only the embedded cluster may lose.
+    pub violent: bool,
+}
+
+impl Case {
+    /// Keeps the story to the embedded cluster.
+    fn violent(self) -> Case {
+        Case {
+            violent: true,
+            ..self
+        }
+    }
 }
 
 /// Wraps an asynchronous function as a story.
@@ -36,6 +48,7 @@ where
     Case {
         name,
         story: Box::new(move |world| Box::pin(story(world))),
+        violent: false,
     }
 }
 
@@ -62,5 +75,6 @@ pub fn one_by_one() -> Vec<Case> {
     [faults::cases(), job_faults::one_by_one(), chaos::cases()]
         .into_iter()
         .flatten()
+        .map(Case::violent)
         .collect()
 }
