@@ -22,6 +22,7 @@ use patchbay_reconcile::job::observe::{HolderView, Observed, PluginView};
 use patchbay_reconcile::job::resolve::Resolution;
 use patchbay_reconcile::job::{desire, resolve};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -115,6 +116,7 @@ impl JobPasses {
             plugin: if is_open { self.view(&plugin) } else { None },
             holder: self.holder(&plugin, &job, phase).await?,
             job,
+            rush: self.jobs.turns.claiming.load(Ordering::Relaxed),
             now,
             spread: spread(),
         }))

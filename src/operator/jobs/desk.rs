@@ -19,6 +19,7 @@ use patchbay_reconcile::job::desk::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -161,6 +162,8 @@ impl Clerk {
     fn hear(&mut self, heard: Heard<'_>) {
         let (now, mono) = (self.jobs.wall.now(), self.mono_ms());
         self.desk.hear(now, mono, heard, &mut self.todo);
+        let claiming = self.desk.in_flight() > 0;
+        self.jobs.turns.claiming.store(claiming, Ordering::Relaxed);
         let mut todo = std::mem::take(&mut self.todo);
         for todo in todo.drain(..) {
             self.act(todo);

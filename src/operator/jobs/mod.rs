@@ -35,6 +35,7 @@ use feed::{Feed, Seen};
 use kube::Client;
 use patchbay_api::{Job, Reason};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
 
 /// Writes of statuses at a time that nobody waits for with an ask: releases, losses.
@@ -78,6 +79,8 @@ pub struct Jobs {
 
 /// Who waits for whom; nothing has been handed out yet.
 pub struct Turns {
+    /// Whether claims are being written; what can wait for them looks here.
+    pub claiming: AtomicBool,
     settling: Semaphore,
     large_rows: Arc<Semaphore>,
     digests: rows::Digests,
@@ -86,6 +89,7 @@ pub struct Turns {
 impl Default for Turns {
     fn default() -> Self {
         Self {
+            claiming: AtomicBool::default(),
             settling: Semaphore::new(SETTLING),
             large_rows: Arc::new(Semaphore::new(LARGE_ROWS)),
             digests: rows::Digests::default(),

@@ -5,7 +5,7 @@ use super::conditions::{is_accepted, is_true};
 use super::observe::{HolderView, Observed};
 use super::report::{JobEvent, events};
 use super::resolve::Resolution;
-use super::times;
+use super::times::{self, later};
 use super::transition::{self, NotNow, phase};
 use jiff::{SignedDuration, Timestamp};
 use patchbay_api::job_status::Phase;
@@ -15,6 +15,10 @@ use patchbay_api::{ConditionType, Job, JobStatus, Reason};
 /// is claimed at its start from Waiting as well as from Ready, and two writes of one version at one
 /// moment would only hold each other up.
 pub(super) const UNTAKEN: SignedDuration = SignedDuration::from_millis(500);
+
+/// So long after its start, at the latest, a Job that nobody has taken becomes Ready. Before that
+/// the write leaves the API server to the claims, while there are any.
+pub(super) const PASSED_OVER: SignedDuration = SignedDuration::from_secs(64);
 
 /// What to do, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +61,7 @@ pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {
         Resolution::Lost(loss) => transition::lose(job, None, loss, now, observed.spread).ok(),
         Resolution::Overdue => transition::deadline_exceeded(job, now).ok(),
         Resolution::SuspendTooLate => transition::suspend_refused(job, now).ok(),
-        Resolution::Open(acceptance) => open(job, acceptance, now),
+        Resolution::Open(acceptance) => open(observed, acceptance),
     };
     let before = job.status.as_ref();
     let status = status.filter(|status| Some(status) != before);
@@ -87,7 +91,8 @@ fn ended(observed: &Observed) -> Plan {
 }
 
 /// One status out of several changes, for a job that nobody has.
-fn open(job: &Job, acceptance: &Acceptance, now: Timestamp) -> Option<JobStatus> {
+fn open(observed: &Observed, acceptance: &Acceptance) -> Option<JobStatus> {
+    let (job, now) = (&observed.job, observed.now);
     let mut steps = Steps {
         job: job.clone(),
         now,
@@ -112,7 +117,10 @@ fn open(job: &Job, acceptance: &Acceptance, now: Timestamp) -> Option<JobStatus>
         steps.take(transition::resume);
     }
     steps.take(transition::expire);
-    steps.take(transition::ready);
+    let is_written_anyway = steps.job.status != job.status;
+    if is_written_anyway || !observed.rush || now >= later(times::eligible_at(job), PASSED_OVER) {
+        steps.take(transition::ready);
+    }
     steps.job.status
 }
 
@@ -157,6 +165,16 @@ fn cancel(status: &JobStatus, holder: &HolderView) -> Option<Cancel> {
     })
 }
 
+/// The next look at a Job that was due then. The looks become rare: there may be thousands of them,
+/// and the claims leave them little to do.
+fn untaken(due: Timestamp, now: Timestamp) -> Timestamp {
+    let mut wait = UNTAKEN;
+    while wait < PASSED_OVER && later(due, wait) <= now {
+        wait *= 2;
+    }
+    later(due, wait)
+}
+
 /// The next moment at which time alone changes something.
 fn wake_at(job: &Job, status: Option<&JobStatus>, now: Timestamp) -> Option<Timestamp> {
     let status = status?;
@@ -166,9 +184,8 @@ fn wake_at(job: &Job, status: Option<&JobStatus>, now: Timestamp) -> Option<Time
         Phase::Waiting => {
             if is_true(status, ConditionType::Accepted) {
                 let next = status.next_attempt_time.as_ref().map(|time| time.0);
-                moments[0] = next
-                    .max(Some(times::start(job)))
-                    .and_then(|due| due.checked_add(UNTAKEN).ok());
+                let due = next.max(Some(times::start(job)));
+                moments[0] = due.map(|due| untaken(due, now));
             }
             moments[1] = times::expire(job);
         }

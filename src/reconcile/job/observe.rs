@@ -14,6 +14,8 @@ pub struct Observed {
     pub plugin: Option<PluginView>,
     /// The pod that has the job.
     pub holder: HolderView,
+    /// Whether claims are being written at this moment.
+    pub rush: bool,
     /// The moment of this look, by the leader's clock.
     pub now: Timestamp,
     /// A draw from 0 to 1, for the wait before a further attempt.

@@ -1,12 +1,12 @@
 //! The pass: from what was seen of a Job to the one write that it needs.
 
-use super::desire::{Cancel, Plan, UNTAKEN};
+use super::desire::{Cancel, PASSED_OVER, Plan, UNTAKEN};
 use super::observe::{HolderView, Observed, PluginFamily, PluginView};
 use super::resolve::Resolution;
 use super::samples::{CLAIM, accepted, at, claimed, job, now, phase as phase_of, row, said, with};
 use super::transition::{RowOutcome, store_row};
 use super::{desire, resolve};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchbay_api::job_status::Phase;
 use patchbay_api::names::CANCEL_ANNOTATION;
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
@@ -48,6 +48,7 @@ fn seen(job: Job, at: Timestamp) -> Observed {
         holder: HolderView::Unknown,
         now: at,
         spread: 0.0,
+        rush: false,
     }
 }
 
@@ -335,6 +336,37 @@ fn a_view_of_a_plugin_that_starts_has_no_commands() {
     let view = PluginView::of(&plugin);
     assert_eq!(view.commands.unwrap().len(), 1);
     assert!(view.complete && !view.deleting);
+}
+
+#[test]
+fn that_its_time_has_come_is_written_when_no_claim_waits_for_the_api_server() {
+    let mut observed = seen(
+        accepted(json!({"startTime": "2026-11-22T12:01:00Z"})),
+        now(),
+    );
+    observed.rush = true;
+    let due = at(60);
+    for (seconds, next) in [
+        (0.0, 0.5),
+        (0.5, 1.0),
+        (1.7, 2.0),
+        (31.0, 32.0),
+        (63.0, 64.0),
+    ] {
+        observed.now = due + SignedDuration::from_secs_f64(seconds);
+        let plan = plan(&observed);
+        assert_eq!(plan.status, None, "after {seconds} s");
+        assert_eq!(
+            plan.wake_at,
+            Some(due + SignedDuration::from_secs_f64(next))
+        );
+    }
+    observed.now = due + PASSED_OVER;
+    assert_eq!(phase_of(&written(plan(&observed))), Phase::Ready);
+    // What has to be written anyway says it too.
+    let mut new = seen(job(json!({})), now());
+    new.rush = true;
+    assert_eq!(phase_of(&written(plan(&new))), Phase::Ready);
 }
 
 #[test]
