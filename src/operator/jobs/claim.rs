@@ -1,7 +1,7 @@
 //! Claims, and their return: one replace of the status each, and never a guess about its outcome.
 
 use super::Jobs;
-use super::write::{WriteError, pause};
+use super::write::{FORBIDDEN, WriteError, pause};
 use crate::key::JobKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -46,7 +46,7 @@ impl Jobs {
         done: impl Fn(&Job) -> bool,
     ) -> Outcome {
         let key = JobKey::new(&*name.namespace, &*name.name);
-        let mut failures = 0;
+        let (mut failures, mut forbidden) = (0, 0);
         loop {
             let Some(job) = self.stores.jobs.get(&key) else {
                 return Outcome::Lost(None);
@@ -72,7 +72,15 @@ impl Jobs {
                     return Outcome::Won(Box::new(written));
                 }
                 Err(WriteError::Gone) => return Outcome::Lost(None),
-                Err(WriteError::Refused(why)) => return Outcome::Refused(why),
+                // Still the same choice: whoever had another one meanwhile would be before it.
+                Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
+                    forbidden += 1;
+                    pause(forbidden).await;
+                    continue;
+                }
+                Err(WriteError::Refused(why) | WriteError::Forbidden(why)) => {
+                    return Outcome::Refused(why);
+                }
                 // Somebody's write came before; after an answer that was lost it may be ours.
                 Err(WriteError::Conflict) => {}
                 Err(WriteError::Unknown(error)) => {
@@ -205,9 +213,17 @@ mod tests {
             (vec![Deleted], "gone", 1),
             (vec![Never, Deleted], "gone", 2),
             (vec![Code(422)], "refused", 1),
-            (vec![Code(403)], "refused", 1),
+            (vec![Code(403)], "won", 2),
+            (vec![Code(403), Raced], "lost", 2),
+            (vec![Code(403); 6], "won", 7),
+            (vec![Code(403); 7], "refused", 7),
+            (
+                vec![Code(500); 7].into_iter().chain([Code(403)]).collect(),
+                "won",
+                9,
+            ),
             (vec![Code(429)], "won", 2),
-            (vec![Code(500), Code(403)], "refused", 2),
+            (vec![Code(500), Code(422)], "refused", 2),
         ] {
             let rig = Rig::new();
             let job = rig.add("a", spec(), Some(ready()));

@@ -3,7 +3,7 @@
 
 use super::Jobs;
 use super::rows::Stored;
-use super::write::pause;
+use super::write::{FORBIDDEN, pause};
 use crate::session::bounds::bounded_text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -64,7 +64,7 @@ impl Jobs {
         let name = object.name_any();
         let namespace = job.namespace().unwrap_or_default();
         let api: Api<JobOutput> = Api::namespaced(self.client.clone(), &namespace);
-        let mut failures = 0;
+        let (mut failures, mut forbidden) = (0, 0);
         loop {
             let error = match timeout(ANSWER, self.create(&namespace, &object)).await {
                 Ok(Ok(())) => return Ok(()),
@@ -75,6 +75,10 @@ impl Jobs {
                         Err(error) => error.to_string(),
                     },
                     404 => return Err(ChunkError::Gone),
+                    403 if forbidden < FORBIDDEN => {
+                        forbidden += 1;
+                        status.message.clone()
+                    }
                     400 | 403 | 413 | 422 => {
                         self.metrics.refused.inc();
                         return Err(ChunkError::Refused(bounded_text(&status.message, 512)));

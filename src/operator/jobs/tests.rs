@@ -466,7 +466,8 @@ async fn a_chunk_that_the_api_server_refuses_fails_the_job() {
     let mut spec = spec();
     spec["outputPolicy"] = json!({"inlineMaxBytes": 0, "maxBytes": 1000});
     let (desk, mut sidecar, claim) = working(None, spec).await;
-    desk.rig.api.faults([Fault::Code(403)]);
+    // A quota says so too, and for good.
+    desk.rig.api.faults([Fault::Code(403); 7]);
     sidecar
         .row(&claim, row(1, b"abc", RowEnding::Succeeded))
         .await;
@@ -475,6 +476,22 @@ async fn a_chunk_that_the_api_server_refuses_fails_the_job() {
         (status.phase, status.reason.as_str()),
         (Some(Phase::Failed), "OutputTooLarge")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_has_just_started_and_forbids_everything_costs_no_output() {
+    for inline in [0, 100] {
+        let mut spec = spec();
+        spec["outputPolicy"] = json!({"inlineMaxBytes": inline, "maxBytes": 1000});
+        let (desk, mut sidecar, claim) = working(None, spec).await;
+        desk.rig.api.faults([Fault::Code(403); 3]);
+        sidecar
+            .row(&claim, row(1, b"abc", RowEnding::Succeeded))
+            .await;
+        let status = desk.rig.status("a");
+        assert_eq!(status.phase, Some(Phase::Succeeded));
+        assert!(!status.output.unwrap().truncated);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,6 +26,9 @@ const AGAIN: Policy = Policy {
     first: Duration::from_millis(100),
     limit: Duration::from_secs(5),
 };
+/// So many answers 403 in a row, over some 6 s, are not believed: an API server that has just
+/// started forbids everything until it has read the roles.
+pub(super) const FORBIDDEN: u32 = 6;
 /// Until an answer is complete; the client's own limit counts to its head only.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -41,6 +44,9 @@ pub enum WriteError {
     /// The API server will not have it as it is.
     #[error("writing the status of a Job: {0}")]
     Refused(String),
+    /// The API server does not allow it, at least not now. It was not written.
+    #[error("writing the status of a Job: {0}")]
+    Forbidden(String),
     /// It may have been written, or not.
     #[error("writing the status of a Job: {0}")]
     Unknown(String),
@@ -138,7 +144,7 @@ impl Jobs {
             Some(job) => job,
             None => self.read_back(key).await.ok_or(ChangeError::Gone)?,
         };
-        let mut failures = 0;
+        let (mut failures, mut forbidden) = (0, 0);
         loop {
             let changed = if newest.metadata.uid.as_deref() == Some(uid) {
                 change(&newest, self.wall.now()).map_err(Some)
@@ -169,7 +175,14 @@ impl Jobs {
                     return Ok((written, fate));
                 }
                 Err(WriteError::Gone) => return Err(ChangeError::Gone),
-                Err(WriteError::Refused(why)) => return Err(ChangeError::Refused(why)),
+                Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
+                    forbidden += 1;
+                    pause(forbidden).await;
+                    continue;
+                }
+                Err(WriteError::Refused(why) | WriteError::Forbidden(why)) => {
+                    return Err(ChangeError::Refused(why));
+                }
                 Err(WriteError::Conflict) => {}
                 Err(WriteError::Unknown(_)) => {
                     failures += 1;
@@ -202,9 +215,13 @@ impl Jobs {
             kube::Error::Api(status) => match status.code {
                 409 => WriteError::Conflict,
                 404 => WriteError::Gone,
-                400 | 403 | 413 | 422 => {
+                400 | 413 | 422 => {
                     self.metrics.refused.inc();
                     WriteError::Refused(bounded_text(&status.message, 768))
+                }
+                403 => {
+                    self.metrics.refused.inc();
+                    WriteError::Forbidden(bounded_text(&status.message, 768))
                 }
                 _ => WriteError::Unknown(bounded_text(&status.message, 768)),
             },
