@@ -1,8 +1,9 @@
 //! Every Job, found by its name, by its Plugin and by its holder.
 //!
-//! The same promises as [`super::store`]: the answer of a write is put in at once, an older event
-//! that arrives later does not undo it, and a new list replaces the old one in one step. A Plugin
-//! can have ten thousand Jobs, so nothing here unpacks one that nobody asked for.
+//! The same promises as [`super::store`]: the answer of a write is put in at once, and an older event
+//! that arrives later does not undo it. But what a list has is put in one by one, since each Job is
+//! told of and woken by itself; what it lacks goes in one step. A Plugin can have ten thousand Jobs,
+//! so nothing here unpacks one that nobody asked for.
 
 use super::packed::Packed;
 use crate::key::{JobKey, PluginKey};
@@ -12,7 +13,7 @@ use kube::runtime::watcher::Event;
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
 use patchbay_reconcile::job::times;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
@@ -52,8 +53,8 @@ struct Inner {
     count: usize,
     /// The newest resource version that the watch has shown.
     seen: u64,
-    /// The list that is being read, until it is complete.
-    listing: Option<HashMap<Box<str>, Namespace>>,
+    /// Names in the list that is being read, by namespace, until it is complete.
+    listing: Option<HashMap<Box<str>, HashSet<Box<str>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -169,17 +170,14 @@ impl JobStore {
                 vec![Change::Listing]
             }
             Event::InitApply(job) => {
-                if let Some((namespace, entry)) = entry(&job) {
-                    let listing = inner.listing.get_or_insert_default();
-                    listing.entry(namespace).or_default().put(entry);
-                    // What was written since is newer than the list.
-                    inner.keep_newer(&job);
-                }
+                // At once: whoever is woken by it looks here, and what was written since is newer.
+                inner.insert(&job);
+                inner.list(&job);
                 let job = Box::new(job);
                 vec![Change::Job { job, news: true }]
             }
             Event::InitDone => {
-                let mut changes = inner.replace();
+                let mut changes = inner.purge();
                 drop(inner);
                 self.filled.send_replace(true);
                 changes.push(Change::Listed);
@@ -249,58 +247,34 @@ impl Inner {
         true
     }
 
-    /// Puts into the list what is known of `job` when it is newer than the list.
-    fn keep_newer(&mut self, job: &Job) {
+    /// Notes that the list has it.
+    fn list(&mut self, job: &Job) {
         let key = key(job);
-        let Some(known) = self
-            .namespaces
-            .get(&*key.namespace)
-            .and_then(|namespace| namespace.jobs.get(&*key.name))
-        else {
-            return;
-        };
-        let Some(listed) = self
-            .listing
-            .as_mut()
-            .and_then(|listing| listing.get_mut(&*key.namespace))
-        else {
-            return;
-        };
-        let older = listed
-            .jobs
-            .get(&*key.name)
-            .is_some_and(|listed| known.packed.newer_than(&listed.packed));
-        if older
-            && let Some(job) = known.packed.unpack::<Job>()
-            && let Some((_, entry)) = entry(&job)
-        {
-            listed.put(entry);
-        }
+        let listing = self.listing.get_or_insert_default();
+        let names = listing.entry(key.namespace.into()).or_default();
+        names.insert(key.name.into());
     }
 
-    /// The list is complete: it takes the place of what was, and what it lacks is gone.
-    fn replace(&mut self) -> Vec<Change> {
-        let mut listed = self.listing.take().unwrap_or_default();
-        listed.shrink_to_fit();
-        let before = std::mem::replace(&mut self.namespaces, listed);
-        self.count = self.namespaces.values().map(|n| n.jobs.len()).sum();
+    /// The list is complete: what it lacks is gone.
+    fn purge(&mut self) -> Vec<Change> {
+        let listed = self.listing.take().unwrap_or_default();
         let mut gone = Vec::new();
-        for (namespace, jobs) in before {
-            for (name, entry) in jobs.jobs {
-                let still = self
-                    .namespaces
-                    .get(&namespace)
-                    .and_then(|n| n.jobs.get(&name))
-                    .is_some_and(|now| now.packed.uid == entry.packed.uid);
-                if !still {
-                    gone.push(Change::Gone {
-                        key: JobKey::new(&*namespace, &*name),
-                        uid: entry.packed.uid.into_string(),
-                    });
+        for (namespace, known) in &self.namespaces {
+            let listed = listed.get(namespace);
+            for (name, entry) in &known.jobs {
+                if !listed.is_some_and(|listed| listed.contains(name)) {
+                    gone.push((
+                        JobKey::new(&**namespace, &**name),
+                        entry.packed.uid.to_string(),
+                    ));
                 }
             }
         }
-        gone
+        for (key, uid) in &gone {
+            self.remove(key, uid);
+        }
+        let told = |(key, uid)| Change::Gone { key, uid };
+        gone.into_iter().map(told).collect()
     }
 
     fn remove(&mut self, key: &JobKey, uid: &str) {
@@ -450,15 +424,42 @@ mod tests {
             6,
             json!({"attempt": 0}),
         )));
-        let mut gone = store.hear(Event::InitDone);
-        assert_eq!(gone.pop(), Some(Change::Listed));
-        gone.sort_by_key(|change| format!("{change:?}"));
-        let expected = ["again", "gone"].map(|n| Change::Gone {
-            key: name(n),
-            uid: n.into(),
-        });
-        assert_eq!(gone, expected);
+        let gone = Change::Gone {
+            key: name("gone"),
+            uid: "gone".into(),
+        };
+        assert_eq!(store.hear(Event::InitDone), [gone, Change::Listed]);
+        let again = store.get(&name("again")).unwrap();
+        assert_eq!(again.uid().as_deref(), Some("other"));
         assert_eq!(store.held_by("ns", "pod"), [name("written")]);
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn whoever_is_woken_by_a_list_that_goes_on_finds_the_job() {
+        let store = JobStore::default();
+        store.hear(Event::Init);
+        store.hear(Event::InitApply(ready("new", 3)));
+        assert!(store.get(&name("new")).is_some());
+        assert_eq!(store.hear(Event::InitDone), [Change::Listed]);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn what_is_written_while_a_list_is_read_stays() {
+        let store = JobStore::default();
+        store.hear(Event::Apply(ready("a", 1)));
+        store.hear(Event::Apply(ready("b", 2)));
+        store.hear(Event::Init);
+        store.wrote(&held("a", 8, "pod"));
+        for (name, version) in [("a", 1), ("b", 2)] {
+            store.hear(Event::InitApply(ready(name, version)));
+        }
+        store.wrote(&held("b", 9, "pod"));
+        assert_eq!(store.hear(Event::InitDone), [Change::Listed]);
+        let version = |job| version(&store.get(&name(job)).unwrap());
+        assert_eq!(["a", "b"].map(version), [8, 9]);
+        assert_eq!(store.held_by("ns", "pod").len(), 2);
         assert_eq!(store.len(), 2);
     }
 

@@ -123,7 +123,13 @@ where
                 let mut concerned: HashSet<PluginKey> = listed.keys().cloned().collect();
                 concerned.extend(inner.groups.keys().cloned());
                 inner.count = listed.values().map(Vec::len).sum();
-                inner.groups = listed;
+                let before = std::mem::replace(&mut inner.groups, listed);
+                // What was written while the list was read is newer than the list, and stays.
+                for (key, group) in before {
+                    if let Some(listed) = inner.groups.get_mut(&key) {
+                        group.into_iter().for_each(|known| keep(listed, known));
+                    }
+                }
                 drop(inner);
                 self.filled.send_replace(true);
                 concerned.into_iter().collect()
@@ -182,6 +188,16 @@ impl Inner {
         if group.is_empty() {
             self.groups.remove(key);
         }
+    }
+}
+
+/// Puts in what is newer than what is there.
+fn keep(group: &mut Group, known: Packed) {
+    let listed = group.iter_mut().find(|listed| listed.name == known.name);
+    if let Some(listed) = listed
+        && known.newer_than(listed)
+    {
+        *listed = known;
     }
 }
 
@@ -248,6 +264,17 @@ mod tests {
         assert_eq!(version(&store, "a").as_deref(), Some("9"));
         store.hear(&Event::Apply(pod("a", "1", 10)));
         assert_eq!(version(&store, "a").as_deref(), Some("10"));
+    }
+
+    #[test]
+    fn what_is_written_while_a_list_is_read_stays() {
+        let store = store();
+        store.hear(&Event::Apply(pod("a", "1", 5)));
+        store.hear(&Event::Init);
+        store.hear(&Event::InitApply(pod("a", "1", 5)));
+        store.wrote(&pod("a", "1", 9));
+        store.hear(&Event::InitDone);
+        assert_eq!(version(&store, "a").as_deref(), Some("9"));
     }
 
     #[test]
