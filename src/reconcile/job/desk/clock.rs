@@ -47,7 +47,7 @@ impl Desk {
             self.jobs.cooling.remove(&(until, id));
             match self.jobs.entries.get(id).map(|entry| &entry.state) {
                 // Until there is news of it.
-                Some(State::Unjudged { until: known, .. }) if *known == until => self.unplace(id),
+                Some(State::Unjudged { until: known, .. }) if *known == until => self.pass_over(id),
                 Some(State::Cooling { until: known }) if *known == until => {
                     self.jobs.entries[id].state = State::Closed;
                     self.place(id);

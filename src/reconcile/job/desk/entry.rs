@@ -57,9 +57,9 @@ pub(super) enum State {
     Future,
     /// It waits at this place of its lane.
     Ready { spot: u32 },
-    /// It stands at this place of its lane and is not judged yet. Once it is in the way of an ask
-    /// it is passed over at this monotonic time; before, the time is [`NOT_YET`].
-    Unjudged { spot: u32, until: u64 },
+    /// It stands at this place of its lane since this monotonic time and is not judged yet. Once it
+    /// is in the way of an ask it is passed over at the other; before, that is [`NOT_YET`].
+    Unjudged { spot: u32, since: u64, until: u64 },
     /// Its time is over; the status does not say so yet.
     Parked,
     /// A write was refused: again at this monotonic time.

@@ -111,7 +111,7 @@ impl Desk {
                 self.jobs.cooling.remove(&(until, id));
             }
             State::Ready { spot } => self.lanes[lane].take_job(&self.jobs, spot, id),
-            State::Unjudged { spot, until } => {
+            State::Unjudged { spot, until, .. } => {
                 self.clear_way(id, until);
                 self.lanes[lane].take_job(&self.jobs, spot, id);
             }
@@ -182,8 +182,11 @@ impl Desk {
             entry.state = if entry.judged {
                 State::Ready { spot }
             } else {
-                let until = NOT_YET;
-                State::Unjudged { spot, until }
+                State::Unjudged {
+                    spot,
+                    since: self.mono,
+                    until: NOT_YET,
+                }
             };
             self.lanes[lane].put_job(&self.jobs, spot, id);
             self.list(lane);

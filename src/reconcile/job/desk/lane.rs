@@ -43,6 +43,9 @@ pub(super) struct Lane {
     /// Jobs that are not judged yet and stand in the way, and the spots of the asks that they hold
     /// up.
     held_up: BTreeSet<(u32, u32)>,
+    /// Of those that are not judged yet, what came until then, in monotonic time, holds up nobody
+    /// any more.
+    pub(super) passed_over: Option<u64>,
     /// Spots where something has come that was not compared with the other side yet.
     pub(super) dirty: VecDeque<u32>,
     /// Whether it stands in the desk's list of lanes with something dirty.
@@ -92,6 +95,7 @@ impl Lane {
             job_heads: BTreeMap::new(),
             ask_heads: BTreeMap::new(),
             held_up: BTreeSet::new(),
+            passed_over: None,
             dirty: VecDeque::new(),
             listed: false,
         }

@@ -8,7 +8,8 @@ use super::entry::{NEVER, NOT_YET, State};
 /// So long a Job that is not judged holds up asks, in milliseconds. Its plugin is there, or it would
 /// not ask, so the verdict is one pass and one write away: milliseconds, and some seconds on a
 /// loaded API server or behind many other passes. One that stays without a verdict for longer may
-/// stay so for ever, and the order is not worth that nothing is handed out.
+/// stay so for ever, and the order is not worth that nothing is handed out. There may be many such:
+/// when one is passed over, so are all that have stood there for as long, each when it is its turn.
 const JUDGED_WITHIN: u64 = 5_000;
 
 impl Desk {
@@ -18,7 +19,7 @@ impl Desk {
         let mut moved = false;
         for (job, spot) in held_up {
             let entry = &mut self.jobs.entries[*job];
-            let State::Unjudged { until, .. } = &mut entry.state else {
+            let State::Unjudged { since, until, .. } = &mut entry.state else {
                 // It was in the way of several, and has left.
                 continue;
             };
@@ -26,6 +27,11 @@ impl Desk {
             if expired || self.now < entry.eligible {
                 self.unplace(*job);
                 self.place(*job);
+                moved = true;
+                continue;
+            }
+            if Some(*since) <= self.lanes[lane].passed_over {
+                self.unplace(*job);
                 moved = true;
                 continue;
             }
@@ -39,6 +45,14 @@ impl Desk {
             self.lanes[lane].hold_up(*job, *spot);
         }
         moved
+    }
+
+    /// No ask waits for this Job to be judged any longer, until there is news of it, and for none
+    /// that has stood there as long as an ask waits.
+    pub(super) fn pass_over(&mut self, id: u32) {
+        let lane = self.jobs.entries[id].lane;
+        self.lanes[lane].passed_over = self.mono.checked_sub(JUDGED_WITHIN);
+        self.unplace(id);
     }
 
     /// A Job that is not judged leaves its place: what it held up goes on.

@@ -120,6 +120,25 @@ fn a_job_without_a_verdict_is_passed_over_after_five_seconds() {
 }
 
 #[test]
+fn many_without_a_verdict_cost_no_more_time_than_one() {
+    let mut world = World::new();
+    world.attach(1);
+    for name in ["a", "b", "c"] {
+        unjudged(&mut world, name, from(-20));
+    }
+    world.pass(1_000);
+    world.job("second", from(-10));
+    stand(&mut world, "x", None);
+    world.pass(1_000);
+    // It has not had the time that the others had.
+    unjudged(&mut world, "d", from(-15));
+    world.pass(4_000);
+    world.idle();
+    world.pass(5_000);
+    assert_eq!(world.run(), [granted("x", "second")]);
+}
+
+#[test]
 fn time_counts_from_the_first_ask_and_costs_nothing_before() {
     let mut world = World::new();
     world.attach(1);
