@@ -29,6 +29,11 @@ impl Policy {
             .map_or(self.limit, |d| d.min(self.limit));
         full.mul_f64(1.0 - spread.clamp(0.0, 1.0) / 4.0)
     }
+
+    /// Waits so long.
+    pub async fn pause(&self, failures: u32) {
+        tokio::time::sleep(self.delay(failures, spread())).await;
+    }
 }
 
 /// Failures in a row, per key.

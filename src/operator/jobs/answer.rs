@@ -8,7 +8,7 @@ use super::letters::{Piece, RowEnd, RowEnding};
 use super::output::{ChunkError, Place};
 use super::rows::{Assembly, Fate, Stored};
 use super::settle::phase;
-use super::write::{ChangeError, has_ended, pause};
+use super::write::{AGAIN, ChangeError, has_ended};
 use crate::retry::spread;
 use kube::ResourceExt;
 use patchbay_api::{Job, Reason};
@@ -102,7 +102,7 @@ impl Said<'_> {
                     None if failures >= 5 => return Err("stored rows could not be read"),
                     None => failures += 1,
                 }
-                pause(failures).await;
+                AGAIN.pause(failures).await;
             },
         };
         Ok(Assembly::new(row, before, Fate::Keep))
@@ -249,7 +249,7 @@ impl Said<'_> {
                         // are kept all the same.
                         assembly.too_much(why);
                     } else {
-                        pause(failures).await;
+                        AGAIN.pause(failures).await;
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Claims, and their return: one replace of the status each, and never a guess about its outcome.
 
 use super::Jobs;
-use super::write::{FORBIDDEN, WriteError, pause};
+use super::write::{AGAIN, FORBIDDEN, IN_ORDER, WriteError};
 use crate::key::JobKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -75,7 +75,7 @@ impl Jobs {
                 // Still the same choice: whoever had another one meanwhile would be before it.
                 Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
                     forbidden += 1;
-                    pause(forbidden).await;
+                    AGAIN.pause(forbidden).await;
                     continue;
                 }
                 Err(WriteError::Refused(why) | WriteError::Forbidden(why)) => {
@@ -87,10 +87,10 @@ impl Jobs {
                     failures += 1;
                     self.metrics.unknown.inc();
                     tracing::info!(job = %key, error, "what became of a claim is read back");
-                    pause(failures).await;
+                    IN_ORDER.pause(failures).await;
                 }
             }
-            let Some(job) = self.read_back(&key).await else {
+            let Some(job) = self.read_back_by(IN_ORDER, &key).await else {
                 return Outcome::Lost(None);
             };
             self.keep(job.clone());

@@ -3,7 +3,7 @@
 
 use super::Jobs;
 use super::rows::Stored;
-use super::write::{FORBIDDEN, pause};
+use super::write::{AGAIN, FORBIDDEN};
 use crate::session::bounds::bounded_text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -90,7 +90,7 @@ impl Jobs {
             };
             failures += 1;
             tracing::debug!(namespace, name, error, "output was not stored yet");
-            pause(failures).await;
+            AGAIN.pause(failures).await;
         }
     }
 

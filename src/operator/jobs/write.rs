@@ -6,7 +6,7 @@
 
 use super::Jobs;
 use crate::key::JobKey;
-use crate::retry::{Policy, spread};
+use crate::retry::Policy;
 use crate::session::bounds::bounded_text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,12 +19,18 @@ use patchbay_reconcile::job::report::events;
 use patchbay_reconcile::job::transition::NotNow;
 use serde::Serialize;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-/// Between two attempts to read what became of a write.
-const AGAIN: Policy = Policy {
+/// Between two attempts, and between two to read what became of one.
+pub(super) const AGAIN: Policy = Policy {
     first: Duration::from_millis(100),
     limit: Duration::from_secs(5),
+};
+/// The same for what is chosen in an order, of which there is not much at a time: what is chosen
+/// when the API server is there again is not to be far before what waited for it.
+pub(super) const IN_ORDER: Policy = Policy {
+    first: AGAIN.first,
+    limit: Duration::from_secs(1),
 };
 /// So many answers 403 in a row, over some 6 s, are not believed: an API server that has just
 /// started forbids everything until it has read the roles.
@@ -112,6 +118,11 @@ impl Jobs {
 
     /// The Job of this name as the API server has it, asked until it answers.
     pub async fn read_back(&self, key: &JobKey) -> Option<Job> {
+        self.read_back_by(AGAIN, key).await
+    }
+
+    /// [`Self::read_back`], with other waits between two attempts.
+    pub(super) async fn read_back_by(&self, again: Policy, key: &JobKey) -> Option<Job> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
         let mut failures = 0;
         loop {
@@ -121,7 +132,7 @@ impl Jobs {
                 Err(_) => tracing::debug!(job = %key, error = "no answer", "a Job was not read"),
             }
             failures += 1;
-            pause(failures).await;
+            again.pause(failures).await;
         }
     }
 
@@ -177,7 +188,7 @@ impl Jobs {
                 Err(WriteError::Gone) => return Err(ChangeError::Gone),
                 Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
                     forbidden += 1;
-                    pause(forbidden).await;
+                    AGAIN.pause(forbidden).await;
                     continue;
                 }
                 Err(WriteError::Refused(why) | WriteError::Forbidden(why)) => {
@@ -187,7 +198,7 @@ impl Jobs {
                 Err(WriteError::Unknown(_)) => {
                     failures += 1;
                     self.metrics.unknown.inc();
-                    pause(failures).await;
+                    AGAIN.pause(failures).await;
                 }
             }
             newest = self.read_back(key).await.ok_or(ChangeError::Gone)?;
@@ -228,11 +239,6 @@ impl Jobs {
             error => WriteError::Unknown(error.to_string()),
         }
     }
-}
-
-/// Waits before another attempt.
-pub(super) async fn pause(failures: u32) {
-    sleep(AGAIN.delay(failures, spread())).await;
 }
 
 /// Whether nothing can follow.
