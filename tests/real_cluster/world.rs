@@ -38,7 +38,7 @@ macro_rules! fail {
 pub(crate) use fail;
 
 /// A story may wait this long for a condition; generous, because two cores serve everything.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Asks `question` until it answers; for things that no single watch shows.
 pub async fn until<T, F>(what: &str, question: impl Fn() -> F) -> Outcome<T>

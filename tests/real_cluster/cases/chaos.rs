@@ -293,7 +293,7 @@ async fn kill(sandbox: &Sandbox, seed: u64, over: &AtomicBool) -> Outcome<String
                 let labels = "app.kubernetes.io/name=patchbay";
                 operators += usize::from(world.kill_all(operator::NAMESPACE, labels).await.is_ok());
             }
-            9 if servers < 3 => {
+            9 if servers < 6 => {
                 world.cluster(&["kill-apiserver"]).await?;
                 servers += 1;
             }
