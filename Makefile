@@ -11,7 +11,10 @@ MAKEFLAGS += --no-print-directory
 
 export CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-RELEASE := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release
+# The target of the programs in images. It is named, so that the static flags reach no build script.
+STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
+STATIC_BUILD := cargo build --config images/static.toml --target $(STATIC_TARGET) --release --locked
+RELEASE := $(CARGO_TARGET_DIR)/$(STATIC_TARGET)/release
 export PATCHBAY_BIN_DIR ?= $(RELEASE)
 DENY_VERSION := 0.20.2
 
@@ -73,8 +76,8 @@ generate: ## Write the generated files: CRDs, the chart's copy of them, the fixt
 # The sidecar apart: built together, its libraries would get every feature that the others ask for.
 .PHONY: binaries
 binaries: ## Build the static programs, the Rust example among them
-	cargo build --release --locked -p patchbay-sidecar -p patchbay-launcher
-	cargo build --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv
+	$(STATIC_BUILD) -p patchbay-sidecar -p patchbay-launcher
+	$(STATIC_BUILD) -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv
 
 .PHONY: images
 images: binaries ## Make the images, without a container engine

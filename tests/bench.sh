@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/patchbay}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release}
+export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/release}
 parts=${PARTS:-calls starts cluster jobs}
 
 make binaries
@@ -21,7 +21,7 @@ go build -C tests/bench -o "$program" .
 
 if [[ " $parts " == *" jobs "* ]]; then
   # The packages that `make binaries` names with it: otherwise its libraries are built once more.
-  cargo build --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv --example raw_replaces
+  cargo build --config images/static.toml --target "$(uname -m)-unknown-linux-gnu" --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv --example raw_replaces
   go build -C tests/checker -o "$CACHE/tools/checker" .
 fi
 audit=

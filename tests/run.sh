@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/patchbay}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release}
+export PATCHBAY_BIN_DIR=${PATCHBAY_BIN_DIR:-$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/release}
 
 pure() {
   cargo test --locked --workspace --exclude patchbay-tests --lib --bins
