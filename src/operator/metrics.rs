@@ -80,7 +80,7 @@ pub struct Metrics {
     pub dial_failures: Counter,
     /// Leaves issued.
     pub leaves_issued: Counter,
-    /// The hand-out of Jobs.
+    /// The dispatcher of Jobs.
     pub jobs: Arc<JobMetrics>,
 }
 

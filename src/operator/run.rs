@@ -11,10 +11,10 @@ use crate::controller::plugin::{Plugins, REFUSED_AGAIN};
 use crate::events::{Events, recorder};
 use crate::health::{Health, Need};
 use crate::http::{HttpError, Pages, listen, serve};
-use crate::jobs::desk::Clerk;
-use crate::jobs::doors::{Inbox, doors};
-use crate::jobs::feed::{Feed, Seen, feed};
-use crate::jobs::{JobSettings, Jobs, Turns};
+use crate::jobs::dispatch_task::DispatchTask;
+use crate::jobs::job_feed::{JobFeed, WatchEvent, feed};
+use crate::jobs::session_registry::{Inbox, open_registry};
+use crate::jobs::{Concurrency, JobContext, JobSettings};
 use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
 use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 
 /// Wake-ups of one Plugin within this time are one pass. Every millisecond is time to Ready.
 const DEBOUNCE: Duration = Duration::from_millis(10);
-/// A Job's first pass is on the way to its hand-out.
+/// A Job's first pass is on the way to its dispatcher.
 const JOB_DEBOUNCE: Duration = Duration::ZERO;
 /// Everything of a term ends within this, long before anybody else may begin.
 const ENDING: Duration = Duration::from_secs(2);
@@ -238,7 +238,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         concurrency: usize::from(process.arguments.job_concurrency),
         tasks: process.tasks.clone(),
     };
-    let clerk = Clerk::new(jobs, Arc::clone(&process.health), inbox, seen);
+    let clerk = DispatchTask::new(jobs, Arc::clone(&process.health), inbox, seen);
     let watching = Watching {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
@@ -269,26 +269,26 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
     }
 }
 
-/// The parts of the hand-out of Jobs.
+/// The parts of the dispatcher of Jobs.
 struct Handing {
-    jobs: Arc<Jobs>,
+    jobs: Arc<JobContext>,
     inbox: Inbox,
-    seen: mpsc::Receiver<Seen>,
-    feed: Feed,
+    seen: mpsc::Receiver<WatchEvent>,
+    feed: JobFeed,
     job_queue: Arc<Queue<JobKey>>,
 }
 
 impl Process {
     fn handing(&self, stores: &Arc<Stores>, events: &Events) -> Handing {
         let (feed, seen) = feed();
-        let (doors, inbox) = doors(Arc::clone(&self.metrics.jobs));
+        let (sessions, inbox) = open_registry(Arc::clone(&self.metrics.jobs));
         let job_queue = Arc::new(Queue::new(JOB_DEBOUNCE));
-        let jobs = Jobs {
+        let jobs = JobContext {
             client: self.client.clone(),
             stores: Arc::clone(stores),
             queue: Arc::clone(&job_queue),
             feed: feed.clone(),
-            doors,
+            sessions,
             events: events.clone(),
             metrics: Arc::clone(&self.metrics.jobs),
             wall: self.wall.clone(),
@@ -296,7 +296,7 @@ impl Process {
             settings: JobSettings {
                 namespace_output: self.arguments.namespace_output_bytes,
             },
-            turns: Turns::default(),
+            concurrency: Concurrency::default(),
         };
         Handing {
             jobs: Arc::new(jobs),

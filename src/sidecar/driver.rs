@@ -402,7 +402,7 @@ impl Driver {
         }
     }
 
-    pub(crate) fn hear_operator(&mut self, wish: FromOperator) {
+    pub(crate) fn handle_operator_message(&mut self, wish: FromOperator) {
         match wish {
             FromOperator::Release => {
                 if !self.released.swap(true, Ordering::Relaxed) {

@@ -101,7 +101,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
                 Told::Left => driver.left = true,
             },
             Ok(()) = greetings.changed() => driver.hear_greeting(),
-            Some(wish) = wishes.recv() => driver.hear_operator(wish),
+            Some(wish) = wishes.recv() => driver.handle_operator_message(wish),
             Ok(()) = changes.changed() => driver.read_configuration(false),
             Ok(()) = ports.changed() => {
                 let taken = match *ports.borrow_and_update() {

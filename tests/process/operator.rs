@@ -9,7 +9,7 @@ use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::session_client::SessionClient;
 use patchbay_protocol::session::{
-    Configure, Counters, FromOperator, FromSidecar, Instance, OperatorHello, Release,
+    AllowStart, Configure, Counters, FromOperator, FromSidecar, Instance, OperatorHello,
 };
 use patchbay_sidecar::go_plugin::tls::provider;
 use rustls::pki_types::pem::PemObject;
@@ -64,7 +64,7 @@ impl Session {
         };
         send(&down, Down::Hello(hello)).await;
         if release {
-            send(&down, Down::Release(Release {})).await;
+            send(&down, Down::AllowStart(AllowStart {})).await;
         }
         let up = client
             .attach(ReceiverStream::new(messages))

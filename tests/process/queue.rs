@@ -4,7 +4,8 @@
 use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::{
-    Ask, ClaimName, Grant, LedgerAnswer, Lost, Nothing, Outcome, Row, RowStored, SidecarHello,
+    ClaimName, ClaimQueryReply, Grant, Lost, NoWork, Outcome, Row, RowStored, SidecarHello,
+    WorkRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -77,7 +78,7 @@ impl Job {
 /// An ask that waits.
 #[derive(Debug)]
 struct Waiting {
-    ask: Ask,
+    ask: WorkRequest,
     since: Instant,
 }
 
@@ -199,10 +200,10 @@ impl Queue {
         let mut state = self.state();
         match message {
             Up::Hello(hello) => state.greet(&hello),
-            Up::Ask(ask) => {
+            Up::WorkRequest(ask) => {
                 state.asks += 1;
                 let (queue, claim_id) = (self.clone(), ask.claim_id.clone());
-                let hold = Duration::from_millis(ask.hold_ms.into());
+                let hold = Duration::from_millis(ask.wait_ms.into());
                 state.waiting.push(Waiting {
                     ask,
                     since: Instant::now(),
@@ -213,12 +214,12 @@ impl Queue {
                 });
                 state.match_all();
             }
-            Up::Withdraw(withdraw) => {
+            Up::CancelRequest(withdraw) => {
                 state
                     .waiting
                     .retain(|one| one.ask.claim_id != withdraw.claim_id);
             }
-            Up::Released(released) => {
+            Up::ClaimReturned(released) => {
                 if let Some(job) = state.claimed(released.claim.as_ref())
                     && job.stands == Stands::Claimed
                 {
@@ -238,7 +239,7 @@ impl Queue {
             }
             Up::Row(row) => state.store(row),
             Up::Lost(lost) => state.lose(&lost),
-            Up::LedgerAnswer(LedgerAnswer { .. }) => {}
+            Up::ClaimQueryReply(ClaimQueryReply { .. }) => {}
             Up::Instance(_) | Up::Counters(_) | Up::Pong(_) => return,
         }
         drop(state);
@@ -294,7 +295,7 @@ impl State {
         self.waiting.retain(|one| one.ask.claim_id != claim_id);
         if self.waiting.len() < before {
             let claim_id = claim_id.to_owned();
-            self.send(Down::Nothing(Nothing { claim_id }));
+            self.send(Down::NoWork(NoWork { claim_id }));
         }
     }
 
@@ -318,7 +319,7 @@ impl State {
         let number = self.jobs.iter().position(|job| {
             let target = &job.spec["target"];
             job.stands == Stands::Ready
-                && fits(&ask.location, &target["location"])
+                && fits(&ask.client, &target["location"])
                 && fits(&ask.port, &target["port"])
         })?;
         let job = &mut self.jobs[number];
@@ -333,7 +334,7 @@ impl State {
             job: format!("job-{number}"),
             spec_json: job.spec.to_string().into_bytes(),
             remaining_ms: 0,
-            held_ms: u64::try_from(waiting.since.elapsed().as_millis()).unwrap(),
+            waited_ms: u64::try_from(waiting.since.elapsed().as_millis()).unwrap(),
             attempt: job.attempt,
             active_deadline_ms: 0,
             output_max_bytes: 16 << 20,

@@ -1,7 +1,7 @@
 //! What goes wrong, and how often; and drivers that are wrong on purpose.
 
 use crate::random::Rng;
-use crate::world::{Event, MS, SECOND, World};
+use crate::world::{MS, SECOND, SimEvent, World};
 
 /// Probabilities, each per occasion. An occasion of a fault that comes with time is 50 ms.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +116,7 @@ impl World {
         if self.calm {
             return;
         }
-        self.at(50 * MS, Event::Weather);
+        self.at(50 * MS, SimEvent::Weather);
         let faults = self.setting.faults.clone();
         if self.fault("API server away", faults.outage) {
             self.away_until = self.now + self.rng.range(100 * MS, 5 * SECOND);
@@ -134,7 +134,7 @@ impl World {
                 if wait > 0 {
                     self.count("old leaders that go on");
                 }
-                self.at(wait, Event::LeaderEnds { leader: *leader });
+                self.at(wait, SimEvent::LeaderEnds { leader: *leader });
             }
             self.new_leader();
         }
@@ -145,7 +145,7 @@ impl World {
             if self.fault("clocks of leaders set", faults.clock_step) {
                 let ahead = self.rng.below(4_000_000) as i64 - 2_000_000;
                 self.leaders[leader].wall.ahead = ahead;
-                self.desk(leader, patchbay_reconcile::job::desk::Heard::Tick);
+                self.tell_dispatcher(leader, patchbay_reconcile::job::dispatch::Event::Tick);
                 let names: Vec<u32> = self.leaders[leader].known.keys().copied().collect();
                 for name in names {
                     self.consider(leader, name);
@@ -178,7 +178,7 @@ impl World {
             }
             if self.fault("pods replaced", faults.pod_replaced / 4.0) {
                 let wait = self.rng.range(0, 300 * MS);
-                self.at(wait, Event::Replace { pod });
+                self.at(wait, SimEvent::Replace { pod });
             }
         }
     }

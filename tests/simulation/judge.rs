@@ -6,7 +6,7 @@ use crate::server::{Commit, Server, uid_of, version_of};
 use patchbay_api::job::DeliveryPolicy;
 use patchbay_api::job_status::Phase;
 use patchbay_api::{ConditionType, Job};
-use patchbay_reconcile::job::desk::JobName;
+use patchbay_reconcile::job::dispatch::JobRef;
 use patchbay_reconcile::job::times;
 use patchbay_reconcile::job::transition::Choice;
 use std::collections::{BTreeMap, HashMap};
@@ -314,7 +314,7 @@ impl Judge {
         leader: usize,
         wall: Wall,
         now: u64,
-        job: &JobName,
+        job: &JobRef,
         version: u64,
         plugin: &str,
         choice: &Choice,

@@ -1,4 +1,4 @@
-//! A leader: the real desk, a copy of what its watch has shown, and the ends of its sessions. What
+//! A leader: the real dispatcher, a copy of what its watch has shown, and the ends of its sessions. What
 //! it does with the API server stands in `writes.rs`, the pass over a Job in `pass.rs`.
 
 use crate::clock::Wall;
@@ -6,14 +6,15 @@ use crate::faults::Broken;
 use crate::pass::Due;
 use crate::server::{Entry, NAMESPACE, job_name, number, plugin_name, uid_of, version_of};
 use crate::session::{Down, Up};
-use crate::world::{Event, MS, SECOND, World};
+use crate::world::{MS, SECOND, SimEvent, World};
 use crate::writes::{Kind, Op, Word};
 use patchbay_api::Job;
 use patchbay_protocol::session as wire;
-use patchbay_reconcile::job::desk::{
-    ClaimName, Desk, Heard, JobName, LedgerEntry, Limits, Outcome, PluginRefKey, PodName, Todo,
+use patchbay_reconcile::job::dispatch::{
+    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, LedgerEntry,
+    PluginRefKey, WriteOutcome,
 };
-use patchbay_sidecar::jobs::book::words::ClaimId;
+use patchbay_sidecar::jobs::claims::event::ClaimId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use wire::from_sidecar::Message;
@@ -22,7 +23,7 @@ pub struct Leader {
     pub alive: bool,
     pub term: u64,
     pub wall: Wall,
-    pub desk: Desk,
+    pub dispatcher: Dispatcher,
     begun: u64,
     /// What the watch and answers have shown.
     pub known: BTreeMap<u32, Arc<Job>>,
@@ -94,7 +95,7 @@ impl World {
             alive: true,
             term: self.term,
             wall: Wall { ahead },
-            desk: Desk::new(Limits::default()),
+            dispatcher: Dispatcher::new(DispatchLimits::default()),
             begun: self.now,
             known: BTreeMap::new(),
             seen: self.server.version,
@@ -114,9 +115,9 @@ impl World {
                 name: plugin_name(plugin),
             };
             let (max_running, max_running_per_client) = (None, most);
-            self.desk(
+            self.tell_dispatcher(
                 leader,
-                Heard::Plugin {
+                Event::Plugin {
                     key,
                     max_running,
                     max_running_per_client,
@@ -126,7 +127,7 @@ impl World {
         self.list(leader);
         for pod in 0..self.pods.len() {
             let wait = self.rng.range(0, 200 * MS);
-            self.at(wait, Event::Dial { leader, pod });
+            self.at(wait, SimEvent::Dial { leader, pod });
         }
     }
 
@@ -145,9 +146,9 @@ impl World {
         }
         self.leaders[leader].seen = self.leaders[leader].seen.max(version);
         // Nothing is handed out before the list is complete.
-        self.desk(leader, Heard::Pause);
+        self.tell_dispatcher(leader, Event::Pause);
         for (name, job) in &listed {
-            self.desk(leader, Heard::Job(job));
+            self.tell_dispatcher(leader, Event::Job(job));
             self.consider(leader, *name);
         }
         for (name, job) in before {
@@ -157,9 +158,9 @@ impl World {
             {
                 let (namespace, uid) = (NAMESPACE, uid_of(&job));
                 let name = &job_name(name);
-                self.desk(
+                self.tell_dispatcher(
                     leader,
-                    Heard::JobGone {
+                    Event::JobGone {
                         namespace,
                         name,
                         uid,
@@ -167,7 +168,7 @@ impl World {
                 );
             }
         }
-        self.desk(leader, Heard::Resume);
+        self.tell_dispatcher(leader, Event::Resume);
     }
 
     pub fn watch(&mut self, leader: usize) {
@@ -194,9 +195,9 @@ impl World {
                         self.consider(leader, name);
                     }
                     self.tell(|| crate::world::told(&format!("watch L{leader}"), &job));
-                    self.desk(leader, Heard::Job(&job));
+                    self.tell_dispatcher(leader, Event::Job(&job));
                 }
-                Entry::Gone { name, uid, version } => {
+                Entry::ProcessGone { name, uid, version } => {
                     let known = &mut self.leaders[leader];
                     known.seen = known.seen.max(version);
                     if known.known.get(&name).is_some_and(|job| uid_of(job) == uid) {
@@ -204,9 +205,9 @@ impl World {
                     }
                     let (namespace, uid) = (NAMESPACE, &*uid);
                     let name = &job_name(name);
-                    self.desk(
+                    self.tell_dispatcher(
                         leader,
-                        Heard::JobGone {
+                        Event::JobGone {
                             namespace,
                             name,
                             uid,
@@ -229,7 +230,7 @@ impl World {
         if self.leaders[leader].position < end {
             self.leaders[leader].watch_due = true;
             let wait = self.rng.range(100, 5 * MS);
-            self.at(wait, Event::Watch { leader });
+            self.at(wait, SimEvent::Watch { leader });
         }
     }
 
@@ -240,7 +241,7 @@ impl World {
             let wait = self.rng.range(0, 400);
             self.at(
                 wait,
-                Event::Seen {
+                SimEvent::Seen {
                     leader,
                     job: job.clone(),
                 },
@@ -251,17 +252,17 @@ impl World {
 
     pub fn seen(&mut self, leader: usize, job: &Job) {
         self.tell(|| crate::world::told(&format!("answer L{leader}"), job));
-        self.desk(leader, Heard::Answer(job));
+        self.tell_dispatcher(leader, Event::Answer(job));
     }
 
-    pub fn written(&mut self, leader: usize, job: JobName, claim_id: String, outcome: Outcome) {
+    pub fn written(&mut self, leader: usize, job: JobRef, claim_id: String, outcome: WriteOutcome) {
         if !self.leaders[leader].alive {
             return;
         }
         let wall = self.leaders[leader].wall;
         let view = match &outcome {
-            Outcome::Won(job) | Outcome::Lost(Some(job)) => Some(version_of(job)),
-            Outcome::Lost(None) | Outcome::Refused(_) => None,
+            WriteOutcome::Applied(job) | WriteOutcome::Conflict(Some(job)) => Some(version_of(job)),
+            WriteOutcome::Conflict(None) | WriteOutcome::Refused(_) => None,
         };
         self.tell(|| {
             format!(
@@ -277,9 +278,9 @@ impl World {
                 ahead: wall.ahead - 2 * SECOND as i64,
             };
             self.leaders[leader].wall = begun;
-            self.desk(
+            self.tell_dispatcher(
                 leader,
-                Heard::Written {
+                Event::WriteFinished {
                     job,
                     claim_id,
                     outcome,
@@ -288,9 +289,9 @@ impl World {
             self.leaders[leader].wall = wall;
             return;
         }
-        self.desk(
+        self.tell_dispatcher(
             leader,
-            Heard::Written {
+            Event::WriteFinished {
                 job,
                 claim_id,
                 outcome,
@@ -302,8 +303,8 @@ impl World {
         (self.now - self.leaders[leader].begun) / MS
     }
 
-    /// Tells the desk of a leader, and does what it says.
-    pub fn desk(&mut self, leader: usize, heard: Heard<'_>) {
+    /// Tells the dispatcher of a leader, and does what it says.
+    pub fn tell_dispatcher(&mut self, leader: usize, heard: Event<'_>) {
         if !self.leaders[leader].alive {
             return;
         }
@@ -311,31 +312,31 @@ impl World {
         let known = &mut self.leaders[leader];
         let now = known.wall.at(self.now);
         let mut todo = Vec::new();
-        known.desk.hear(now, mono, heard, &mut todo);
+        known.dispatcher.handle(now, mono, heard, &mut todo);
         for todo in todo {
             self.todo(leader, todo);
         }
         let known = &mut self.leaders[leader];
-        if let Some(at) = known.desk.wake_at(now, mono) {
+        if let Some(at) = known.dispatcher.wake_at(now, mono) {
             let at = (known.begun + at * MS).max(self.now + 1);
             if at < known.tick_at {
                 known.tick_at = at;
-                self.at(at - self.now, Event::DeskTick { leader, at });
+                self.at(at - self.now, SimEvent::DispatcherTick { leader, at });
             }
         }
     }
 
-    pub fn desk_tick(&mut self, leader: usize, at: u64) {
+    pub fn dispatcher_tick(&mut self, leader: usize, at: u64) {
         if self.leaders[leader].tick_at == at {
             self.leaders[leader].tick_at = u64::MAX;
-            self.desk(leader, Heard::Tick);
+            self.tell_dispatcher(leader, Event::Tick);
         }
     }
 
-    fn todo(&mut self, leader: usize, todo: Todo) {
+    fn todo(&mut self, leader: usize, todo: Effect) {
         self.tell(|| format!("L{leader} {todo:?}"));
         match todo {
-            Todo::Claim {
+            Effect::Claim {
                 job,
                 resource_version,
                 choice,
@@ -349,7 +350,7 @@ impl World {
                 let kind = Kind::Claim { job, choice };
                 self.begin_once(leader, kind, &resource_version);
             }
-            Todo::Release {
+            Effect::Release {
                 job,
                 resource_version,
                 claim_id,
@@ -357,27 +358,27 @@ impl World {
                 self.count("releases");
                 self.begin_once(leader, Kind::Release { job, claim_id }, &resource_version);
             }
-            Todo::Lose { job, claim_id, why } => {
+            Effect::Lose { job, claim_id, why } => {
                 self.count("claims lost with a volume");
                 let name = number(&job.name);
                 self.begin_change(leader, name, job.uid, Kind::Lose { claim_id, why });
             }
-            Todo::Grant {
+            Effect::Grant {
                 session,
                 claim,
                 remaining_ms,
-                held_ms,
+                waited_ms,
                 attempt,
             } => {
-                self.grant(leader, session, claim, remaining_ms, held_ms, attempt);
+                self.grant(leader, session, claim, remaining_ms, waited_ms, attempt);
             }
-            Todo::Nothing { session, claim_id } => {
+            Effect::NoWork { session, claim_id } => {
                 self.say_down(
                     session as usize - 1,
-                    Down::Nothing(wire::Nothing { claim_id }),
+                    Down::NoWork(wire::NoWork { claim_id }),
                 );
             }
-            Todo::Doubt { session, claims } => {
+            Effect::ClaimQuery { session, claims } => {
                 self.count("doubts");
                 let claims = claims.into_iter().map(|claim| wire::LedgerEntry {
                     claim: Some(wire::ClaimName {
@@ -387,10 +388,10 @@ impl World {
                     job: claim.job.name,
                     delivered: false,
                 });
-                let doubt = wire::Doubt {
+                let doubt = wire::ClaimQuery {
                     claims: claims.collect(),
                 };
-                self.say_down(session as usize - 1, Down::Doubt(doubt));
+                self.say_down(session as usize - 1, Down::ClaimQuery(doubt));
             }
         }
     }
@@ -399,9 +400,9 @@ impl World {
         &mut self,
         leader: usize,
         session: u64,
-        claim: ClaimName,
+        claim: ClaimRef,
         remaining_ms: u64,
-        held_ms: u64,
+        waited_ms: u64,
         attempt: i32,
     ) {
         let link = session as usize - 1;
@@ -411,11 +412,11 @@ impl World {
         });
         if !stands {
             let claim_id = claim.claim_id;
-            return self.say_down(link, Down::Nothing(wire::Nothing { claim_id }));
+            return self.say_down(link, Down::NoWork(wire::NoWork { claim_id }));
         }
         self.count("grants");
         let wall = self.leaders[leader].wall;
-        // A driver that shows the desk an old clock has a clock all the same.
+        // A driver that shows the dispatcher an old clock has a clock all the same.
         let shown = match self.setting.broken {
             Some(Broken::ExpiryNotLookedAtAgain) => 2 * SECOND as i64,
             _ => 0,
@@ -434,7 +435,7 @@ impl World {
                 job: claim.job.name,
                 spec_json: b"{}".to_vec(),
                 remaining_ms,
-                held_ms,
+                waited_ms,
                 attempt: u32::try_from(attempt).unwrap_or(1),
                 active_deadline_ms: 0,
                 output_max_bytes: 1 << 20,
@@ -464,36 +465,36 @@ impl World {
             Up::Message(message) => *message,
         };
         match message {
-            Message::Ask(ask) => {
-                let (claim_id, hold_ms) = (ask.claim_id, ask.hold_ms);
-                let (location, port) = (ask.location, ask.port);
-                self.desk(
+            Message::WorkRequest(ask) => {
+                let (claim_id, wait_ms) = (ask.claim_id, ask.wait_ms);
+                let (client, port) = (ask.client, ask.port);
+                self.tell_dispatcher(
                     leader,
-                    Heard::Ask {
+                    Event::WorkRequest {
                         session,
                         claim_id,
-                        location,
+                        client,
                         port,
-                        hold_ms,
+                        wait_ms,
                     },
                 );
             }
-            Message::Withdraw(withdraw) => {
+            Message::CancelRequest(withdraw) => {
                 let claim_id = withdraw.claim_id;
-                self.desk(leader, Heard::Withdraw { session, claim_id });
+                self.tell_dispatcher(leader, Event::CancelRequest { session, claim_id });
             }
-            Message::Released(released) => {
+            Message::ClaimReturned(released) => {
                 if let Some(claim) = named(released.claim, &released.job) {
                     self.count("claims given back");
-                    self.desk(leader, Heard::Released { session, claim });
+                    self.tell_dispatcher(leader, Event::ClaimReturned { session, claim });
                 }
             }
-            Message::LedgerAnswer(answer) => {
+            Message::ClaimQueryReply(answer) => {
                 if let Some(claim) = named(answer.claim, &answer.job) {
                     let (known, delivered) = (answer.known, answer.delivered);
-                    self.desk(
+                    self.tell_dispatcher(
                         leader,
-                        Heard::LedgerAnswer {
+                        Event::ClaimQueryReply {
                             session,
                             claim,
                             known,
@@ -509,14 +510,14 @@ impl World {
             }
             Message::Lost(lost) => {
                 if let Some(claim) = named(lost.claim, &lost.job) {
-                    self.spoken(leader, link, claim, Word::Lost(lost.message));
+                    self.spoken(leader, link, claim, Word::LossCause(lost.message));
                 }
             }
             _ => {}
         }
     }
 
-    fn spoken(&mut self, leader: usize, link: usize, claim: ClaimName, word: Word) {
+    fn spoken(&mut self, leader: usize, link: usize, claim: ClaimRef, word: Word) {
         if let Some(id) = ClaimId::parse(&claim.claim_id) {
             self.word(
                 leader,
@@ -566,16 +567,16 @@ impl World {
             namespace: NAMESPACE.to_owned(),
             name: plugin_name(self.pods[pod].plugin),
         };
-        let pod = PodName {
+        let pod = DialedPod {
             plugin,
             pod: format!("pod-{pod}"),
             uid: crate::pod::uid(pod),
         };
         let session = link as u64 + 1;
         let (ledger_epoch, ledger) = (epoch, entries);
-        self.desk(
+        self.tell_dispatcher(
             leader,
-            Heard::Attached {
+            Event::Attached {
                 session,
                 pod,
                 ledger_epoch,
@@ -612,7 +613,7 @@ impl World {
         let due = self.leaders[leader].passes.get(&name);
         if due.is_none_or(|due| *due > at || *due < self.now) {
             self.leaders[leader].passes.insert(name, at);
-            self.at(wait, Event::Pass { leader, name });
+            self.at(wait, SimEvent::Pass { leader, name });
         }
     }
 
@@ -629,7 +630,7 @@ impl World {
         known.known.clear();
         known.ops.clear();
         known.words.clear();
-        known.desk = Desk::new(Limits::default());
+        known.dispatcher = Dispatcher::new(DispatchLimits::default());
     }
 
     /// Somebody leads, at the end of a run: the last leader, and nobody else.
@@ -639,7 +640,7 @@ impl World {
             if self.leaders[leader].alive {
                 self.at(
                     self.setting.faults.reign.min(SECOND),
-                    Event::LeaderEnds { leader },
+                    SimEvent::LeaderEnds { leader },
                 );
             }
         }
@@ -649,11 +650,11 @@ impl World {
     }
 }
 
-fn named(claim: Option<wire::ClaimName>, job: &str) -> Option<ClaimName> {
+fn named(claim: Option<wire::ClaimName>, job: &str) -> Option<ClaimRef> {
     let claim = claim?;
-    Some(ClaimName {
+    Some(ClaimRef {
         claim_id: claim.claim_id,
-        job: JobName {
+        job: JobRef {
             namespace: NAMESPACE.to_owned(),
             name: job.to_owned(),
             uid: claim.job_uid,

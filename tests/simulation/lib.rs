@@ -1,4 +1,4 @@
-//! The deterministic simulation: the leader's desk, the sidecar's book and the transitions of a
+//! The deterministic simulation: the leader's dispatcher, the sidecar's claim machine and the transitions of a
 //! Job, as they are, in a world where everything around them is made up and goes wrong: the API
 //! server, the network, clocks, processes, users. One thread per run, no time of its own, and every
 //! choice from one seed.

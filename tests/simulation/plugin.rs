@@ -5,11 +5,11 @@
 use crate::faults::Broken;
 use crate::pod::Caller;
 use crate::random::Rng;
-use crate::world::{Event, MS, SECOND, World};
+use crate::world::{MS, SECOND, SimEvent, World};
 use patchbay_launcher::control::StartId;
-use patchbay_sidecar::jobs::book::entry::{Digest, Entry, RowEnd};
-use patchbay_sidecar::jobs::book::words::{
-    ClaimId, Filter, Heard, RequestId, Room, RowAnswer, RowGiven, RowId, Whose,
+use patchbay_sidecar::jobs::claims::entry::{Digest, Entry, RowEnd};
+use patchbay_sidecar::jobs::claims::event::{
+    ClaimId, Event, Filter, RequestId, Room, RowAnswer, RowGiven, RowId, RowOwner,
 };
 use std::collections::VecDeque;
 
@@ -141,7 +141,7 @@ impl World {
         if known.sidecar.is_none() {
             // Only a sidecar starts it.
             let wait = self.rng.range(50 * MS, 300 * MS);
-            return self.at(wait, Event::PluginStart { pod });
+            return self.at(wait, SimEvent::PluginStart { pod });
         }
         let count = known.workers;
         let clients = self.setting.clients.clone();
@@ -164,7 +164,10 @@ impl World {
                 _ if self.rng.chance(0.7) => None,
                 _ => pick(&mut self.rng, &ports),
             };
-            let filter = Filter { location, port };
+            let filter = Filter {
+                client: location,
+                port,
+            };
             let worker = Worker {
                 filter,
                 doing: Doing::Resting,
@@ -198,7 +201,7 @@ impl World {
         let turn = known.turn;
         self.at(
             wait,
-            Event::Worker {
+            SimEvent::Worker {
                 pod,
                 start,
                 worker,
@@ -240,7 +243,7 @@ impl World {
                 let wait = self.rng.range(0, 5 * MS);
                 self.at(
                     wait,
-                    Event::RequestGone {
+                    SimEvent::RequestGone {
                         pod,
                         process,
                         request,
@@ -268,7 +271,7 @@ impl World {
             let wait = self.rng.range(0, 500 * MS);
             self.wait(pod, worker, wait);
         }
-        self.hear_book(pod, Heard::Request(request, filter));
+        self.handle_claim_event(pod, Event::Request(request, filter));
     }
 
     /// The connection of a worker's request is gone; it asks again with the same id.
@@ -341,7 +344,7 @@ impl World {
         };
         let uid = work.uid.clone();
         if std::mem::take(&mut work.starts) {
-            self.hear_book(pod, Heard::Active(0, uid));
+            self.handle_claim_event(pod, Event::Active(0, uid));
             let wait = self.rng.range(0, 5 * MS);
             return self.wait(pod, worker, wait);
         }
@@ -352,10 +355,10 @@ impl World {
         // Until its answer, or until the connection breaks.
         self.pods[pod].program.workers[worker].turn += 1;
         let caller = self.caller(pod, Caller::Worker(worker));
-        self.give(pod, caller, Whose::Job(uid.clone()), &uid, row);
+        self.give(pod, caller, RowOwner::Job(uid.clone()), &uid, row);
     }
 
-    fn give(&mut self, pod: usize, caller: u64, whose: Whose, uid: &str, row: GivenRow) {
+    fn give(&mut self, pod: usize, caller: u64, whose: RowOwner, uid: &str, row: GivenRow) {
         let Some(book) = self.book_of(pod) else {
             return;
         };
@@ -382,7 +385,7 @@ impl World {
             end: row.end,
             at_ms: 0,
         };
-        self.hear_book(pod, Heard::RowGiven(Box::new(given)));
+        self.handle_claim_event(pod, Event::RowGiven(Box::new(given)));
     }
 
     pub fn row_answered(&mut self, pod: usize, caller: u64, answer: RowAnswer) {
@@ -444,7 +447,7 @@ impl World {
         let wait = self.work_time();
         self.at(
             wait,
-            Event::CallStep {
+            SimEvent::CallStep {
                 pod,
                 process,
                 claim,
@@ -467,7 +470,7 @@ impl World {
             sidecar.calls.remove(&claim);
             return;
         };
-        self.hear_book(pod, Heard::CallSent(claim));
+        self.handle_claim_event(pod, Event::CallSent(claim));
         if self.pods[pod]
             .sidecar
             .as_ref()
@@ -476,7 +479,7 @@ impl World {
             return;
         }
         let caller = self.caller(pod, Caller::Call(claim));
-        self.give(pod, caller, Whose::Claim(claim), &uid, row);
+        self.give(pod, caller, RowOwner::Claim(claim), &uid, row);
     }
 }
 

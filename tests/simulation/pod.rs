@@ -1,17 +1,17 @@
-//! A pod: the real book of its sidecar, the ledger that lives as long as its volume, and the
+//! A pod: the real claim machine of its sidecar, the ledger that lives as long as its volume, and the
 //! plugin process. A sidecar can die between any two things that it does.
 
 use crate::faults::Broken;
 use crate::judge::Diary;
 use crate::plugin::{CallState, Plugin};
 use crate::session::Up;
-use crate::world::{Event, HandOver, MS, SECOND, World};
+use crate::world::{HandOver, MS, SECOND, SimEvent, World};
 use patchbay_launcher::control::{Exit, StartId};
 use patchbay_protocol::session::Grant;
 use patchbay_protocol::session::from_sidecar::Message;
-pub use patchbay_sidecar::jobs::book::Book;
-use patchbay_sidecar::jobs::book::entry::Entry;
-use patchbay_sidecar::jobs::book::words::{ClaimId, Heard, Now, RequestId, Todo};
+pub use patchbay_sidecar::jobs::claims::ClaimMachine;
+use patchbay_sidecar::jobs::claims::entry::Entry;
+use patchbay_sidecar::jobs::claims::event::{ClaimId, Effect, Event, Now, RequestId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub struct Pod {
@@ -34,7 +34,7 @@ pub struct Pod {
 
 /// What dies with the sidecar's process.
 pub struct Sidecar {
-    pub book: Book,
+    pub book: ClaimMachine,
     /// The highest term that it has talked to.
     pub term: u64,
     tick_at: u64,
@@ -90,14 +90,14 @@ impl World {
         self.pods[pod].boot.millis(self.now)
     }
 
-    /// Tells the book, and does what it says.
-    pub fn hear_book(&mut self, pod: usize, heard: Heard) {
+    /// Tells the claim machine, and does what it says.
+    pub fn handle_claim_event(&mut self, pod: usize, heard: Event) {
         let todo = self.book(pod, heard);
         self.act(pod, todo);
     }
 
-    /// Tells the book; what is to be done comes back.
-    pub fn book(&mut self, pod: usize, heard: Heard) -> Vec<Todo> {
+    /// Tells the claim machine; what is to be done comes back.
+    pub fn book(&mut self, pod: usize, heard: Event) -> Vec<Effect> {
         let mono_ms = self.millis(pod);
         let rng = &mut self.rng;
         let mut todo = Vec::new();
@@ -107,23 +107,23 @@ impl World {
                 mono_ms,
                 fresh: &mut fresh,
             };
-            sidecar.book.hear(now, heard, &mut todo);
+            sidecar.book.handle(now, heard, &mut todo);
         }
         todo
     }
 
-    /// Does what the book says, in order.
-    pub fn act(&mut self, pod: usize, mut todo: Vec<Todo>) {
+    /// Does what the claim machine says, in order.
+    pub fn act(&mut self, pod: usize, mut todo: Vec<Effect>) {
         if self.setting.broken == Some(Broken::LedgerAfterHandOver)
             && todo
                 .iter()
-                .any(|todo| matches!(todo, Todo::HandOver { .. } | Todo::Call { .. }))
+                .any(|todo| matches!(todo, Effect::Deliver { .. } | Effect::Call { .. }))
         {
             let (write, rest) = todo
                 .into_iter()
-                .partition(|todo| matches!(todo, Todo::WriteEntry(_)));
+                .partition(|todo| matches!(todo, Effect::WriteEntry(_)));
             (todo, _) = (rest, ());
-            let write: Vec<Todo> = write;
+            let write: Vec<Effect> = write;
             todo.extend(write);
         }
         let process = self.pods[pod].process;
@@ -134,7 +134,7 @@ impl World {
                     return;
                 }
                 if failed.iter().any(|claim| next.needs(*claim)) {
-                    if let Todo::AnswerRow(caller, _) = next {
+                    if let Effect::AnswerRow(caller, _) = next {
                         self.row_refused(pod, caller);
                     }
                     continue;
@@ -145,7 +145,7 @@ impl World {
                 ) {
                     return self.crash(pod);
                 }
-                if let Todo::WriteEntry(entry) = &next
+                if let Effect::WriteEntry(entry) = &next
                     && self.fault(
                         "writes of a ledger that failed",
                         self.setting.faults.not_written,
@@ -158,7 +158,7 @@ impl World {
                 self.one(pod, next);
             }
             let Some(claim) = failed.pop() else { break };
-            todo = self.book(pod, Heard::NotWritten(claim));
+            todo = self.book(pod, Event::NotWritten(claim));
         }
         self.next_tick(pod);
     }
@@ -176,7 +176,7 @@ impl World {
         let at = boot.when(at).max(now + 100);
         if at < sidecar.tick_at {
             sidecar.tick_at = at;
-            self.at(at - now, Event::BookTick { pod, process, at });
+            self.at(at - now, SimEvent::BookTick { pod, process, at });
         }
     }
 
@@ -188,23 +188,23 @@ impl World {
             && sidecar.tick_at == at
         {
             sidecar.tick_at = u64::MAX;
-            self.hear_book(pod, Heard::Tick);
+            self.handle_claim_event(pod, Event::Tick);
         }
     }
 
-    fn one(&mut self, pod: usize, todo: Todo) {
+    fn one(&mut self, pod: usize, todo: Effect) {
         self.tell(|| format!("pod {pod} does {todo:?}"));
         let link = self.pods[pod].link;
         match todo {
-            Todo::WriteEntry(entry) => {
+            Effect::WriteEntry(entry) => {
                 self.pods[pod].ledger.insert(entry.claim, *entry);
             }
-            Todo::RemoveEntry(claim) => {
+            Effect::RemoveEntry(claim) => {
                 self.pods[pod].ledger.remove(&claim);
             }
-            Todo::RemoveSpool(_) => {}
-            Todo::AnswerNothing(request) => self.answered_nothing(pod, request),
-            Todo::HandOver {
+            Effect::RemoveSpool(_) => {}
+            Effect::AnswerNoWork(request) => self.answered_nothing(pod, request),
+            Effect::Deliver {
                 request,
                 before_ms,
                 count,
@@ -218,7 +218,7 @@ impl World {
                 };
                 self.order(pod, order);
             }
-            Todo::Call { before_ms, entry } => {
+            Effect::Call { before_ms, entry } => {
                 let order = HandOver {
                     request: None,
                     before_ms,
@@ -227,23 +227,23 @@ impl World {
                 };
                 self.order(pod, order);
             }
-            Todo::CancelCall(claim) => {
+            Effect::CancelCall(claim) => {
                 if let Some(sidecar) = &mut self.pods[pod].sidecar {
                     sidecar.calls.remove(&claim);
                     sidecar.ordered.remove(&claim);
                 }
             }
-            Todo::AnswerRow(caller, answer) => self.row_answered(pod, caller, answer),
-            Todo::AnswerStatus(..) => {}
-            Todo::Send(message) => {
-                if let Message::Ask(ask) = &message {
+            Effect::AnswerRow(caller, answer) => self.row_answered(pod, caller, answer),
+            Effect::AnswerStatus(..) => {}
+            Effect::Send(message) => {
+                if let Message::WorkRequest(ask) = &message {
                     self.judge.asked(&ask.claim_id, ask.port.clone());
                 }
                 if let Some(link) = link {
                     self.say_up(link, Up::Message(Box::new(message)));
                 }
             }
-            Todo::SendRow(row) => {
+            Effect::SendRow(row) => {
                 if let Some(link) = link {
                     self.say_up(link, Up::Row(row));
                 }
@@ -264,7 +264,7 @@ impl World {
             let order = Box::new(order);
             return self.at(
                 wait,
-                Event::HandOver {
+                SimEvent::HandOver {
                     pod,
                     process,
                     order,
@@ -312,7 +312,7 @@ impl World {
             }
             return self.at(
                 0,
-                Event::NotHanded {
+                SimEvent::NotHanded {
                     pod,
                     process,
                     claim,
@@ -334,7 +334,7 @@ impl World {
             uid: &entry.job_uid,
             claim_id: &id,
             pod,
-            location: filter.location.as_deref(),
+            location: filter.client.as_deref(),
             port: filter.port.as_deref(),
             now: self.now,
         };
@@ -348,22 +348,22 @@ impl World {
 
     pub fn not_handed(&mut self, pod: usize, process: u64, claim: ClaimId, count: u32) {
         if self.pods[pod].process == process {
-            self.hear_book(pod, Heard::NotHanded(claim, count));
+            self.handle_claim_event(pod, Event::NotDelivered(claim, count));
         }
     }
 
     pub fn request_gone(&mut self, pod: usize, process: u64, request: RequestId) {
         if self.pods[pod].process == process {
-            self.hear_book(pod, Heard::RequestGone(request));
+            self.handle_claim_event(pod, Event::RequestGone(request));
         }
     }
 
     /// The driver with a mistake: whoever waits gets what comes.
-    pub fn maybe_take_anyway(&mut self, pod: usize, grant: &Grant, todo: &mut Vec<Todo>) {
+    pub fn maybe_take_anyway(&mut self, pod: usize, grant: &Grant, todo: &mut Vec<Effect>) {
         if self.setting.broken != Some(Broken::GrantWithoutAsk) {
             return;
         }
-        let refused = |todo: &Todo| matches!(todo, Todo::Send(Message::Released(m)) if m.why == "the ask is over");
+        let refused = |todo: &Effect| matches!(todo, Effect::Send(Message::ClaimReturned(m)) if m.why == "the ask is over");
         if !todo.iter().any(refused) {
             return;
         }
@@ -377,7 +377,7 @@ impl World {
             uid: &name.job_uid,
             claim_id: &name.claim_id,
             pod,
-            location: filter.location.as_deref(),
+            location: filter.client.as_deref(),
             port: filter.port.as_deref(),
             now: self.now,
         };
@@ -396,7 +396,7 @@ impl World {
         self.connections_broken(pod);
         if !self.pods[pod].gone {
             let wait = self.rng.range(20 * MS, SECOND);
-            self.at(wait, Event::SidecarStart { pod });
+            self.at(wait, SimEvent::SidecarStart { pod });
         }
     }
 
@@ -407,7 +407,7 @@ impl World {
         }
         known.process += 1;
         known.sidecar = Some(Sidecar {
-            book: Book::new(known.ledger.values().cloned().collect()),
+            book: ClaimMachine::new(known.ledger.values().cloned().collect()),
             term: 0,
             tick_at: u64::MAX,
             calls: HashMap::new(),
@@ -417,30 +417,30 @@ impl World {
         let per_pod = if known.workers == 0 { 3 } else { 1 };
         let unseen = std::mem::take(&mut known.unseen);
         let alive = known.program.alive.then_some(known.program.start);
-        self.hear_book(
+        self.handle_claim_event(
             pod,
-            Heard::Configured {
+            Event::Configured {
                 per_pod,
                 recover_ms: 3_000,
             },
         );
         for start in unseen {
-            self.hear_book(pod, Heard::PluginEnded(start, None));
+            self.handle_claim_event(pod, Event::PluginEnded(start, None));
         }
         match alive {
             Some(start) => self.plugin_runs(pod, StartId(start)),
             None => {
                 let wait = self.rng.range(10 * MS, 200 * MS);
-                self.at(wait, Event::PluginStart { pod });
+                self.at(wait, SimEvent::PluginStart { pod });
             }
         }
         // Whoever leads and has no session keeps dialling by itself.
     }
 
     pub fn plugin_runs(&mut self, pod: usize, start: StartId) {
-        self.hear_book(pod, Heard::PluginStarted(start));
+        self.handle_claim_event(pod, Event::PluginStarted(start));
         if self.pods[pod].workers == 0 {
-            self.hear_book(pod, Heard::Callable(start, true));
+            self.handle_claim_event(pod, Event::Callable(start, true));
         }
     }
 
@@ -456,12 +456,12 @@ impl World {
             Some(sidecar) => {
                 sidecar.calls.clear();
                 sidecar.callers.clear();
-                self.hear_book(pod, Heard::PluginEnded(start, Some(Exit::Signal(9))));
+                self.handle_claim_event(pod, Event::PluginEnded(start, Some(Exit::Signal(9))));
             }
             None => known.unseen.push(start),
         }
         let wait = self.rng.range(20 * MS, 2 * SECOND);
-        self.at(wait, Event::PluginStart { pod });
+        self.at(wait, SimEvent::PluginStart { pod });
     }
 
     /// The node was rebooted: the same pod, an empty volume.
@@ -485,9 +485,9 @@ impl World {
         let new = self.new_pod(plugin, workers);
         for leader in 0..self.leaders.len() {
             let wait = self.rng.range(MS, 500 * MS);
-            self.at(wait, Event::PodGone { leader, pod });
+            self.at(wait, SimEvent::PodGone { leader, pod });
             let wait = self.rng.range(MS, 500 * MS);
-            self.at(wait, Event::Dial { leader, pod: new });
+            self.at(wait, SimEvent::Dial { leader, pod: new });
         }
     }
 

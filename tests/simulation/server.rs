@@ -32,7 +32,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Entry {
     Put(u32, Arc<Job>),
-    Gone {
+    ProcessGone {
         name: u32,
         uid: String,
         version: u64,
@@ -63,7 +63,7 @@ pub enum Call {
 pub enum Reply {
     Written(Arc<Job>),
     Conflict,
-    Gone,
+    ProcessGone,
     Read(Option<Arc<Job>>),
     Stored,
     /// None came, or one that says nothing.
@@ -182,7 +182,7 @@ impl Server {
         let job = self.objects.remove(&name)?;
         self.version += 1;
         let uid = uid_of(&job).to_owned();
-        self.log.push_back(Entry::Gone {
+        self.log.push_back(Entry::ProcessGone {
             name,
             uid,
             version: self.version,
@@ -232,7 +232,7 @@ impl Server {
                 status,
             } => {
                 let Some(before) = self.objects.get(&name).cloned() else {
-                    return (Reply::Gone, None);
+                    return (Reply::ProcessGone, None);
                 };
                 if uid_of(&before) != uid || version_of(&before) != version {
                     return (Reply::Conflict, None);

@@ -1,11 +1,11 @@
 //! Sessions between leaders and sidecars: streams in order, with delays, that break with whatever
 //! is under way, and whose two ends find that out at different times.
 
-use crate::pod::Book;
-use crate::world::{Event, MS, SECOND, World};
+use crate::pod::ClaimMachine;
+use crate::world::{MS, SECOND, SimEvent, World};
 use patchbay_protocol::session::{LedgerEntry, from_operator, from_sidecar};
-use patchbay_reconcile::job::desk::Heard;
-use patchbay_sidecar::jobs::book::words::{self, SendRow};
+use patchbay_reconcile::job::dispatch::Event;
+use patchbay_sidecar::jobs::claims::event::{self, SendRow};
 
 /// To a leader.
 pub enum Up {
@@ -48,12 +48,12 @@ impl World {
             Some(sidecar) => sidecar.term,
             None => {
                 let wait = self.rng.range(50 * MS, 300 * MS);
-                return self.at(wait, Event::Dial { leader, pod });
+                return self.at(wait, SimEvent::Dial { leader, pod });
             }
         };
         if term < seen {
             self.count("sessions refused for their term");
-            return self.at(SECOND, Event::Dial { leader, pod });
+            return self.at(SECOND, SimEvent::Dial { leader, pod });
         }
         self.count("sessions");
         let link = self.links.len();
@@ -76,10 +76,10 @@ impl World {
         if let Some(before) = before {
             // The old end may not know for a long time.
             let wait = self.rng.range(0, 2 * SECOND);
-            self.at(wait, Event::LeaderNotices { link: before });
+            self.at(wait, SimEvent::LeaderNotices { link: before });
         }
         // It stops listening to the old session first; then it greets, then it says the rest.
-        let heard = words::Heard::SessionOpened {
+        let heard = event::Event::SessionOpened {
             session: link as u64 + 1,
             jobs: true,
         };
@@ -109,7 +109,7 @@ impl World {
         let wait = known.up_at - self.now;
         self.at(
             wait,
-            Event::Up {
+            SimEvent::Up {
                 link,
                 message: Box::new(message),
             },
@@ -133,7 +133,7 @@ impl World {
         let wait = known.down_at - self.now;
         self.at(
             wait,
-            Event::Down {
+            SimEvent::Down {
                 link,
                 message: Box::new(message),
             },
@@ -167,9 +167,9 @@ impl World {
         self.links[link].cut = true;
         self.tell(|| format!("cut link {link}"));
         let wait = self.rng.range(0, 2 * SECOND);
-        self.at(wait, Event::LeaderNotices { link });
+        self.at(wait, SimEvent::LeaderNotices { link });
         let wait = self.rng.range(0, SECOND);
-        self.at(wait, Event::PodNotices { link });
+        self.at(wait, SimEvent::PodNotices { link });
     }
 
     /// The leader's end is over; it dials again.
@@ -185,15 +185,15 @@ impl World {
         self.leaders[leader].links.remove(&pod);
         self.leaders[leader].forget_words(link);
         if attached {
-            self.desk(
+            self.tell_dispatcher(
                 leader,
-                Heard::Detached {
+                Event::Detached {
                     session: link as u64 + 1,
                 },
             );
         }
         let wait = self.rng.range(MS, 100 * MS);
-        self.at(wait, Event::Dial { leader, pod });
+        self.at(wait, SimEvent::Dial { leader, pod });
     }
 
     pub fn pod_notices(&mut self, link: usize) {
@@ -202,22 +202,22 @@ impl World {
             if self.pods[pod].link == Some(link) {
                 self.pods[pod].link = None;
             }
-            self.hear_book(pod, words::Heard::SessionClosed(link as u64 + 1));
+            self.handle_claim_event(pod, event::Event::SessionClosed(link as u64 + 1));
         }
     }
 
     fn heard_down(&mut self, pod: usize, link: usize, message: Down) {
         let session = link as u64 + 1;
         let granted = matches!(message, Down::Grant(_)).then(|| message.clone());
-        let mut todo = self.book(pod, words::Heard::Down(session, message));
+        let mut todo = self.book(pod, event::Event::Down(session, message));
         if let Some(Down::Grant(grant)) = granted {
             self.maybe_take_anyway(pod, &grant, &mut todo);
         }
         self.act(pod, todo);
     }
 
-    /// The book of a pod, if its sidecar runs.
-    pub fn book_of(&self, pod: usize) -> Option<&Book> {
+    /// The claim machine of a pod, if its sidecar runs.
+    pub fn book_of(&self, pod: usize) -> Option<&ClaimMachine> {
         self.pods[pod].sidecar.as_ref().map(|sidecar| &sidecar.book)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::plugin::pick;
 use crate::server::{Plan, uid_of};
-use crate::world::{Event, MS, SECOND, World};
+use crate::world::{MS, SECOND, SimEvent, World};
 
 impl World {
     /// A Job as somebody may want it.
@@ -65,7 +65,7 @@ impl World {
         if self.calm {
             return;
         }
-        self.at(5 * MS, Event::Users);
+        self.at(5 * MS, SimEvent::Users);
         // Rushes and lulls.
         let tide = 1.0 + ((self.now as f64) / 7e6).sin();
         let most = (self.setting.crowd as f64 * tide) as usize;

@@ -10,9 +10,9 @@ use crate::server::{Call, Commit, Plan, Reply, Server, number, uid_of};
 use crate::session::{Down, Link, Up};
 use crate::writes::has_ended;
 use patchbay_api::Job;
-use patchbay_reconcile::job::desk::{JobName, Outcome};
-use patchbay_sidecar::jobs::book::entry::Entry;
-use patchbay_sidecar::jobs::book::words::{ClaimId, RequestId};
+use patchbay_reconcile::job::dispatch::{JobRef, WriteOutcome};
+use patchbay_sidecar::jobs::claims::entry::Entry;
+use patchbay_sidecar::jobs::claims::event::{ClaimId, RequestId};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
 
 /// Something that happens at its time.
-pub enum Event {
+pub enum SimEvent {
     /// A request reaches the API server.
     Arrive {
         from: Option<(usize, u64, u64)>,
@@ -44,19 +44,19 @@ pub enum Event {
     Watch {
         leader: usize,
     },
-    /// The answer of a write comes to the desk.
+    /// The answer of a write comes to the dispatcher.
     Seen {
         leader: usize,
         job: Arc<Job>,
     },
-    /// The outcome of a write comes to the desk.
+    /// The outcome of a write comes to the dispatcher.
     Written {
         leader: usize,
-        job: JobName,
+        job: JobRef,
         claim_id: String,
-        outcome: Box<Outcome>,
+        outcome: Box<WriteOutcome>,
     },
-    DeskTick {
+    DispatcherTick {
         leader: usize,
         at: u64,
     },
@@ -140,7 +140,7 @@ pub enum Event {
     Weather,
 }
 
-/// A [`patchbay_sidecar::jobs::book::words::Todo::HandOver`] or `Call` on its way.
+/// A [`patchbay_sidecar::jobs::claims::event::Effect::Deliver`] or `Call` on its way.
 pub struct HandOver {
     /// Absent for a call.
     pub request: Option<RequestId>,
@@ -152,7 +152,7 @@ pub struct HandOver {
 struct Timed {
     at: u64,
     order: u64,
-    what: Event,
+    what: SimEvent,
 }
 
 impl PartialEq for Timed {
@@ -253,14 +253,14 @@ impl World {
         }
         world.new_leader();
         if world.setting.crowd > 0 {
-            world.at(0, Event::Users);
+            world.at(0, SimEvent::Users);
         }
-        world.at(50 * MS, Event::Weather);
+        world.at(50 * MS, SimEvent::Weather);
         world
     }
 
     /// Something will happen, so many microseconds from now.
-    pub fn at(&mut self, wait: u64, what: Event) {
+    pub fn at(&mut self, wait: u64, what: SimEvent) {
         self.order += 1;
         let (at, order) = (self.now + wait, self.order);
         self.queue.push(Timed { at, order, what });
@@ -306,19 +306,19 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: Event) {
+    fn happen(&mut self, what: SimEvent) {
         match what {
-            Event::Arrive { from, call } => self.arrive(from, call),
-            Event::Answer {
+            SimEvent::Arrive { from, call } => self.arrive(from, call),
+            SimEvent::Answer {
                 leader,
                 op,
                 turn,
                 reply,
             } => self.answer(leader, op, turn, *reply),
-            Event::Again { leader, op, turn } => self.again(leader, op, turn),
-            Event::Watch { leader } => self.watch(leader),
-            Event::Seen { leader, job } => self.seen(leader, &job),
-            Event::Written {
+            SimEvent::Again { leader, op, turn } => self.again(leader, op, turn),
+            SimEvent::Watch { leader } => self.watch(leader),
+            SimEvent::Seen { leader, job } => self.seen(leader, &job),
+            SimEvent::Written {
                 leader,
                 job,
                 claim_id,
@@ -326,21 +326,21 @@ impl World {
             } => {
                 self.written(leader, job, claim_id, *outcome);
             }
-            Event::DeskTick { leader, at } => self.desk_tick(leader, at),
-            Event::Pass { leader, name } => self.pass(leader, name),
-            Event::PodGone { leader, pod } => self.pod_gone(leader, pod),
-            Event::Up { link, message } => self.up(link, *message),
-            Event::Down { link, message } => self.down(link, *message),
-            Event::LeaderNotices { link } => self.leader_notices(link),
-            Event::PodNotices { link } => self.pod_notices(link),
-            Event::Dial { leader, pod } => self.dial(leader, pod),
-            Event::BookTick { pod, process, at } => self.book_tick(pod, process, at),
-            Event::HandOver {
+            SimEvent::DispatcherTick { leader, at } => self.dispatcher_tick(leader, at),
+            SimEvent::Pass { leader, name } => self.pass(leader, name),
+            SimEvent::PodGone { leader, pod } => self.pod_gone(leader, pod),
+            SimEvent::Up { link, message } => self.up(link, *message),
+            SimEvent::Down { link, message } => self.down(link, *message),
+            SimEvent::LeaderNotices { link } => self.leader_notices(link),
+            SimEvent::PodNotices { link } => self.pod_notices(link),
+            SimEvent::Dial { leader, pod } => self.dial(leader, pod),
+            SimEvent::BookTick { pod, process, at } => self.book_tick(pod, process, at),
+            SimEvent::HandOver {
                 pod,
                 process,
                 order,
             } => self.hand_over(pod, process, *order),
-            Event::NotHanded {
+            SimEvent::NotHanded {
                 pod,
                 process,
                 claim,
@@ -348,31 +348,31 @@ impl World {
             } => {
                 self.not_handed(pod, process, claim, count);
             }
-            Event::RequestGone {
+            SimEvent::RequestGone {
                 pod,
                 process,
                 request,
             } => {
                 self.request_gone(pod, process, request);
             }
-            Event::Worker {
+            SimEvent::Worker {
                 pod,
                 start,
                 worker,
                 turn,
             } => self.worker(pod, start, worker, turn),
-            Event::CallStep {
+            SimEvent::CallStep {
                 pod,
                 process,
                 claim,
             } => self.call_step(pod, process, claim),
-            Event::SidecarStart { pod } => self.sidecar_start(pod),
-            Event::PluginStart { pod } => self.plugin_start(pod),
-            Event::Replace { pod } => self.replace_pod(pod),
-            Event::Collect { uid } => self.server.collect(&uid),
-            Event::LeaderEnds { leader } => self.leader_ends(leader),
-            Event::Users => self.users(),
-            Event::Weather => self.weather(),
+            SimEvent::SidecarStart { pod } => self.sidecar_start(pod),
+            SimEvent::PluginStart { pod } => self.plugin_start(pod),
+            SimEvent::Replace { pod } => self.replace_pod(pod),
+            SimEvent::Collect { uid } => self.server.collect(&uid),
+            SimEvent::LeaderEnds { leader } => self.leader_ends(leader),
+            SimEvent::Users => self.users(),
+            SimEvent::Weather => self.weather(),
         }
     }
 
@@ -389,7 +389,7 @@ impl World {
             let wait = self.rng.range(300, 2 * MS);
             self.at(
                 wait,
-                Event::Answer {
+                SimEvent::Answer {
                     leader,
                     op,
                     turn,
@@ -421,7 +421,7 @@ impl World {
                 self.leaders[leader].watch_due = true;
                 let lag = self.setting.faults.lag(&mut self.rng, self.calm);
                 let held = self.leaders[leader].deaf_until.saturating_sub(self.now);
-                self.at(lag.max(held), Event::Watch { leader });
+                self.at(lag.max(held), SimEvent::Watch { leader });
             }
         }
     }
@@ -449,7 +449,7 @@ impl World {
             self.open -= usize::from(!has_ended(&job));
             let uid = uid_of(&job).to_owned();
             let wait = self.rng.range(0, 2 * SECOND);
-            self.at(wait, Event::Collect { uid });
+            self.at(wait, SimEvent::Collect { uid });
             self.watches();
         }
     }

@@ -5,15 +5,15 @@ use crate::faults::Broken;
 use crate::leader::{is_claimed_with, object_name};
 use crate::server::{Call, Reply, number, uid_of, version_of};
 use crate::session::Down;
-use crate::world::{Event, MS, SECOND, World};
+use crate::world::{MS, SECOND, SimEvent, World};
 use patchbay_api::job_status::Phase;
 use patchbay_api::{Job, JobStatus, Reason};
 use patchbay_protocol::session as wire;
-use patchbay_reconcile::job::desk::{JobName, Lost, Outcome};
+use patchbay_reconcile::job::dispatch::{JobRef, LossCause, WriteOutcome};
 use patchbay_reconcile::job::output::fits_inline;
 use patchbay_reconcile::job::transition::{self, Choice, Loss, NotNow, RowOutcome, StoredRow};
-use patchbay_sidecar::jobs::book::entry::RowEnd;
-use patchbay_sidecar::jobs::book::words::{ClaimId, SendRow};
+use patchbay_sidecar::jobs::claims::entry::RowEnd;
+use patchbay_sidecar::jobs::claims::event::{ClaimId, SendRow};
 use std::sync::Arc;
 
 /// What a sidecar says of a claim.
@@ -21,24 +21,24 @@ use std::sync::Arc;
 pub enum Word {
     Started,
     Row(Box<SendRow>),
-    Lost(String),
+    LossCause(String),
 }
 
 /// What is written.
 #[derive(Clone, Debug)]
 pub enum Kind {
     Claim {
-        job: JobName,
+        job: JobRef,
         choice: Choice,
     },
     Release {
-        job: JobName,
+        job: JobRef,
         claim_id: String,
     },
     Pass,
     Lose {
         claim_id: String,
-        why: Lost,
+        why: LossCause,
     },
     Word {
         link: usize,
@@ -69,7 +69,7 @@ pub struct Op {
 enum End {
     Done(Arc<Job>),
     NotNow(NotNow, Arc<Job>),
-    Gone,
+    ProcessGone,
 }
 
 impl World {
@@ -147,7 +147,7 @@ impl World {
         let from = Some((leader, op, turn));
         let faults = self.setting.faults.clone();
         let lag = self.rng.range(300, 2 * MS);
-        let unknown = || Event::Answer {
+        let unknown = || SimEvent::Answer {
             leader,
             op,
             turn,
@@ -159,16 +159,16 @@ impl World {
         }
         if self.fault("answers lost after the commit", faults.lost_after) {
             let wait = self.rng.range(5 * MS, 2 * SECOND);
-            self.at(lag, Event::Arrive { from: None, call });
+            self.at(lag, SimEvent::Arrive { from: None, call });
             return self.at(wait, unknown());
         }
         if self.fault("requests that commit late", faults.late) {
             let wait = self.rng.range(MS, SECOND);
             self.at(wait, unknown());
             let later = wait + self.rng.range(0, 3 * SECOND);
-            return self.at(later, Event::Arrive { from: None, call });
+            return self.at(later, SimEvent::Arrive { from: None, call });
         }
-        self.at(lag, Event::Arrive { from, call });
+        self.at(lag, SimEvent::Arrive { from, call });
     }
 
     pub fn answer(&mut self, leader: usize, op: u64, turn: u64, reply: Reply) {
@@ -188,22 +188,24 @@ impl World {
             Reply::Written(job) => {
                 self.saw(leader, &job);
                 match once {
-                    true => self.end_once(leader, op, Outcome::Won(Box::new((*job).clone()))),
+                    true => {
+                        self.end_once(leader, op, WriteOutcome::Applied(Box::new((*job).clone())))
+                    }
                     false => self.end_change(leader, op, End::Done(job)),
                 }
             }
-            Reply::Gone => self.gone(leader, op, once),
+            Reply::ProcessGone => self.gone(leader, op, once),
             Reply::Conflict if once && self.setting.broken == Some(Broken::ConflictIsLost) => {
-                self.end_once(leader, op, Outcome::Lost(None));
+                self.end_once(leader, op, WriteOutcome::Conflict(None));
             }
             Reply::Conflict => self.read(leader, op),
             Reply::Unknown => {
                 self.count("outcomes read back");
                 if once && self.setting.broken == Some(Broken::UnknownIsLost) {
-                    return self.end_once(leader, op, Outcome::Lost(None));
+                    return self.end_once(leader, op, WriteOutcome::Conflict(None));
                 }
                 let wait = self.rng.range(75 * MS, 200 * MS);
-                self.at(wait, Event::Again { leader, op, turn });
+                self.at(wait, SimEvent::Again { leader, op, turn });
             }
             Reply::Read(None) => self.gone(leader, op, once),
             Reply::Read(Some(job)) => {
@@ -224,8 +226,8 @@ impl World {
 
     fn gone(&mut self, leader: usize, op: u64, once: bool) {
         match once {
-            true => self.end_once(leader, op, Outcome::Lost(None)),
-            false => self.end_change(leader, op, End::Gone),
+            true => self.end_once(leader, op, WriteOutcome::Conflict(None)),
+            false => self.end_change(leader, op, End::ProcessGone),
         }
     }
 
@@ -247,7 +249,7 @@ impl World {
         let known = &self.leaders[leader];
         let found = &known.ops[&op];
         let Some(job) = known.known.get(&found.name).cloned() else {
-            return self.end_once(leader, op, Outcome::Lost(None));
+            return self.end_once(leader, op, WriteOutcome::Conflict(None));
         };
         if uid_of(&job) != found.uid || version_of(&job) != found.version {
             let outcome = verdict(found, &job);
@@ -263,7 +265,7 @@ impl World {
             Ok(status) => self.replace(leader, op, &job, status),
             Err(_) => {
                 self.count("claims that do not apply any more");
-                let outcome = Outcome::Lost(Some(Box::new((*job).clone())));
+                let outcome = WriteOutcome::Conflict(Some(Box::new((*job).clone())));
                 self.end_once(leader, op, outcome);
             }
         }
@@ -297,11 +299,11 @@ impl World {
         );
     }
 
-    fn end_once(&mut self, leader: usize, op: u64, outcome: Outcome) {
+    fn end_once(&mut self, leader: usize, op: u64, outcome: WriteOutcome) {
         let Some(op) = self.leaders[leader].ops.remove(&op) else {
             return;
         };
-        if matches!(outcome, Outcome::Lost(_)) {
+        if matches!(outcome, WriteOutcome::Conflict(_)) {
             self.count("claims lost to somebody else");
         }
         let (job, claim_id) = match op.kind {
@@ -313,7 +315,7 @@ impl World {
         let outcome = Box::new(outcome);
         self.at(
             wait,
-            Event::Written {
+            SimEvent::Written {
                 leader,
                 job,
                 claim_id,
@@ -336,7 +338,7 @@ impl World {
         if uid_of(&job) != found.uid {
             return match stale {
                 true => self.read(leader, op),
-                false => self.end_change(leader, op, End::Gone),
+                false => self.end_change(leader, op, End::ProcessGone),
             };
         }
         let now = known.wall.at(self.now);
@@ -357,7 +359,7 @@ impl World {
                 } else {
                     match word {
                         Word::Started => transition::start(&job, &id, now),
-                        Word::Lost(message) => {
+                        Word::LossCause(message) => {
                             let loss = Loss {
                                 message: message.clone(),
                                 exit: None,
@@ -390,7 +392,7 @@ impl World {
                     let uid = found.uid.clone();
                     if self.setting.broken == Some(Broken::SucceededBeforeStored) {
                         let call = Call::Store { object, uid };
-                        self.at(5 * MS, Event::Arrive { from: None, call });
+                        self.at(5 * MS, SimEvent::Arrive { from: None, call });
                     } else {
                         if let Some(found) = self.leaders[leader].ops.get_mut(&op) {
                             found.storing = Some(object.clone());
@@ -451,18 +453,18 @@ impl World {
                         let phase = mine(job);
                         self.say_stored(link, claim, &op.uid, row.row.number, true, phase);
                     }
-                    (Word::Row(row), End::Gone) => {
+                    (Word::Row(row), End::ProcessGone) => {
                         self.say_stored(link, claim, &op.uid, row.row.number, true, None);
                     }
-                    (Word::Lost(_), End::Done(job)) => {
+                    (Word::LossCause(_), End::Done(job)) => {
                         let phase = phase(job);
                         self.say_stored(link, claim, &op.uid, 0, true, phase);
                     }
-                    (Word::Lost(_), End::NotNow(_, job)) => {
+                    (Word::LossCause(_), End::NotNow(_, job)) => {
                         let phase = mine(job);
                         self.say_stored(link, claim, &op.uid, 0, true, phase);
                     }
-                    (Word::Lost(_), End::Gone) => {
+                    (Word::LossCause(_), End::ProcessGone) => {
                         self.say_stored(link, claim, &op.uid, 0, true, None);
                     }
                 }
@@ -527,22 +529,22 @@ pub fn has_ended(job: &Job) -> bool {
 }
 
 /// What a Job that has another version than the write's says about its outcome.
-fn verdict(op: &Op, job: &Job) -> Outcome {
+fn verdict(op: &Op, job: &Job) -> WriteOutcome {
     let done = match &op.kind {
         Kind::Claim { choice, .. } => is_claimed_with(job, &choice.claim_id),
         Kind::Release { claim_id, .. } => !is_claimed_with(job, claim_id),
         _ => false,
     };
     if uid_of(job) != op.uid {
-        Outcome::Lost(None)
+        WriteOutcome::Conflict(None)
     } else if done {
-        Outcome::Won(Box::new(job.clone()))
+        WriteOutcome::Applied(Box::new(job.clone()))
     } else {
-        Outcome::Lost(Some(Box::new(job.clone())))
+        WriteOutcome::Conflict(Some(Box::new(job.clone())))
     }
 }
 
-fn stored_row(row: &patchbay_sidecar::jobs::book::entry::Row, outside: bool) -> StoredRow {
+fn stored_row(row: &patchbay_sidecar::jobs::claims::entry::Row, outside: bool) -> StoredRow {
     let content = vec![b'x'; row.bytes as usize];
     StoredRow {
         row: row.number,

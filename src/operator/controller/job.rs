@@ -4,10 +4,10 @@
 use super::{Kind, Outcome, Passed, Steps};
 use crate::events::{Subject, Words};
 use crate::health::Part;
-use crate::jobs::Jobs;
+use crate::jobs::JobContext;
 use crate::jobs::cancel::TOLD;
-use crate::jobs::letters::ClaimOf;
-use crate::jobs::write::WriteError;
+use crate::jobs::messages::ClaimOf;
+use crate::jobs::status_writer::WriteError;
 use crate::key::{JobKey, PluginKey};
 use crate::retry::spread;
 use crate::watch::is_over;
@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_millis(250);
 
 /// Works on Jobs.
 pub struct JobPasses {
-    jobs: Arc<Jobs>,
+    jobs: Arc<JobContext>,
     /// What Plugins look like from their Jobs, by the version that was read.
     views: Mutex<HashMap<PluginKey, (u64, PluginView)>>,
 }
@@ -96,7 +96,7 @@ impl Kind for JobPasses {
 
 impl JobPasses {
     /// Over these Jobs.
-    pub fn new(jobs: Arc<Jobs>) -> Self {
+    pub fn new(jobs: Arc<JobContext>) -> Self {
         Self {
             jobs,
             views: Mutex::default(),
@@ -116,7 +116,7 @@ impl JobPasses {
             plugin: if is_open { self.view(&plugin) } else { None },
             holder: self.holder(&plugin, &job, phase).await?,
             job,
-            rush: self.jobs.turns.claiming.load(Ordering::Relaxed),
+            rush: self.jobs.concurrency.claiming.load(Ordering::Relaxed),
             now,
             spread: spread(),
         }))
@@ -251,7 +251,7 @@ fn ended_by_us(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::rig::{Fault, Rig, claimed, job_path, ready, spec};
+    use crate::jobs::fake_api::{Fault, Harness, claimed, job_path, ready, spec};
     use crate::metrics::Metrics;
     use k8s_openapi::api::core::v1::PodStatus;
     use kube::runtime::watcher::Event;
@@ -261,14 +261,14 @@ mod tests {
     const CLAIM: &str = "0123456789abcdef0123456789abcdef";
     const POD: &str = "/api/v1/namespaces/ns/pods/kv-0-1";
 
-    async fn pass(rig: &Rig, name: &str) -> Result<Passed, JobError> {
+    async fn pass(harness: &Harness, name: &str) -> Result<Passed, JobError> {
         let metrics = Arc::new(Metrics::new(Arc::default()));
         let mut steps = Steps::new("Job", metrics);
-        let passes = JobPasses::new(Arc::clone(&rig.jobs));
+        let passes = JobPasses::new(Arc::clone(&harness.jobs));
         passes.pass(&JobKey::new("ns", name), &mut steps).await
     }
 
-    fn plugin(rig: &Rig, status: Value) {
+    fn plugin(harness: &Harness, status: Value) {
         let plugin: Plugin = serde_json::from_value(json!({
             "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
             "metadata": {"namespace": "ns", "name": "kv", "uid": "p", "resourceVersion": "7"},
@@ -279,7 +279,7 @@ mod tests {
             "status": status,
         }))
         .unwrap();
-        rig.jobs.stores.plugins.hear(&Event::Apply(plugin));
+        harness.jobs.stores.plugins.hear(&Event::Apply(plugin));
     }
 
     fn pod(uid: &str, phase: &str) -> Pod {
@@ -302,26 +302,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_job_becomes_ready_with_one_write_and_a_second_look_writes_nothing() {
-        let rig = Rig::new();
-        plugin(&rig, commands());
-        rig.add("a", spec(), None);
-        let passed = pass(&rig, "a").await.unwrap();
+        let harness = Harness::new();
+        plugin(&harness, commands());
+        harness.add("a", spec(), None);
+        let passed = pass(&harness, "a").await.unwrap();
         assert_eq!(passed.outcome, Outcome::Applied);
-        assert_eq!(rig.status("a").phase, Some(Phase::Ready));
-        pass(&rig, "a").await.unwrap();
-        assert_eq!(rig.api.log(), ["PUT jobs/a/status"]);
+        assert_eq!(harness.status("a").phase, Some(Phase::Ready));
+        pass(&harness, "a").await.unwrap();
+        assert_eq!(harness.api.log(), ["PUT jobs/a/status"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_without_its_plugin_waits_and_looks_again_when_its_time_is_over() {
-        let rig = Rig::new();
+        let harness = Harness::new();
         let mut spec = spec();
         spec["expireTime"] = "2999-01-01T00:00:00.000000Z".into();
-        rig.add("a", spec, None);
-        let passed = pass(&rig, "a").await.unwrap();
+        harness.add("a", spec, None);
+        let passed = pass(&harness, "a").await.unwrap();
         assert_eq!(passed.outcome, Outcome::Waiting);
         assert!(passed.next.is_some());
-        let status = rig.status("a");
+        let status = harness.status("a");
         assert_eq!(
             (status.phase, status.reason.as_str()),
             (Some(Phase::Waiting), "PluginMissing")
@@ -330,38 +330,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_conflict_is_no_failure() {
-        let rig = Rig::new();
-        plugin(&rig, commands());
-        rig.add("a", spec(), None);
-        rig.api.faults([Fault::Raced]);
-        let passed = pass(&rig, "a").await.unwrap();
+        let harness = Harness::new();
+        plugin(&harness, commands());
+        harness.add("a", spec(), None);
+        harness.api.faults([Fault::Raced]);
+        let passed = pass(&harness, "a").await.unwrap();
         assert_eq!(passed.outcome, Outcome::Waiting);
         assert!(passed.next.is_some());
-        rig.api.faults([Fault::Code(500)]);
-        assert!(matches!(pass(&rig, "a").await, Err(JobError::Write(_))));
+        harness.api.faults([Fault::Code(500)]);
+        assert!(matches!(pass(&harness, "a").await, Err(JobError::Write(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_is_lost_when_its_pod_is_gone_and_not_when_the_store_is_behind() {
-        let rig = Rig::new();
-        rig.add("a", spec(), Some(claimed(CLAIM)));
-        rig.jobs
+        let harness = Harness::new();
+        harness.add("a", spec(), Some(claimed(CLAIM)));
+        harness
+            .jobs
             .stores
             .pods
             .hear(&Event::Apply(pod("pod-uid", "Running")));
-        pass(&rig, "a").await.unwrap();
-        assert!(rig.api.log().is_empty(), "it is there");
-        rig.jobs
+        pass(&harness, "a").await.unwrap();
+        assert!(harness.api.log().is_empty(), "it is there");
+        harness
+            .jobs
             .stores
             .pods
             .hear(&Event::Delete(pod("pod-uid", "Running")));
-        rig.api.put(POD, json!({"metadata": {"uid": "pod-uid"}}));
-        pass(&rig, "a").await.unwrap();
-        assert_eq!(rig.status("a").phase, Some(Phase::Claimed));
+        harness
+            .api
+            .put(POD, json!({"metadata": {"uid": "pod-uid"}}));
+        pass(&harness, "a").await.unwrap();
+        assert_eq!(harness.status("a").phase, Some(Phase::Claimed));
         // Another of the same name is not the holder.
-        rig.api.put(POD, json!({"metadata": {"uid": "another"}}));
-        pass(&rig, "a").await.unwrap();
-        let status = rig.status("a");
+        harness
+            .api
+            .put(POD, json!({"metadata": {"uid": "another"}}));
+        pass(&harness, "a").await.unwrap();
+        let status = harness.status("a");
         assert_eq!(
             (status.phase, status.reason.as_str()),
             (Some(Phase::Failed), "PluginLost")
@@ -370,51 +376,54 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_job_is_lost_when_its_pod_has_ended() {
-        let rig = Rig::new();
-        rig.add("a", spec(), Some(claimed(CLAIM)));
-        rig.jobs
+        let harness = Harness::new();
+        harness.add("a", spec(), Some(claimed(CLAIM)));
+        harness
+            .jobs
             .stores
             .pods
             .hear(&Event::Apply(pod("pod-uid", "Failed")));
-        pass(&rig, "a").await.unwrap();
-        assert_eq!(rig.status("a").reason, "PluginLost");
+        pass(&harness, "a").await.unwrap();
+        assert_eq!(harness.status("a").reason, "PluginLost");
     }
 
     #[tokio::test(start_paused = true)]
     async fn pcp_38_a_job_is_deleted_when_its_time_to_live_is_over() {
-        let rig = Rig::new();
+        let harness = Harness::new();
         let mut status = ready();
         status["phase"] = "Succeeded".into();
         status["completionTime"] = "2026-01-01T00:00:00.000000Z".into();
         let mut forever = spec();
         forever["ttlSecondsAfterFinished"] = json!(31_536_000);
-        rig.add("later", forever, Some(status.clone()));
-        assert!(pass(&rig, "later").await.unwrap().next.is_some());
-        rig.add("kept", spec(), Some(status.clone()));
-        assert!(pass(&rig, "kept").await.unwrap().next.is_none());
+        harness.add("later", forever, Some(status.clone()));
+        assert!(pass(&harness, "later").await.unwrap().next.is_some());
+        harness.add("kept", spec(), Some(status.clone()));
+        assert!(pass(&harness, "kept").await.unwrap().next.is_none());
         let mut short = spec();
         short["ttlSecondsAfterFinished"] = json!(5);
-        rig.add("a", short, Some(status));
-        pass(&rig, "a").await.unwrap();
-        assert_eq!(rig.api.get(&job_path("a")), None);
-        assert_eq!(rig.api.log(), ["DELETE jobs/a"]);
+        harness.add("a", short, Some(status));
+        pass(&harness, "a").await.unwrap();
+        assert_eq!(harness.api.get(&job_path("a")), None);
+        assert_eq!(harness.api.log(), ["DELETE jobs/a"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_cancelled_job_ends_and_its_holder_is_told() {
-        let rig = Rig::new();
-        let mut object = serde_json::to_value(rig.add("a", spec(), Some(claimed(CLAIM)))).unwrap();
+        let harness = Harness::new();
+        let mut object =
+            serde_json::to_value(harness.add("a", spec(), Some(claimed(CLAIM)))).unwrap();
         object["metadata"]["annotations"] = json!({"patchbay.dev/cancel": "me"});
-        let job: Job = serde_json::from_value(rig.api.put(&job_path("a"), object)).unwrap();
-        rig.jobs.stores.jobs.wrote(&job);
-        rig.jobs
+        let job: Job = serde_json::from_value(harness.api.put(&job_path("a"), object)).unwrap();
+        harness.jobs.stores.jobs.wrote(&job);
+        harness
+            .jobs
             .stores
             .pods
             .hear(&Event::Apply(pod("pod-uid", "Running")));
         let (stream, mut heard) = tokio::sync::mpsc::channel(4);
-        let _visit = rig.doors.enter("pod-uid", stream);
-        pass(&rig, "a").await.unwrap();
-        assert_eq!(rig.status("a").reason, "Cancelled");
+        let _visit = harness.sessions.enter("pod-uid", stream);
+        pass(&harness, "a").await.unwrap();
+        assert_eq!(harness.status("a").reason, "Cancelled");
         let told = heard.try_recv().unwrap().message.unwrap();
         use patchbay_protocol::session::from_operator::Message;
         assert!(

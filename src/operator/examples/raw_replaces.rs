@@ -18,10 +18,10 @@ use kube::core::Request as Requests;
 use kube::{Client, Resource, ResourceExt};
 use patchbay_api::Job;
 use patchbay_operator::client::{ServerClock, connect};
-use patchbay_operator::jobs::write::body;
+use patchbay_operator::jobs::status_writer::body;
 use patchbay_operator::metrics::Metrics;
 use patchbay_operator::wall::Wall;
-use patchbay_reconcile::job::desk::Limits;
+use patchbay_reconcile::job::dispatch::DispatchLimits;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write as _;
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type WriteOutcome<T = ()> = Result<T, Box<dyn Error>>;
 
 #[derive(Parser)]
 struct Arguments {
@@ -56,13 +56,13 @@ enum What {
     Floor {
         #[arg(long)]
         times: usize,
-        /// Between two of them: a hand-out that comes alone finds everybody asleep, too.
+        /// Between two of them: a dispatch that comes alone finds everybody asleep, too.
         #[arg(long)]
         pause_ms: u64,
     },
 }
 
-fn main() -> Outcome {
+fn main() -> WriteOutcome {
     let arguments = Arguments::parse();
     // As the operator's own main does.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -72,7 +72,7 @@ fn main() -> Outcome {
         .block_on(run(arguments))
 }
 
-async fn run(arguments: Arguments) -> Outcome {
+async fn run(arguments: Arguments) -> WriteOutcome {
     let client = connect(
         arguments.kubeconfig.as_deref(),
         Arc::new(Metrics::new(Arc::default())),
@@ -92,7 +92,7 @@ async fn run(arguments: Arguments) -> Outcome {
     }
     match arguments.what {
         What::Rate { in_flight } => {
-            let in_flight = in_flight.unwrap_or(Limits::default().claims_in_flight);
+            let in_flight = in_flight.unwrap_or(DispatchLimits::default().claims_in_flight);
             rate(&client, jobs, in_flight).await
         }
         What::Floor { times, pause_ms } => {
@@ -101,7 +101,7 @@ async fn run(arguments: Arguments) -> Outcome {
     }
 }
 
-async fn rate(client: &Client, jobs: Vec<Job>, in_flight: usize) -> Outcome {
+async fn rate(client: &Client, jobs: Vec<Job>, in_flight: usize) -> WriteOutcome {
     let (count, began) = (jobs.len(), Instant::now());
     let taken: Vec<Taken> = stream::iter(jobs)
         .map(|job| replace(client, job))
@@ -134,7 +134,7 @@ async fn floor(
     mut job: Job,
     times: usize,
     pause_ms: u64,
-) -> Outcome {
+) -> WriteOutcome {
     let only = WatchParams::default()
         .disable_bookmarks()
         .fields(&format!("metadata.name={}", job.name_any()));
@@ -180,7 +180,7 @@ async fn floor(
     }))
 }
 
-fn print(line: &Value) -> Outcome {
+fn print(line: &Value) -> WriteOutcome {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
@@ -191,7 +191,7 @@ struct Taken {
 }
 
 /// One replace of a status by the version that was read.
-async fn replace(client: &Client, mut job: Job) -> Outcome<(Job, Taken)> {
+async fn replace(client: &Client, mut job: Job) -> WriteOutcome<(Job, Taken)> {
     let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
     job.metadata.managed_fields = None;
     let mut status = job.status.take().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Telling a sidecar that a job of its pod is over for a reason of its own.
 
-use super::Jobs;
-use super::letters::{ClaimOf, Holder};
+use super::JobContext;
+use super::messages::{ClaimOf, Holder};
 use crate::key::JobKey;
 use patchbay_api::Reason;
 use patchbay_protocol::session as wire;
@@ -10,7 +10,7 @@ use wire::from_operator::Message;
 /// Ends that the holder does not know of.
 pub(crate) const TOLD: [Reason; 2] = [Reason::Cancelled, Reason::DeadlineExceeded];
 
-impl Jobs {
+impl JobContext {
     /// A job that came to its end while no session was open, and was not answered by this pod.
     pub(super) fn cancel_if_over(&self, session: u64, holder: &Holder, claim: &ClaimOf) {
         let key = JobKey::new(&*holder.plugin.namespace, &*claim.job);
@@ -24,13 +24,13 @@ impl Jobs {
             .claim
             .is_some_and(|its| its.claim_id == claim.claim_id);
         if let Some(reason) = over.filter(|_| its) {
-            self.doors.say(session, cancel(claim.clone(), reason));
+            self.sessions.say(session, cancel(claim.clone(), reason));
         }
     }
 
     /// Tells the sidecar of a pod, if a session is open.
     pub fn cancel(&self, pod_uid: &str, claim: ClaimOf, reason: Reason) {
-        self.doors.say_to_pod(pod_uid, cancel(claim, reason));
+        self.sessions.say_to_pod(pod_uid, cancel(claim, reason));
     }
 }
 

@@ -1,37 +1,37 @@
 //! Claims, and their return: one replace of the status each, and never a guess about its outcome.
 
-use super::Jobs;
-use super::write::{AGAIN, FORBIDDEN, IN_ORDER, WriteError};
+use super::JobContext;
+use super::status_writer::{AGAIN, FORBIDDEN, IN_ORDER, WriteError};
 use crate::key::JobKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use patchbay_api::{Job, JobStatus, Reason};
-use patchbay_reconcile::job::desk::{JobName, Outcome};
+use patchbay_reconcile::job::dispatch::{JobRef, WriteOutcome};
 use patchbay_reconcile::job::transition::{self, Choice, NotNow};
 
-impl Jobs {
+impl JobContext {
     /// Claims a Job at the version that the choice was made on.
-    pub async fn claim(&self, name: &JobName, version: &str, choice: &Choice) -> Outcome {
+    pub async fn claim(&self, name: &JobRef, version: &str, choice: &Choice) -> WriteOutcome {
         let claim = |job: &Job, now| transition::claim(job, choice, now);
         let ours = |job: &Job| is_claimed_with(job, &choice.claim_id);
         let outcome = self.once(name, version, claim, ours).await;
         match &outcome {
-            Outcome::Won(_) => self.metrics.claims.inc(),
-            Outcome::Lost(_) => self.metrics.conflicts.inc(),
-            Outcome::Refused(_) => 0,
+            WriteOutcome::Applied(_) => self.metrics.claims.inc(),
+            WriteOutcome::Conflict(_) => self.metrics.conflicts.inc(),
+            WriteOutcome::Refused(_) => 0,
         };
         outcome
     }
 
     /// Makes a claimed Job Ready again.
-    pub async fn release(&self, name: &JobName, version: &str, claim_id: &str) -> Outcome {
-        let Ok(_place) = self.turns.settling.acquire().await else {
-            return Outcome::Lost(None);
+    pub async fn release(&self, name: &JobRef, version: &str, claim_id: &str) -> WriteOutcome {
+        let Ok(_place) = self.concurrency.status_writes.acquire().await else {
+            return WriteOutcome::Conflict(None);
         };
         let release = |job: &Job, now| transition::release(job, claim_id, now);
         let ours = |job: &Job| !is_claimed_with(job, claim_id);
         let outcome = self.once(name, version, release, ours).await;
-        if matches!(outcome, Outcome::Won(_)) {
+        if matches!(outcome, WriteOutcome::Applied(_)) {
             self.metrics.releases.inc();
         }
         outcome
@@ -40,38 +40,38 @@ impl Jobs {
     /// One change of exactly one version. `done` tells from a Job whether the change is in it.
     async fn once(
         &self,
-        name: &JobName,
+        name: &JobRef,
         version: &str,
         change: impl Fn(&Job, Timestamp) -> Result<JobStatus, NotNow>,
         done: impl Fn(&Job) -> bool,
-    ) -> Outcome {
+    ) -> WriteOutcome {
         let key = JobKey::new(&*name.namespace, &*name.name);
         let (mut failures, mut forbidden) = (0, 0);
         loop {
             let Some(job) = self.stores.jobs.get(&key) else {
-                return Outcome::Lost(None);
+                return WriteOutcome::Conflict(None);
             };
             if !is(&job, name, version) {
                 return verdict(job, name, &done);
             }
             let now = self.wall.now();
             if self.clock.check(now).is_err() {
-                // The clerk is about to end the term.
-                return Outcome::Lost(Some(Box::new(job)));
+                // The dispatch task is about to end the term.
+                return WriteOutcome::Conflict(Some(Box::new(job)));
             }
             let status = match change(&job, now) {
                 Ok(status) => status,
                 Err(why) => {
                     tracing::debug!(job = %key, %why, "a claim is not written");
-                    return Outcome::Lost(Some(Box::new(job)));
+                    return WriteOutcome::Conflict(Some(Box::new(job)));
                 }
             };
             match self.replace(&job, &status).await {
                 Ok(written) => {
                     self.keep(written.clone());
-                    return Outcome::Won(Box::new(written));
+                    return WriteOutcome::Applied(Box::new(written));
                 }
-                Err(WriteError::Gone) => return Outcome::Lost(None),
+                Err(WriteError::Gone) => return WriteOutcome::Conflict(None),
                 // Still the same choice: whoever had another one meanwhile would be before it.
                 Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
                     forbidden += 1;
@@ -79,7 +79,7 @@ impl Jobs {
                     continue;
                 }
                 Err(WriteError::Refused(why) | WriteError::Forbidden(why)) => {
-                    return Outcome::Refused(why);
+                    return WriteOutcome::Refused(why);
                 }
                 // Somebody's write came before; after an answer that was lost it may be ours.
                 Err(WriteError::Conflict) => {}
@@ -91,7 +91,7 @@ impl Jobs {
                 }
             }
             let Some(job) = self.read_back_by(IN_ORDER, &key).await else {
-                return Outcome::Lost(None);
+                return WriteOutcome::Conflict(None);
             };
             self.keep(job.clone());
             if !is(&job, name, version) {
@@ -103,9 +103,9 @@ impl Jobs {
     }
 }
 
-impl Jobs {
+impl JobContext {
     /// The API server does not let us claim: somebody has to look at rights, quotas or policies.
-    pub(super) fn tell_of_refusal(&self, name: &JobName, why: &str) {
+    pub(super) fn tell_of_refusal(&self, name: &JobRef, why: &str) {
         let key = JobKey::new(&*name.namespace, &*name.name);
         tracing::error!(job = %key, why, "a claim is refused");
         if let Some(job) = self.stores.jobs.get(&key) {
@@ -116,17 +116,17 @@ impl Jobs {
 }
 
 /// What a Job that has another version than the write's says about its outcome.
-fn verdict(job: Job, name: &JobName, done: impl Fn(&Job) -> bool) -> Outcome {
+fn verdict(job: Job, name: &JobRef, done: impl Fn(&Job) -> bool) -> WriteOutcome {
     if job.uid().as_deref() != Some(&*name.uid) {
-        Outcome::Lost(None)
+        WriteOutcome::Conflict(None)
     } else if done(&job) {
-        Outcome::Won(Box::new(job))
+        WriteOutcome::Applied(Box::new(job))
     } else {
-        Outcome::Lost(Some(Box::new(job)))
+        WriteOutcome::Conflict(Some(Box::new(job)))
     }
 }
 
-fn is(job: &Job, name: &JobName, version: &str) -> bool {
+fn is(job: &Job, name: &JobRef, version: &str) -> bool {
     job.metadata.uid.as_deref() == Some(&*name.uid)
         && job.metadata.resource_version.as_deref() == Some(version)
 }
@@ -146,7 +146,7 @@ pub(super) fn is_claimed_with(job: &Job, claim_id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::rig::{Fault, Rig, claimed, job_path, ready, spec};
+    use crate::jobs::fake_api::{Fault, Harness, claimed, job_path, ready, spec};
     use patchbay_api::job_status::Phase;
 
     const CLAIM: &str = "0123456789abcdef0123456789abcdef";
@@ -163,39 +163,39 @@ mod tests {
         }
     }
 
-    fn name(job: &Job) -> JobName {
-        JobName {
+    fn name(job: &Job) -> JobRef {
+        JobRef {
             namespace: "ns".into(),
             name: job.name_any(),
             uid: job.uid().unwrap(),
         }
     }
 
-    async fn claim(rig: &Rig, job: &Job) -> Outcome {
+    async fn claim(harness: &Harness, job: &Job) -> WriteOutcome {
         let version = job.resource_version().unwrap();
-        rig.jobs.claim(&name(job), &version, &choice()).await
+        harness.jobs.claim(&name(job), &version, &choice()).await
     }
 
-    fn word(outcome: &Outcome) -> &'static str {
+    fn update(outcome: &WriteOutcome) -> &'static str {
         match outcome {
-            Outcome::Won(job) => {
+            WriteOutcome::Applied(job) => {
                 assert!(is_claimed_with(job, CLAIM));
                 "won"
             }
-            Outcome::Lost(Some(_)) => "lost",
-            Outcome::Lost(None) => "gone",
-            Outcome::Refused(_) => "refused",
+            WriteOutcome::Conflict(Some(_)) => "lost",
+            WriteOutcome::Conflict(None) => "gone",
+            WriteOutcome::Refused(_) => "refused",
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn pcp_18_a_claim_is_one_write() {
-        let rig = Rig::new();
-        let job = rig.add("a", spec(), Some(ready()));
-        assert_eq!(word(&claim(&rig, &job).await), "won");
-        assert_eq!(rig.api.log(), ["PUT jobs/a/status"]);
-        assert_eq!(rig.status("a").phase, Some(Phase::Claimed));
-        let stored = rig.stored("a").unwrap();
+        let harness = Harness::new();
+        let job = harness.add("a", spec(), Some(ready()));
+        assert_eq!(update(&claim(&harness, &job).await), "won");
+        assert_eq!(harness.api.log(), ["PUT jobs/a/status"]);
+        assert_eq!(harness.status("a").phase, Some(Phase::Claimed));
+        let stored = harness.stored("a").unwrap();
         assert!(is_claimed_with(&stored, CLAIM), "the store knows at once");
     }
 
@@ -225,60 +225,64 @@ mod tests {
             (vec![Code(429)], "won", 2),
             (vec![Code(500), Code(422)], "refused", 2),
         ] {
-            let rig = Rig::new();
-            let job = rig.add("a", spec(), Some(ready()));
-            rig.api.faults(faults.clone());
-            assert_eq!(word(&claim(&rig, &job).await), outcome, "{faults:?}");
-            let puts = rig
+            let harness = Harness::new();
+            let job = harness.add("a", spec(), Some(ready()));
+            harness.api.faults(faults.clone());
+            assert_eq!(update(&claim(&harness, &job).await), outcome, "{faults:?}");
+            let puts = harness
                 .api
                 .log()
                 .iter()
                 .filter(|l| l.starts_with("PUT"))
                 .count();
             assert_eq!(puts, writes, "{faults:?}");
-            let held =
-                rig.api.get(&job_path("a")).is_some() && is_claimed_with(&rig.job("a"), CLAIM);
+            let held = harness.api.get(&job_path("a")).is_some()
+                && is_claimed_with(&harness.job("a"), CLAIM);
             assert_eq!(held, outcome == "won", "{faults:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_written_for_a_version_that_is_not_the_newest() {
-        let rig = Rig::new();
-        let old = rig.add("a", spec(), Some(ready()));
-        let newer = rig
+        let harness = Harness::new();
+        let old = harness.add("a", spec(), Some(ready()));
+        let newer = harness
             .api
-            .put(&job_path("a"), rig.api.get(&job_path("a")).unwrap());
-        rig.jobs
+            .put(&job_path("a"), harness.api.get(&job_path("a")).unwrap());
+        harness
+            .jobs
             .stores
             .jobs
             .wrote(&serde_json::from_value(newer).unwrap());
-        assert_eq!(word(&claim(&rig, &old).await), "lost");
-        assert!(rig.api.log().is_empty());
+        assert_eq!(update(&claim(&harness, &old).await), "lost");
+        assert!(harness.api.log().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_expired_since_the_choice_is_not_claimed() {
-        let rig = Rig::new();
+        let harness = Harness::new();
         let mut spec = spec();
         spec["expireTime"] = "2026-01-01T00:00:00.000000Z".into();
-        let job = rig.add("a", spec, Some(ready()));
-        assert_eq!(word(&claim(&rig, &job).await), "lost");
-        assert!(rig.api.log().is_empty());
+        let job = harness.add("a", spec, Some(ready()));
+        assert_eq!(update(&claim(&harness, &job).await), "lost");
+        assert!(harness.api.log().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_claim_is_given_back_once() {
-        let rig = Rig::new();
-        let job = rig.add("a", spec(), Some(claimed(CLAIM)));
-        rig.api.faults([Fault::Lost]);
+        let harness = Harness::new();
+        let job = harness.add("a", spec(), Some(claimed(CLAIM)));
+        harness.api.faults([Fault::Lost]);
         let version = job.resource_version().unwrap();
-        let outcome = rig.jobs.release(&name(&job), &version, CLAIM).await;
+        let outcome = harness.jobs.release(&name(&job), &version, CLAIM).await;
         assert!(
-            matches!(outcome, Outcome::Won(job) if job.status.as_ref().unwrap().claim.is_none())
+            matches!(outcome, WriteOutcome::Applied(job) if job.status.as_ref().unwrap().claim.is_none())
         );
-        assert_eq!(rig.status("a").phase, Some(Phase::Ready));
-        let other = rig.jobs.release(&name(&job), &version, CLAIM).await;
-        assert!(matches!(other, Outcome::Won(_)), "it is not held by it");
+        assert_eq!(harness.status("a").phase, Some(Phase::Ready));
+        let other = harness.jobs.release(&name(&job), &version, CLAIM).await;
+        assert!(
+            matches!(other, WriteOutcome::Applied(_)),
+            "it is not held by it"
+        );
     }
 }

@@ -2,25 +2,25 @@
 //! claim is written by then.
 
 use super::claim::is_claimed_with;
-use super::desk::Clerk;
+use super::dispatch_task::DispatchTask;
 use crate::key::JobKey;
 use jiff::Timestamp;
 use patchbay_api::Job;
 use patchbay_protocol::session as wire;
-use patchbay_reconcile::job::desk::ClaimName;
+use patchbay_reconcile::job::dispatch::ClaimRef;
 use patchbay_reconcile::job::times;
 use wire::from_operator::Message;
 
 /// Claims that one Doubt names.
 const DOUBTED: usize = 256;
 
-impl Clerk {
+impl DispatchTask {
     pub(super) fn grant(
         &mut self,
         session: u64,
-        claim: ClaimName,
+        claim: ClaimRef,
         remaining_ms: u64,
-        held_ms: u64,
+        waited_ms: u64,
         attempt: i32,
     ) {
         let chosen = self.chosen.remove(&claim.claim_id);
@@ -37,18 +37,18 @@ impl Clerk {
                     job_uid: claim.job.uid,
                 }),
                 remaining_ms,
-                held_ms,
+                waited_ms,
                 attempt: u32::try_from(attempt).unwrap_or(1),
                 ..grant
             }),
             // It was deleted a moment ago: there is nothing to hand over.
             None => {
                 let claim_id = claim.claim_id;
-                let nothing = wire::Nothing { claim_id };
-                return self.jobs.doors.say(session, Message::Nothing(nothing));
+                let nothing = wire::NoWork { claim_id };
+                return self.jobs.sessions.say(session, Message::NoWork(nothing));
             }
         };
-        self.jobs.doors.say(session, message);
+        self.jobs.sessions.say(session, message);
         self.jobs.metrics.grants.inc();
         if let Some(chosen) = chosen {
             let seconds = chosen.elapsed().as_secs_f64();
@@ -56,21 +56,23 @@ impl Clerk {
         }
     }
 
-    pub(super) fn doubt(&self, session: u64, claims: &[ClaimName]) {
+    pub(super) fn query_claims(&self, session: u64, claims: &[ClaimRef]) {
         for claims in claims.chunks(DOUBTED) {
             let claims = claims.iter().map(doubted).collect();
-            let doubt = wire::Doubt { claims };
-            self.jobs.doors.say(session, Message::Doubt(doubt));
+            let query_claims = wire::ClaimQuery { claims };
+            self.jobs
+                .sessions
+                .say(session, Message::ClaimQuery(query_claims));
         }
     }
 }
 
 /// What of a grant comes from the Job; nothing when its spec cannot be written.
 fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
-    let left = times::deadline(job).map(|deadline| deadline.duration_since(now));
+    let closed = times::deadline(job).map(|deadline| deadline.duration_since(now));
     // One that is over already has 1 ms: 0 would mean that there is none.
-    let active_deadline_ms = left.map_or(0, |left| {
-        u64::try_from(left.as_millis()).unwrap_or(0).max(1)
+    let active_deadline_ms = closed.map_or(0, |closed| {
+        u64::try_from(closed.as_millis()).unwrap_or(0).max(1)
     });
     Some(wire::Grant {
         job: job.metadata.name.clone()?,
@@ -82,7 +84,7 @@ fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
     })
 }
 
-fn doubted(claim: &ClaimName) -> wire::LedgerEntry {
+fn doubted(claim: &ClaimRef) -> wire::LedgerEntry {
     wire::LedgerEntry {
         claim: Some(wire::ClaimName {
             claim_id: claim.claim_id.clone(),

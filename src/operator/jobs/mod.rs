@@ -1,25 +1,25 @@
-//! The hand-out of Jobs and everything that their holders say.
+//! The dispatcher of Jobs and everything that their holders say.
 //!
-//! Who gets what is decided in `patchbay-reconcile`, by the desk; here it is carried out. The API
+//! Who gets what is decided in `patchbay-reconcile`, by the dispatcher; here it is carried out. The API
 //! object is the lock: a claim is one replace of a status with the resource version that was read.
 //! Only the term's leader runs any of this, and all of it ends with the term.
 
-pub mod answer;
 pub mod cancel;
 pub mod claim;
-pub mod desk;
-pub mod doors;
-pub mod feed;
+pub mod dispatch_task;
 mod grant;
-pub mod held;
-pub mod letters;
+pub mod job_feed;
+pub mod messages;
 pub mod output;
-pub mod rows;
-pub mod settle;
-pub mod write;
+pub mod output_ingest;
+pub mod progress;
+pub mod row_buffer;
+pub mod session_registry;
+pub mod status_writer;
+pub mod update_queue;
 
 #[cfg(test)]
-pub(crate) mod rig;
+pub(crate) mod fake_api;
 #[cfg(test)]
 mod tests;
 
@@ -30,16 +30,16 @@ use crate::metrics::jobs::JobMetrics;
 use crate::queue::Queue;
 use crate::wall::Wall;
 use crate::watch::{Stores, trim};
-use doors::Doors;
-use feed::{Feed, Seen};
+use job_feed::{JobFeed, WatchEvent};
 use kube::Client;
 use patchbay_api::{Job, Reason};
+use session_registry::SessionRegistry;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
 
-/// Writes of statuses at a time that nobody waits for with an ask: releases, losses.
-const SETTLING: usize = 32;
+/// Writes of statuses at a time that nobody waits for with a work request: releases, losses.
+const STATUS_WRITES: usize = 32;
 /// Rows that are larger than a message, taken in at a time: each holds a chunk in memory, and its
 /// JSON while it is written.
 const LARGE_ROWS: usize = 6;
@@ -52,17 +52,17 @@ pub struct JobSettings {
 }
 
 /// What everybody who works on Jobs shares.
-pub struct Jobs {
+pub struct JobContext {
     /// For writes, and for reads where a write's outcome is unknown.
     pub client: Client,
     /// What was seen.
     pub stores: Arc<Stores>,
     /// Jobs that are due for a pass.
     pub queue: Arc<Queue<JobKey>>,
-    /// To the hand-out.
-    pub feed: Feed,
+    /// To the dispatcher.
+    pub feed: JobFeed,
     /// From and to sessions.
-    pub doors: Arc<Doors>,
+    pub sessions: Arc<SessionRegistry>,
     /// For people.
     pub events: Events,
     /// Counts.
@@ -74,54 +74,54 @@ pub struct Jobs {
     /// The installation.
     pub settings: JobSettings,
     /// What one does after another.
-    pub turns: Turns,
+    pub concurrency: Concurrency,
 }
 
 /// Who waits for whom; nothing has been handed out yet.
-pub struct Turns {
+pub struct Concurrency {
     /// Whether claims are being written; what can wait for them looks here.
     pub claiming: AtomicBool,
-    settling: Semaphore,
+    status_writes: Semaphore,
     large_rows: Arc<Semaphore>,
-    digests: rows::Digests,
+    digests: row_buffer::Digests,
 }
 
-impl Default for Turns {
+impl Default for Concurrency {
     fn default() -> Self {
         Self {
             claiming: AtomicBool::default(),
-            settling: Semaphore::new(SETTLING),
+            status_writes: Semaphore::new(STATUS_WRITES),
             large_rows: Arc::new(Semaphore::new(LARGE_ROWS)),
-            digests: rows::Digests::default(),
+            digests: row_buffer::Digests::default(),
         }
     }
 }
 
-impl Jobs {
-    /// Puts the answer of a write, or of a read, where it is needed: the store, the hand-out, and
+impl JobContext {
+    /// Puts the answer of a write, or of a read, where it is needed: the store, the dispatcher, and
     /// a pass that sees to what follows from it.
-    pub async fn saw(&self, job: Job) {
+    pub async fn observed(&self, job: Job) {
         if let Some(job) = self.keep(job) {
-            self.feed.tell(Seen::Answer(Box::new(job))).await;
+            self.feed.tell(WatchEvent::Answer(Box::new(job))).await;
         }
     }
 
-    /// [`Self::saw`] by a pass, which needs no other one after its own write.
+    /// [`Self::observed`] by a pass, which needs no other one after its own write.
     pub async fn passed(&self, mut job: Job) {
         trim::job(&mut job);
         if self.stores.jobs.wrote(&job) {
-            self.feed.tell(Seen::Answer(Box::new(job))).await;
+            self.feed.tell(WatchEvent::Answer(Box::new(job))).await;
         }
     }
 
-    /// [`Self::saw`], but for the hand-out, which is told otherwise. Answers what is news, trimmed.
+    /// [`Self::observed`], but for the dispatcher, which is told otherwise. Answers what is news, trimmed.
     fn keep(&self, mut job: Job) -> Option<Job> {
         trim::job(&mut job);
         if !self.stores.jobs.wrote(&job) {
             return None;
         }
         // One that has ended and is kept needs no pass.
-        if !write::has_ended(&job) || job.spec.ttl_seconds_after_finished.is_some() {
+        if !status_writer::has_ended(&job) || job.spec.ttl_seconds_after_finished.is_some() {
             self.queue.wake(crate::watch::jobs::key(&job));
         }
         Some(job)
@@ -130,13 +130,13 @@ impl Jobs {
     /// Says something about a Job to people.
     pub fn tell(&self, job: &Job, warning: bool, action: &str, reason: Reason, note: String) {
         let subject = Subject::new(&crate::watch::jobs::key(job), job);
-        let words = Words {
+        let updates = Words {
             warning,
             action: action.to_owned(),
             reason: reason.as_str().to_owned(),
             note,
             pod: None,
         };
-        self.events.say(&subject, words);
+        self.events.say(&subject, updates);
     }
 }

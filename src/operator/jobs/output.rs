@@ -1,9 +1,9 @@
 //! Output that is too large for its Job: objects of kind JobOutput, written before the Job says
 //! that they are there, and read back when a digest has to be made again.
 
-use super::Jobs;
-use super::rows::Stored;
-use super::write::{AGAIN, FORBIDDEN};
+use super::JobContext;
+use super::row_buffer::Stored;
+use super::status_writer::{AGAIN, FORBIDDEN};
 use crate::session::bounds::bounded_text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -49,7 +49,7 @@ pub struct Place {
     pub chunk: u32,
 }
 
-impl Jobs {
+impl JobContext {
     /// Stores a chunk; tried again until the API server answers. One that is there with the same
     /// content is stored; another is left over from a row that was never acknowledged, or from an
     /// earlier Job of the same name, and makes room.

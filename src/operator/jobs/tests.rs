@@ -1,12 +1,12 @@
-//! Jobs on their whole way: from the ask of a sidecar to its answer, over the fake API server.
+//! Jobs on their whole way: from the work request of a sidecar to its answer, over the fake API server.
 
-use super::desk::Clerk;
-use super::doors::Visit;
-use super::feed::Seen;
-use super::held::Held;
-use super::letters::{ClaimOf, Entry, Letter, Piece, RowEnd, RowEnding, Word};
-use super::rig::{Fault, Rig, chunk_path, claimed, holder, job_path, ready, spec};
-use super::{JobSettings, write::ChangeError};
+use super::dispatch_task::DispatchTask;
+use super::fake_api::{Fault, Harness, chunk_path, claimed, holder, job_path, ready, spec};
+use super::job_feed::WatchEvent;
+use super::messages::{ClaimOf, DispatchMessage, Entry, JobUpdate, OutputChunk, RowEnd, RowEnding};
+use super::session_registry::SessionGuard;
+use super::update_queue::UpdateQueue;
+use super::{JobSettings, status_writer::ChangeError};
 use crate::health::Health;
 use crate::key::JobKey;
 use crate::leader::LeaderError;
@@ -26,92 +26,94 @@ const CLAIM: &str = "0123456789abcdef0123456789abcdef";
 
 /// A rig whose clerk works, and a sidecar that speaks to it.
 struct Desk {
-    rig: Rig,
-    clerk: JoinHandle<LeaderError>,
+    harness: Harness,
+    task: JoinHandle<LeaderError>,
 }
 
 struct Sidecar {
-    visit: Visit,
-    held: Held,
-    heard: mpsc::Receiver<FromOperator>,
+    guard: SessionGuard,
+    held: UpdateQueue,
+    event: mpsc::Receiver<FromOperator>,
 }
 
 impl Desk {
-    async fn open(rig: Rig) -> Self {
-        let mut rig = rig;
-        let jobs = ["a", "b", "c"].iter().filter_map(|name| rig.stored(name));
+    async fn open(harness: Harness) -> Self {
+        let mut harness = harness;
+        let jobs = ["a", "b", "c"]
+            .iter()
+            .filter_map(|name| harness.stored(name));
         let jobs: Vec<Job> = jobs.collect();
-        let (inbox, seen) = (rig.inbox.take().unwrap(), rig.seen.take().unwrap());
-        let clerk = Clerk::new(
-            Arc::clone(&rig.jobs),
+        let (inbox, seen) = (harness.inbox.take().unwrap(), harness.seen.take().unwrap());
+        let task = DispatchTask::new(
+            Arc::clone(&harness.jobs),
             Arc::new(Health::default()),
             inbox,
             seen,
         );
-        let clerk = tokio::spawn(clerk.run());
+        let task = tokio::spawn(task.run());
         for job in jobs {
-            rig.jobs.feed.tell(Seen::Job(Box::new(job))).await;
+            harness.jobs.feed.tell(WatchEvent::Job(Box::new(job))).await;
         }
-        rig.fill();
-        Self { rig, clerk }
+        harness.fill();
+        Self { harness, task }
     }
 
     async fn attach(&self, ledger: Vec<Entry>) -> Sidecar {
-        let (stream, heard) = mpsc::channel(64);
-        let visit = self.rig.doors.enter("pod-uid", stream);
-        visit
-            .write(Letter::Attached {
+        let (stream, event) = mpsc::channel(64);
+        let guard = self.harness.sessions.enter("pod-uid", stream);
+        guard
+            .write(DispatchMessage::Attached {
                 holder: holder(),
                 ledger_epoch: "e".into(),
                 ledger,
             })
             .await;
-        let held = Held::new(Arc::clone(&self.rig.jobs), holder(), visit.session());
-        Sidecar { visit, held, heard }
+        let held = UpdateQueue::new(Arc::clone(&self.harness.jobs), holder(), guard.session());
+        Sidecar { guard, held, event }
     }
 
     /// Waits until the Job is in this phase.
     async fn until(&self, name: &str, phase: Phase) {
         let wait = async {
-            while self.rig.status(name).phase != Some(phase) {
+            while self.harness.status(name).phase != Some(phase) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
-        waited.unwrap_or_else(|_| panic!("{name} is {:?}", self.rig.status(name)));
+        waited.unwrap_or_else(|_| panic!("{name} is {:?}", self.harness.status(name)));
     }
 }
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.clerk.abort();
+        self.task.abort();
     }
 }
 
 impl Sidecar {
-    async fn ask(&self, claim_id: &str, hold_ms: u32) {
-        self.visit
-            .write(Letter::Ask {
+    async fn ask(&self, claim_id: &str, wait_ms: u32) {
+        self.guard
+            .write(DispatchMessage::WorkRequest {
                 claim_id: claim_id.into(),
-                location: None,
+                client: None,
                 port: None,
-                hold_ms,
+                wait_ms,
             })
             .await;
     }
 
     async fn hears(&mut self) -> Message {
-        let wait = tokio::time::timeout(Duration::from_secs(60), self.heard.recv());
+        let wait = tokio::time::timeout(Duration::from_secs(60), self.event.recv());
         wait.await.unwrap().unwrap().message.unwrap()
     }
 
     /// Answers every doubt: the ledger does not have it.
     async fn knows_nothing(&mut self, doubted: &mut Vec<String>) {
         loop {
-            let Message::Doubt(doubt) = self.hears().await else {
+            let Message::ClaimQuery(query_claims) = self.hears().await else {
                 panic!("no doubt");
             };
-            for entry in doubt.claims {
+            for entry in query_claims.claims {
                 let claim = entry.claim.unwrap();
                 doubted.push(entry.job.clone());
                 let claim = ClaimOf {
@@ -119,12 +121,12 @@ impl Sidecar {
                     job: entry.job,
                     uid: claim.job_uid,
                 };
-                let answer = Letter::LedgerAnswer {
+                let answer = DispatchMessage::ClaimQueryReply {
                     claim,
                     known: false,
                     delivered: false,
                 };
-                self.visit.write(answer).await;
+                self.guard.write(answer).await;
             }
         }
     }
@@ -136,14 +138,14 @@ impl Sidecar {
         }
     }
 
-    /// Says something about a job and waits for the word that a row is stored.
-    async fn row(&mut self, of: &ClaimOf, word: Word) -> RowStored {
-        self.held.add(of.clone(), word);
+    /// Says something about a job and waits for the update that a row is stored.
+    async fn row(&mut self, of: &ClaimOf, update: JobUpdate) -> RowStored {
+        self.held.add(of.clone(), update);
         let wait = async {
             loop {
                 tokio::select! {
                     worked = self.held.work() => worked.unwrap(),
-                    message = self.heard.recv() => match message.unwrap().message.unwrap() {
+                    message = self.event.recv() => match message.unwrap().message.unwrap() {
                         Message::RowStored(stored) => return stored,
                         other => panic!("not about a row: {other:?}"),
                     },
@@ -164,8 +166,8 @@ fn of(job: &Job, claim_id: &str) -> ClaimOf {
     }
 }
 
-fn row(row: u32, data: &[u8], outcome: RowEnding) -> Word {
-    Word::Piece(Piece {
+fn row(row: u32, data: &[u8], outcome: RowEnding) -> JobUpdate {
+    JobUpdate::OutputChunk(OutputChunk {
         row,
         offset: 0,
         data: data.to_vec(),
@@ -184,10 +186,10 @@ fn hex(bytes: &[u8]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_goes_the_whole_way_with_two_writes() {
-    let rig = Rig::new();
-    let job = rig.add("a", spec(), Some(ready()));
-    let desk = Desk::open(rig).await;
-    let mut sidecar = desk.attach(Vec::new()).await;
+    let harness = Harness::new();
+    let job = harness.add("a", spec(), Some(ready()));
+    let dispatcher = Desk::open(harness).await;
+    let mut sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 1000).await;
     let grant = sidecar.grant().await;
     assert_eq!(grant.job, "a");
@@ -197,12 +199,12 @@ async fn a_job_goes_the_whole_way_with_two_writes() {
     let spec: serde_json::Value = serde_json::from_slice(&grant.spec_json).unwrap();
     assert_eq!(spec["command"]["name"], "echo");
     assert_eq!(
-        desk.rig.status("a").phase,
+        dispatcher.harness.status("a").phase,
         Some(Phase::Claimed),
         "written first"
     );
     let claim = of(&job, &grant.claim.unwrap().claim_id);
-    sidecar.held.add(claim.clone(), Word::Started);
+    sidecar.held.add(claim.clone(), JobUpdate::Started);
     let stored = sidecar
         .row(&claim, row(1, b"42.42", RowEnding::Succeeded))
         .await;
@@ -210,34 +212,39 @@ async fn a_job_goes_the_whole_way_with_two_writes() {
         (stored.row, stored.settled, stored.phase.as_str()),
         (1, true, "Succeeded")
     );
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     let output = status.output.unwrap();
     assert_eq!(
         (output.preview.as_str(), output.sha256),
         ("42.42", hex(b"42.42"))
     );
-    assert_eq!(desk.rig.api.log(), ["PUT jobs/a/status"; 2]);
+    assert_eq!(dispatcher.harness.api.log(), ["PUT jobs/a/status"; 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_takes_a_while_is_seen_running() {
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
-    sidecar.held.add(claim, Word::Started);
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
+    sidecar.held.add(claim, JobUpdate::Started);
     sidecar.held.work().await.unwrap();
     sidecar.held.work().await.unwrap();
-    assert_eq!(desk.rig.status("a").phase, Some(Phase::Running));
+    assert_eq!(dispatcher.harness.status("a").phase, Some(Phase::Running));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ask_that_finds_nothing_is_answered_and_one_that_waits_gets_what_comes() {
-    let desk = Desk::open(Rig::new()).await;
-    let mut sidecar = desk.attach(Vec::new()).await;
+    let dispatcher = Desk::open(Harness::new()).await;
+    let mut sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 200).await;
     let nothing = sidecar.hears().await;
-    assert!(matches!(nothing, Message::Nothing(nothing) if nothing.claim_id == CLAIM));
+    assert!(matches!(nothing, Message::NoWork(nothing) if nothing.claim_id == CLAIM));
     sidecar.ask(&"f".repeat(32), 60_000).await;
-    let job = desk.rig.add("a", spec(), Some(ready()));
-    desk.rig.jobs.feed.tell(Seen::Job(Box::new(job))).await;
+    let job = dispatcher.harness.add("a", spec(), Some(ready()));
+    dispatcher
+        .harness
+        .jobs
+        .feed
+        .tell(WatchEvent::Job(Box::new(job)))
+        .await;
     assert_eq!(
         sidecar.grant().await.claim.unwrap().claim_id,
         "f".repeat(32)
@@ -246,62 +253,62 @@ async fn an_ask_that_finds_nothing_is_answered_and_one_that_waits_gets_what_come
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_session_is_gone_before_the_grant_is_given_back() {
-    let rig = Rig::new();
-    rig.add("a", spec(), Some(ready()));
+    let harness = Harness::new();
+    harness.add("a", spec(), Some(ready()));
     // The answer of the claim is lost, and reading it back takes a while.
-    rig.api.faults([Fault::Lost]);
-    let desk = Desk::open(rig).await;
-    let sidecar = desk.attach(Vec::new()).await;
+    harness.api.faults([Fault::Lost]);
+    let dispatcher = Desk::open(harness).await;
+    let sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 1000).await;
-    desk.until("a", Phase::Claimed).await;
+    dispatcher.until("a", Phase::Claimed).await;
     drop(sidecar);
-    desk.until("a", Phase::Ready).await;
-    let mut again = desk.attach(Vec::new()).await;
+    dispatcher.until("a", Phase::Ready).await;
+    let mut again = dispatcher.attach(Vec::new()).await;
     again.ask(&"f".repeat(32), 1000).await;
     assert_eq!(again.grant().await.attempt, 1, "a release does not count");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_new_session_does_not_know_is_released_and_what_it_knows_is_not() {
-    let rig = Rig::new();
-    rig.add("a", spec(), Some(claimed(CLAIM)));
-    let known = rig.add("b", spec(), Some(claimed(&"b".repeat(32))));
+    let harness = Harness::new();
+    harness.add("a", spec(), Some(claimed(CLAIM)));
+    let known = harness.add("b", spec(), Some(claimed(&"b".repeat(32))));
     let mut other = claimed(&"c".repeat(32));
     other["claim"]["ledgerEpoch"] = "before".into();
-    rig.add("c", spec(), Some(other));
-    let desk = Desk::open(rig).await;
+    harness.add("c", spec(), Some(other));
+    let dispatcher = Desk::open(harness).await;
     let entry = Entry {
         claim: of(&known, &"b".repeat(32)),
         delivered: true,
     };
-    let mut sidecar = desk.attach(vec![entry]).await;
+    let mut sidecar = dispatcher.attach(vec![entry]).await;
     let mut doubts = Vec::new();
     let settled = async {
-        desk.until("a", Phase::Ready).await;
-        desk.until("c", Phase::Failed).await;
+        dispatcher.until("a", Phase::Ready).await;
+        dispatcher.until("c", Phase::Failed).await;
     };
     tokio::select! {
         () = settled => {}
         () = sidecar.knows_nothing(&mut doubts) => {}
     }
     assert!(!doubts.contains(&"b".to_owned()), "it was named");
-    assert_eq!(desk.rig.status("c").reason, "PluginLost");
-    assert_eq!(desk.rig.status("b").phase, Some(Phase::Claimed));
+    assert_eq!(dispatcher.harness.status("c").reason, "PluginLost");
+    assert_eq!(dispatcher.harness.status("b").phase, Some(Phase::Claimed));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_job_is_told_to_its_holder_when_it_comes_back() {
-    let rig = Rig::new();
+    let harness = Harness::new();
     let mut status = claimed(CLAIM);
     status["phase"] = "Failed".into();
     status["reason"] = "Cancelled".into();
-    let job = rig.add("a", spec(), Some(status));
-    let desk = Desk::open(rig).await;
+    let job = harness.add("a", spec(), Some(status));
+    let dispatcher = Desk::open(harness).await;
     let entry = Entry {
         claim: of(&job, CLAIM),
         delivered: true,
     };
-    let mut sidecar = desk.attach(vec![entry]).await;
+    let mut sidecar = dispatcher.attach(vec![entry]).await;
     let cancel = sidecar.hears().await;
     assert!(matches!(cancel, Message::Cancel(cancel) if cancel.reason == "Cancelled"));
 }
@@ -311,69 +318,69 @@ async fn working(
     settings: Option<JobSettings>,
     spec: serde_json::Value,
 ) -> (Desk, Sidecar, ClaimOf) {
-    let rig = settings.map_or_else(Rig::new, Rig::with);
-    let job = rig.add("a", spec, Some(claimed(CLAIM)));
+    let harness = settings.map_or_else(Harness::new, Harness::with);
+    let job = harness.add("a", spec, Some(claimed(CLAIM)));
     let claim = of(&job, CLAIM);
-    let desk = Desk::open(rig).await;
+    let dispatcher = Desk::open(harness).await;
     let entry = Entry {
         claim: claim.clone(),
         delivered: true,
     };
-    let sidecar = desk.attach(vec![entry]).await;
-    (desk, sidecar, claim)
+    let sidecar = dispatcher.attach(vec![entry]).await;
+    (dispatcher, sidecar, claim)
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_are_stored_in_order_and_a_repeated_one_once() {
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
     let stored = sidecar.row(&claim, row(1, b"ab", RowEnding::More)).await;
     assert_eq!((stored.settled, stored.phase.as_str()), (false, "Running"));
-    desk.rig.api.faults([Fault::Lost]);
+    dispatcher.harness.api.faults([Fault::Lost]);
     sidecar.row(&claim, row(2, b"c", RowEnding::More)).await;
     sidecar.row(&claim, row(2, b"c", RowEnding::More)).await;
     let stored = sidecar
         .row(&claim, row(3, b"d", RowEnding::Succeeded))
         .await;
     assert!(stored.settled);
-    let output = desk.rig.status("a").output.unwrap();
+    let output = dispatcher.harness.status("a").output.unwrap();
     assert_eq!((output.row_count, output.bytes), (3, 4));
     assert_eq!(output.sha256, hex(b"abcd"));
-    // The word that it is stored was lost: the same row again.
+    // The update that it is stored was lost: the same row again.
     let again = sidecar
         .row(&claim, row(3, b"d", RowEnding::Succeeded))
         .await;
     assert_eq!((again.settled, again.phase.as_str()), (true, "Succeeded"));
-    assert_eq!(desk.rig.status("a").output.unwrap().row_count, 3);
+    assert_eq!(dispatcher.harness.status("a").output.unwrap().row_count, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_leader_goes_on_with_the_digest_of_what_is_stored() {
     let mut spec = spec();
     spec["outputPolicy"] = json!({"inlineMaxBytes": 3, "maxBytes": 1000});
-    let (desk, mut sidecar, claim) = working(None, spec).await;
+    let (dispatcher, mut sidecar, claim) = working(None, spec).await;
     sidecar.row(&claim, row(1, b"ab", RowEnding::More)).await;
     sidecar.row(&claim, row(2, b"cdef", RowEnding::More)).await;
-    assert_eq!(desk.rig.status("a").output.unwrap().chunks, 1);
-    desk.rig.jobs.turns.digests.forget(CLAIM);
+    assert_eq!(dispatcher.harness.status("a").output.unwrap().chunks, 1);
+    dispatcher.harness.jobs.concurrency.digests.forget(CLAIM);
     sidecar
         .row(&claim, row(3, b"g", RowEnding::Succeeded))
         .await;
-    let output = desk.rig.status("a").output.unwrap();
+    let output = dispatcher.harness.status("a").output.unwrap();
     assert_eq!((output.bytes, output.sha256), (7, hex(b"abcdefg")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn pcp_26_large_output_lies_beside_the_job_before_the_job_is_done() {
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
     let content = "añb\n".repeat(300_000).into_bytes();
     let half = content.len() / 2;
-    let first = Word::Piece(Piece {
+    let first = JobUpdate::OutputChunk(OutputChunk {
         row: 1,
         offset: 0,
         data: content[..half].to_vec(),
         end: None,
     });
-    let second = Word::Piece(Piece {
+    let second = JobUpdate::OutputChunk(OutputChunk {
         row: 1,
         offset: half as u64,
         data: content[half..].to_vec(),
@@ -384,11 +391,11 @@ async fn pcp_26_large_output_lies_beside_the_job_before_the_job_is_done() {
         }),
     });
     // The answer to the first chunk is lost: it is found there.
-    desk.rig.api.faults([Fault::Lost]);
+    dispatcher.harness.api.faults([Fault::Lost]);
     sidecar.held.add(claim.clone(), first);
     let stored = sidecar.row(&claim, second).await;
     assert!(stored.settled);
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     let output = status.output.unwrap();
     assert_eq!((output.chunks, output.bytes), (3, content.len() as i64));
     assert_eq!(output.sha256, hex(&content));
@@ -396,8 +403,8 @@ async fn pcp_26_large_output_lies_beside_the_job_before_the_job_is_done() {
     assert_eq!(output.rows[0].content, None);
     let mut read = Vec::new();
     for chunk in 0..3 {
-        let object = desk
-            .rig
+        let object = dispatcher
+            .harness
             .api
             .get(&chunk_path(&format!("a-1-1-{chunk}")))
             .unwrap();
@@ -407,7 +414,7 @@ async fn pcp_26_large_output_lies_beside_the_job_before_the_job_is_done() {
         read.extend_from_slice(piece.as_bytes());
     }
     assert!(read == content);
-    let log = desk.rig.api.log();
+    let log = dispatcher.harness.api.log();
     assert_eq!(log.last().unwrap(), "PUT jobs/a/status", "{log:?}");
     assert_eq!(log.iter().filter(|l| l.starts_with("PUT")).count(), 1);
 }
@@ -416,8 +423,8 @@ async fn pcp_26_large_output_lies_beside_the_job_before_the_job_is_done() {
 async fn output_of_an_earlier_job_of_the_same_name_makes_room() {
     let mut spec = spec();
     spec["outputPolicy"] = json!({"inlineMaxBytes": 0, "maxBytes": 1000});
-    let (desk, mut sidecar, claim) = working(None, spec).await;
-    desk.rig.api.put(
+    let (dispatcher, mut sidecar, claim) = working(None, spec).await;
+    dispatcher.harness.api.put(
         &chunk_path("a-1-1-0"),
         json!({"metadata": {"ownerReferences": [{"apiVersion": "v", "kind": "Job", "name": "a", "uid": "old"}]},
                "spec": {"job": "a", "attempt": 1, "row": 1, "chunk": 0, "bytes": 1, "sha256": hex(b"new"),
@@ -426,7 +433,7 @@ async fn output_of_an_earlier_job_of_the_same_name_makes_room() {
     sidecar
         .row(&claim, row(1, b"new", RowEnding::Succeeded))
         .await;
-    let chunk = desk.rig.api.get(&chunk_path("a-1-1-0")).unwrap();
+    let chunk = dispatcher.harness.api.get(&chunk_path("a-1-1-0")).unwrap();
     assert_eq!(chunk["spec"]["content"], "new");
     assert_eq!(chunk["metadata"]["ownerReferences"][0]["uid"], claim.uid);
 }
@@ -440,20 +447,20 @@ async fn pcp_27_too_much_output_fails_the_job_with_digest_and_beginning() {
     };
     let mut beside = spec();
     beside["outputPolicy"] = json!({"inlineMaxBytes": 0, "maxBytes": 1000});
-    for (settings, spec, word) in [(None, small, "maxBytes"), (Some(full), beside, "namespace")] {
-        let (desk, mut sidecar, claim) = working(settings, spec).await;
+    for (settings, spec, update) in [(None, small, "maxBytes"), (Some(full), beside, "namespace")] {
+        let (dispatcher, mut sidecar, claim) = working(settings, spec).await;
         let stored = sidecar
             .row(&claim, row(1, b"0123456789x", RowEnding::Succeeded))
             .await;
         assert_eq!((stored.settled, stored.phase.as_str()), (true, "Failed"));
-        let status = desk.rig.status("a");
+        let status = dispatcher.harness.status("a");
         assert_eq!(status.reason, "OutputTooLarge");
         let failed = status
             .conditions
             .iter()
             .find(|c| c.type_ == "Failed")
             .unwrap();
-        assert!(failed.message.contains(word), "{}", failed.message);
+        assert!(failed.message.contains(update), "{}", failed.message);
         let output = status.output.unwrap();
         assert!(output.truncated);
         assert_eq!((output.preview.as_str(), output.chunks), ("0123456789x", 0));
@@ -465,13 +472,13 @@ async fn pcp_27_too_much_output_fails_the_job_with_digest_and_beginning() {
 async fn a_chunk_that_the_api_server_refuses_fails_the_job() {
     let mut spec = spec();
     spec["outputPolicy"] = json!({"inlineMaxBytes": 0, "maxBytes": 1000});
-    let (desk, mut sidecar, claim) = working(None, spec).await;
+    let (dispatcher, mut sidecar, claim) = working(None, spec).await;
     // A quota says so too, and for good.
-    desk.rig.api.faults([Fault::Code(403); 7]);
+    dispatcher.harness.api.faults([Fault::Code(403); 7]);
     sidecar
         .row(&claim, row(1, b"abc", RowEnding::Succeeded))
         .await;
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     assert_eq!(
         (status.phase, status.reason.as_str()),
         (Some(Phase::Failed), "OutputTooLarge")
@@ -483,12 +490,12 @@ async fn an_api_server_that_has_just_started_and_forbids_everything_costs_no_out
     for inline in [0, 100] {
         let mut spec = spec();
         spec["outputPolicy"] = json!({"inlineMaxBytes": inline, "maxBytes": 1000});
-        let (desk, mut sidecar, claim) = working(None, spec).await;
-        desk.rig.api.faults([Fault::Code(403); 3]);
+        let (dispatcher, mut sidecar, claim) = working(None, spec).await;
+        dispatcher.harness.api.faults([Fault::Code(403); 3]);
         sidecar
             .row(&claim, row(1, b"abc", RowEnding::Succeeded))
             .await;
-        let status = desk.rig.status("a");
+        let status = dispatcher.harness.status("a");
         assert_eq!(status.phase, Some(Phase::Succeeded));
         assert!(!status.output.unwrap().truncated);
     }
@@ -496,11 +503,11 @@ async fn an_api_server_that_has_just_started_and_forbids_everything_costs_no_out
 
 #[tokio::test(start_paused = true)]
 async fn pcp_30_an_answer_after_the_end_is_kept_as_late() {
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
     sidecar.row(&claim, row(1, b"a", RowEnding::More)).await;
     let key = JobKey::new("ns", "a");
-    let cancelled = desk
-        .rig
+    let cancelled = dispatcher
+        .harness
         .jobs
         .change(&key, &claim.uid, |job, now| {
             Ok((transition::cancel(job, now)?, ()))
@@ -511,7 +518,7 @@ async fn pcp_30_an_answer_after_the_end_is_kept_as_late() {
         .row(&claim, row(2, b"late", RowEnding::Succeeded))
         .await;
     assert_eq!((stored.settled, stored.phase.as_str()), (true, "Failed"));
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     assert_eq!(status.reason, "Cancelled");
     let output = status.output.unwrap();
     assert_eq!((output.late_count, output.row_count), (1, 2));
@@ -524,68 +531,68 @@ async fn pcp_30_an_answer_after_the_end_is_kept_as_late() {
         hex(b"a"),
         "the digest is of what came in time"
     );
-    assert_eq!(desk.rig.jobs.metrics.late_rows.get(), 1);
+    assert_eq!(dispatcher.harness.jobs.metrics.late_rows.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_for_a_job_that_is_gone_or_anothers_is_settled_and_changes_nothing() {
     // Deleted.
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
-    desk.rig.api.delete(&job_path("a"));
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
+    dispatcher.harness.api.delete(&job_path("a"));
     let stored = sidecar
         .row(&claim, row(1, b"a", RowEnding::Succeeded))
         .await;
     assert_eq!((stored.settled, stored.phase.as_str()), (true, ""));
     // Deleted and created again.
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
-    desk.rig.api.delete(&job_path("a"));
-    desk.rig.add("a", spec(), Some(claimed(CLAIM)));
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
+    dispatcher.harness.api.delete(&job_path("a"));
+    dispatcher.harness.add("a", spec(), Some(claimed(CLAIM)));
     let stored = sidecar
         .row(&claim, row(1, b"a", RowEnding::Succeeded))
         .await;
     assert_eq!((stored.settled, stored.phase.as_str()), (true, ""));
-    assert_eq!(desk.rig.status("a").output, None);
+    assert_eq!(dispatcher.harness.status("a").output, None);
     // By a claim that another pod has.
-    let rig = Rig::new();
+    let harness = Harness::new();
     let mut status = claimed(CLAIM);
     status["claim"]["holderPodUID"] = "another".into();
-    let job = rig.add("a", spec(), Some(status));
-    let desk = Desk::open(rig).await;
-    let mut sidecar = desk.attach(Vec::new()).await;
+    let job = harness.add("a", spec(), Some(status));
+    let dispatcher = Desk::open(harness).await;
+    let mut sidecar = dispatcher.attach(Vec::new()).await;
     let claim = of(&job, CLAIM);
-    let lost = Word::Lost {
+    let lost = JobUpdate::Lost {
         exit: String::new(),
         message: String::new(),
     };
-    for word in [row(1, b"a", RowEnding::Succeeded), Word::Started, lost] {
-        if word == Word::Started {
-            sidecar.held.add(claim.clone(), word);
+    for update in [row(1, b"a", RowEnding::Succeeded), JobUpdate::Started, lost] {
+        if update == JobUpdate::Started {
+            sidecar.held.add(claim.clone(), update);
             continue;
         }
-        assert!(sidecar.row(&claim, word).await.settled);
+        assert!(sidecar.row(&claim, update).await.settled);
     }
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     assert_eq!((status.phase, status.output), (Some(Phase::Claimed), None));
-    assert_eq!(desk.rig.jobs.metrics.lost.get(), 0);
+    assert_eq!(dispatcher.harness.jobs.metrics.lost.get(), 0);
 }
 
 /// Another leader has claimed the job, and this one's watch has not shown it yet: what its holder
 /// says of it is not thrown away.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_behind_throws_no_answer_away() {
-    let lost = || Word::Lost {
+    let lost = || JobUpdate::Lost {
         exit: "exit code 1".into(),
         message: String::new(),
     };
     let two = || row(2, b"b", RowEnding::Succeeded);
-    for (word, rows) in [
+    for (update, rows) in [
         (row(1, b"a", RowEnding::Succeeded), 0),
         (two(), 1),
         (lost(), 0),
     ] {
-        let rig = Rig::new();
-        let job = rig.add("a", spec(), Some(ready()));
-        let desk = Desk::open(rig).await;
+        let harness = Harness::new();
+        let job = harness.add("a", spec(), Some(ready()));
+        let dispatcher = Desk::open(harness).await;
         let mut object = serde_json::to_value(&job).unwrap();
         object["status"] = claimed(CLAIM);
         if rows == 1 {
@@ -594,15 +601,18 @@ async fn a_store_that_is_behind_throws_no_answer_away() {
                 "rows": [{"row": 1, "bytes": 1, "encoding": "Text", "content": "a"}],
             });
         }
-        desk.rig.api.put(&job_path("a"), object);
+        dispatcher.harness.api.put(&job_path("a"), object);
         let entry = Entry {
             claim: of(&job, CLAIM),
             delivered: true,
         };
-        let mut sidecar = desk.attach(vec![entry]).await;
-        let stored = sidecar.row(&of(&job, CLAIM), word.clone()).await;
-        let status = desk.rig.status("a");
-        assert!(status.phase.unwrap().is_terminal(), "{word:?}: {status:?}");
+        let mut sidecar = dispatcher.attach(vec![entry]).await;
+        let stored = sidecar.row(&of(&job, CLAIM), update.clone()).await;
+        let status = dispatcher.harness.status("a");
+        assert!(
+            status.phase.unwrap().is_terminal(),
+            "{update:?}: {status:?}"
+        );
         assert_eq!(stored.phase, status.phase.unwrap().as_str());
         if rows == 1 {
             assert_eq!(status.output.unwrap().sha256, hex(b"ab"));
@@ -612,8 +622,8 @@ async fn a_store_that_is_behind_throws_no_answer_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_plugin_fails_its_job_with_exit_code() {
-    let (desk, mut sidecar, claim) = working(None, spec()).await;
-    let lost = Word::Lost {
+    let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
+    let lost = JobUpdate::Lost {
         exit: "signal 9".into(),
         message: "the plugin ended".into(),
     };
@@ -622,7 +632,7 @@ async fn a_lost_plugin_fails_its_job_with_exit_code() {
         (settled.row, settled.settled, settled.phase.as_str()),
         (0, true, "Failed")
     );
-    let status = desk.rig.status("a");
+    let status = dispatcher.harness.status("a");
     assert_eq!(status.reason, "PluginLost");
     let failed = status
         .conditions
@@ -635,7 +645,7 @@ async fn a_lost_plugin_fails_its_job_with_exit_code() {
 #[tokio::test(start_paused = true)]
 async fn a_piece_that_is_missing_ends_the_session() {
     let (_desk, mut sidecar, claim) = working(None, spec()).await;
-    let piece = Word::Piece(Piece {
+    let piece = JobUpdate::OutputChunk(OutputChunk {
         row: 1,
         offset: 7,
         data: vec![1],
@@ -655,14 +665,16 @@ async fn more_words_than_there_is_room_for_wait_in_the_stream() {
     let mut offset = 0;
     while sidecar.held.has_room() {
         let data = vec![b'x'; 100_000];
-        let piece = Piece {
+        let piece = OutputChunk {
             row: 1,
             offset,
             end: None,
             data,
         };
         offset += 100_000;
-        sidecar.held.add(claim.clone(), Word::Piece(piece));
+        sidecar
+            .held
+            .add(claim.clone(), JobUpdate::OutputChunk(piece));
     }
     assert!(offset <= 700_000);
     while !sidecar.held.has_room() {
@@ -672,18 +684,18 @@ async fn more_words_than_there_is_room_for_wait_in_the_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_that_does_not_apply_writes_nothing() {
-    let rig = Rig::new();
-    let job = rig.add("a", spec(), Some(ready()));
+    let harness = Harness::new();
+    let job = harness.add("a", spec(), Some(ready()));
     let key = JobKey::new("ns", "a");
     let uid = job.metadata.uid.unwrap();
-    let changed = rig
+    let changed = harness
         .jobs
         .change(&key, &uid, |job, now| {
             Ok((transition::start(job, CLAIM, now)?, ()))
         })
         .await;
     assert!(matches!(changed, Err(ChangeError::NotNow { .. })));
-    let changed = rig
+    let changed = harness
         .jobs
         .change(&key, "other", |job, now| {
             Ok((transition::cancel(job, now)?, ()))
@@ -691,29 +703,29 @@ async fn a_change_that_does_not_apply_writes_nothing() {
         .await;
     assert!(matches!(changed, Err(ChangeError::Gone)));
     // That it does not apply was read, not remembered.
-    assert_eq!(rig.api.log(), ["GET jobs/a"; 2]);
+    assert_eq!(harness.api.log(), ["GET jobs/a"; 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_clock_is_set_hands_out_nothing_more_and_ends() {
-    let rig = Rig::new();
-    let wall = rig.jobs.wall.clone();
+    let harness = Harness::new();
+    let wall = harness.jobs.wall.clone();
     let now = wall.now();
-    rig.jobs.clock.hear(&Sample {
+    harness.jobs.clock.hear(&Sample {
         sent: now,
         received: now,
         date: now,
     });
-    rig.add("a", spec(), Some(ready()));
-    let mut desk = Desk::open(rig).await;
-    let sidecar = desk.attach(Vec::new()).await;
+    harness.add("a", spec(), Some(ready()));
+    let mut dispatcher = Desk::open(harness).await;
+    let sidecar = dispatcher.attach(Vec::new()).await;
     tokio::time::advance(Duration::from_secs(1)).await;
     tokio::task::yield_now().await;
-    assert!(!desk.clerk.is_finished());
+    assert!(!dispatcher.task.is_finished());
     wall.shift(-600);
     sidecar.ask(CLAIM, 1000).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), &mut desk.clerk).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), &mut dispatcher.task).await;
     assert!(matches!(ended, Ok(Ok(LeaderError::Clock { seconds })) if seconds > 500.0));
-    assert_eq!(desk.rig.status("a").phase, Some(Phase::Ready));
-    assert!(desk.rig.api.log().is_empty());
+    assert_eq!(dispatcher.harness.status("a").phase, Some(Phase::Ready));
+    assert!(dispatcher.harness.api.log().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Numbers of the hand-out of Jobs.
+//! Numbers of the dispatcher of Jobs.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -6,7 +6,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 
-/// What the hand-out counts.
+/// What the dispatcher counts.
 #[derive(Debug)]
 pub struct JobMetrics {
     /// Jobs that could be handed out, now or at their time.

@@ -4,15 +4,15 @@
 //! and nothing of it is believed.
 
 use super::bounds::{bounded_instance, bounded_text};
+use super::decode::{self, JobMessage};
 use super::dial::{DialError, dial};
-use super::job_words::{self, Said};
 use super::{Shared, Sidecar, Target, Wanted};
-use crate::jobs::doors::{MESSAGES, Visit};
-use crate::jobs::held::Held;
-use crate::jobs::letters::{Holder, Letter};
+use crate::jobs::messages::{DispatchMessage, Holder};
+use crate::jobs::session_registry::{MESSAGES, SessionGuard};
+use crate::jobs::update_queue::UpdateQueue;
 use crate::retry::{Policy, spread};
 use patchbay_protocol::session::{
-    Configure, FromOperator, FromSidecar, NEWEST, OLDEST, OperatorHello, Ping, Release,
+    AllowStart, Configure, FromOperator, FromSidecar, NEWEST, OLDEST, OperatorHello, Ping,
     SidecarHello, from_operator, from_sidecar,
 };
 use std::sync::Arc;
@@ -177,7 +177,7 @@ async fn session(
         namespace = target.plugin.namespace,
         plugin = target.plugin.name,
         pod = target.pod,
-        released = greeting.released,
+        released = greeting.start_allowed,
         "session open"
     );
     let process_id = bounded_text(&greeting.process_id, 64);
@@ -191,7 +191,7 @@ async fn session(
         });
     });
     let mut jobs = JobSide::open(target, shared, &mut greeting, &sender).await?;
-    let mut released = greeting.released;
+    let mut released = greeting.start_allowed;
     let mut told = greeting.revision;
     let mut nonce = 0;
     let mut ping_at = Instant::now() + PING;
@@ -208,7 +208,7 @@ async fn session(
         if release {
             released = true;
             sender
-                .send(say(from_operator::Message::Release(Release {})))
+                .send(say(from_operator::Message::AllowStart(AllowStart {})))
                 .await
                 .map_err(|_| SessionError::Closed)?;
         }
@@ -270,7 +270,7 @@ async fn session(
 }
 
 /// The part of a session that speaks about jobs; nothing below version 2.
-struct JobSide(Option<(Visit, Held)>);
+struct JobSide(Option<(SessionGuard, UpdateQueue)>);
 
 impl JobSide {
     async fn open(
@@ -282,16 +282,16 @@ impl JobSide {
         if greeting.version < 2 {
             return Ok(Self(None));
         }
-        let (ledger_epoch, ledger) = job_words::ledger(greeting).ok_or(SessionError::Ledger)?;
+        let (ledger_epoch, ledger) = decode::ledger(greeting).ok_or(SessionError::Ledger)?;
         let holder = Holder {
             plugin: target.plugin.clone(),
             pod: target.pod.clone(),
             uid: target.pod_uid.clone(),
         };
-        let visit = shared.jobs.doors.enter(&target.pod_uid, sender.clone());
-        let held = Held::new(Arc::clone(&shared.jobs), holder.clone(), visit.session());
+        let visit = shared.jobs.sessions.enter(&target.pod_uid, sender.clone());
+        let held = UpdateQueue::new(Arc::clone(&shared.jobs), holder.clone(), visit.session());
         visit
-            .write(Letter::Attached {
+            .write(DispatchMessage::Attached {
                 holder,
                 ledger_epoch,
                 ledger,
@@ -313,12 +313,12 @@ impl JobSide {
         let Some((visit, held)) = self.0.as_mut() else {
             return Ok(());
         };
-        match job_words::read(message) {
-            Some(Said::Letter(letter)) => visit.write(letter).await,
-            Some(Said::Word(claim, word)) => {
+        match decode::read(message) {
+            Some(JobMessage::DispatchMessage(letter)) => visit.write(letter).await,
+            Some(JobMessage::JobUpdate(claim, word)) => {
                 held.add(claim, word);
             }
-            Some(Said::Nonsense(kind)) => tracing::warn!(
+            Some(JobMessage::Nonsense(kind)) => tracing::warn!(
                 namespace = target.plugin.namespace,
                 pod = target.pod,
                 kind,

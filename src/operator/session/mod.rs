@@ -4,8 +4,8 @@
 //! pod's uid comes from whom we dialled, never from a message.
 
 pub mod bounds;
+mod decode;
 pub mod dial;
-mod job_words;
 pub mod link;
 mod picture;
 pub mod tls;
@@ -15,7 +15,7 @@ pub mod totals;
 mod tests;
 
 use crate::certificates::name::{Identity, Installation};
-use crate::jobs::Jobs;
+use crate::jobs::JobContext;
 use crate::key::PluginKey;
 use crate::metrics::Metrics;
 use patchbay_protocol::session::Instance;
@@ -93,7 +93,7 @@ pub struct Shared {
     /// Sums of the sidecars' counters.
     pub totals: Arc<SidecarTotals>,
     /// Where word of jobs goes.
-    pub jobs: Arc<Jobs>,
+    pub jobs: Arc<JobContext>,
     snapshots: Mutex<HashMap<String, Snapshot>>,
 }
 
@@ -106,7 +106,7 @@ impl Shared {
         changed: Box<dyn Fn(&PluginKey) + Send + Sync>,
         metrics: Arc<Metrics>,
         totals: Arc<SidecarTotals>,
-        jobs: Arc<Jobs>,
+        jobs: Arc<JobContext>,
     ) -> Self {
         Self {
             installation,

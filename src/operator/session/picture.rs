@@ -74,7 +74,7 @@ fn input(wire: wire::InputInfo) -> AdvertisedInput {
 fn phase(phase: wire::Phase) -> Phase {
     match phase {
         wire::Phase::Unspecified | wire::Phase::WaitingForLauncher => Phase::WaitingForLauncher,
-        wire::Phase::Held => Phase::Held,
+        wire::Phase::AwaitingPermission => Phase::Held,
         wire::Phase::Starting => Phase::Starting,
         wire::Phase::Ready => Phase::Ready,
         wire::Phase::Unhealthy => Phase::Unhealthy,

@@ -3,9 +3,9 @@
 use super::*;
 use crate::certificates::authority::Authority;
 use crate::certificates::leaf::{Usage, verify};
-use crate::jobs::doors::{Came, Inbox};
-use crate::jobs::letters::Letter;
-use crate::jobs::rig::Rig;
+use crate::jobs::fake_api::Harness;
+use crate::jobs::messages::DispatchMessage;
+use crate::jobs::session_registry::{Inbound, Inbox};
 use futures::Stream;
 use jiff::Timestamp;
 use patchbay_protocol::session::session_server::{Session, SessionServer};
@@ -66,7 +66,7 @@ impl Session for FakeSidecar {
                         vec![
                             from_sidecar::Message::Hello(this.hello.clone()),
                             from_sidecar::Message::Instance(Instance {
-                                phase: Phase::Held.into(),
+                                phase: Phase::AwaitingPermission.into(),
                                 message: "x".repeat(10_000),
                                 ..Instance::default()
                             }),
@@ -76,7 +76,7 @@ impl Session for FakeSidecar {
                             }),
                         ],
                     ),
-                    Some(from_operator::Message::Release(_)) => (Heard::Release, vec![]),
+                    Some(from_operator::Message::AllowStart(_)) => (Heard::Release, vec![]),
                     Some(from_operator::Message::Configure(c)) => {
                         (Heard::Configure(c.revision, c.json), vec![])
                     }
@@ -184,7 +184,7 @@ fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Heard>) {
             sidecar_version: "0.1.0".into(),
             process_id: "p1".into(),
             revision: 3,
-            released: false,
+            start_allowed: false,
             ..SidecarHello::default()
         },
         answers_pings: true,
@@ -197,11 +197,11 @@ struct Operator {
     sessions: Sessions,
     woken: mpsc::UnboundedReceiver<PluginKey>,
     metrics: Arc<Metrics>,
-    rig: Rig,
+    harness: Harness,
 }
 
 fn operator(authority: &Authority) -> Operator {
-    let rig = Rig::new();
+    let harness = Harness::new();
     let totals = Arc::new(SidecarTotals::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
     let leaf = authority
@@ -226,11 +226,11 @@ fn operator(authority: &Authority) -> Operator {
                 changed,
                 Arc::clone(&metrics),
                 totals,
-                Arc::clone(&rig.jobs),
+                Arc::clone(&harness.jobs),
             )),
             TaskTracker::new(),
         ),
-        rig,
+        harness,
         woken,
         metrics,
     }
@@ -319,7 +319,7 @@ async fn a_sidecar_is_greeted_released_and_told_a_newer_configuration() {
 async fn a_configuration_that_the_sidecar_already_has_is_not_sent() {
     let ca = authority();
     let (mut fake, mut messages) = sidecar();
-    fake.hello.released = true;
+    fake.hello.start_allowed = true;
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
     operator.follow(address, 3);
@@ -472,14 +472,14 @@ async fn a_plugin_is_held_until_its_release_is_wanted() {
 const CLAIM: &str = "0123456789abcdef0123456789abcdef";
 
 fn asks() -> from_sidecar::Message {
-    from_sidecar::Message::Ask(patchbay_protocol::session::Ask {
+    from_sidecar::Message::WorkRequest(patchbay_protocol::session::WorkRequest {
         claim_id: CLAIM.into(),
-        hold_ms: 1000,
+        wait_ms: 1000,
         ..Default::default()
     })
 }
 
-async fn came(inbox: &mut Inbox) -> Came {
+async fn came(inbox: &mut Inbox) -> Inbound {
     tokio::time::timeout(Duration::from_secs(20), inbox.next())
         .await
         .unwrap()
@@ -494,18 +494,18 @@ async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_en
     fake.of_jobs = vec![asks()];
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
-    let mut inbox = operator.rig.inbox.take().unwrap();
+    let mut inbox = operator.harness.inbox.take().unwrap();
     operator.follow(address, 3);
-    let Came::Letter { session, letter } = came(&mut inbox).await else {
-        panic!("a letter");
+    let Inbound::DispatchMessage { session, message } = came(&mut inbox).await else {
+        panic!("a message");
     };
-    let Letter::Attached {
+    let DispatchMessage::Attached {
         holder,
         ledger_epoch,
         ledger,
-    } = letter
+    } = message
     else {
-        panic!("the first letter: {letter:?}");
+        panic!("the first message: {message:?}");
     };
     // The sidecar said nothing of its pod: it is the one that was dialled.
     assert_eq!(
@@ -513,22 +513,22 @@ async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_en
         ("kv-0-1", "pod-uid")
     );
     assert_eq!((ledger_epoch.len(), ledger.len()), (32, 0));
-    let Came::Letter {
+    let Inbound::DispatchMessage {
         session: same,
-        letter,
+        message,
     } = came(&mut inbox).await
     else {
-        panic!("a letter");
+        panic!("a message");
     };
     assert_eq!(same, session);
-    assert!(matches!(letter, Letter::Ask { claim_id, .. } if claim_id == CLAIM));
-    let nothing = from_operator::Message::Nothing(patchbay_protocol::session::Nothing {
+    assert!(matches!(message, DispatchMessage::WorkRequest { claim_id, .. } if claim_id == CLAIM));
+    let nothing = from_operator::Message::NoWork(patchbay_protocol::session::NoWork {
         claim_id: CLAIM.into(),
     });
-    operator.rig.doors.say(session, nothing.clone());
+    operator.harness.sessions.say(session, nothing.clone());
     while heard(&mut messages).await != Heard::Jobs(nothing.clone()) {}
     operator.sessions.follow(&plugin_key(), Vec::new());
-    assert_eq!(came(&mut inbox).await, Came::Left { session });
+    assert_eq!(came(&mut inbox).await, Inbound::Closed { session });
 }
 
 #[tokio::test]
@@ -538,11 +538,11 @@ async fn a_sidecar_of_version_1_neither_hears_nor_says_anything_about_jobs() {
     fake.of_jobs = vec![asks()];
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
-    let mut inbox = operator.rig.inbox.take().unwrap();
+    let mut inbox = operator.harness.inbox.take().unwrap();
     operator.follow(address, 3);
     operator.until("attached", |s| s.instance.is_some()).await;
     let cancel = from_operator::Message::Cancel(Default::default());
-    operator.rig.doors.say_to_pod("pod-uid", cancel);
+    operator.harness.sessions.say_to_pod("pod-uid", cancel);
     // What comes after it shows that it was passed over.
     operator.tell(address, 9, true);
     while !matches!(heard(&mut messages).await, Heard::Configure(9, _)) {}

@@ -1,4 +1,4 @@
-//! The watches that fill the stores, wake Plugins and Jobs, and keep the hand-out informed.
+//! The watches that fill the stores, wake Plugins and Jobs, and keep the dispatcher informed.
 //!
 //! Few watches, each with its own back-off, each guarded: an object that cannot be decoded is
 //! counted and passed over, and the stream goes on.
@@ -11,7 +11,7 @@ pub mod store;
 pub mod trim;
 
 use crate::health::{Health, Need};
-use crate::jobs::feed::{Feed, Seen};
+use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
 use crate::metrics::{Metrics, WatchLabels};
 use crate::queue::Queue;
@@ -99,8 +99,8 @@ pub struct Watching {
     pub queue: Arc<Queue<PluginKey>>,
     /// Jobs that are woken.
     pub job_queue: Arc<Queue<JobKey>>,
-    /// Tells the hand-out of Jobs what was seen.
-    pub feed: Feed,
+    /// Tells the dispatcher of Jobs what was seen.
+    pub feed: JobFeed,
     /// Tells Jobs about their Plugins.
     pub news: Arc<PluginNews>,
     /// Counts.
@@ -192,11 +192,11 @@ impl Watching {
     async fn job_changed(&self, change: Change) {
         let (key, seen) = match change {
             // Our own write comes back: the pass was woken by its answer.
-            Change::Job { job, news: false } => return self.feed.tell(Seen::Job(job)).await,
-            Change::Job { job, news: true } => (jobs::key(&job), Seen::Job(job)),
-            Change::Gone { key, uid } => (key.clone(), Seen::JobGone { key, uid }),
-            Change::Listing => return self.feed.tell(Seen::Listing).await,
-            Change::Listed => return self.feed.tell(Seen::Listed).await,
+            Change::Job { job, news: false } => return self.feed.tell(WatchEvent::Job(job)).await,
+            Change::Job { job, news: true } => (jobs::key(&job), WatchEvent::Job(job)),
+            Change::Gone { key, uid } => (key.clone(), WatchEvent::JobGone { key, uid }),
+            Change::Listing => return self.feed.tell(WatchEvent::Listing).await,
+            Change::Listed => return self.feed.tell(WatchEvent::Listed).await,
         };
         self.feed.tell(seen).await;
         self.job_queue.wake(key);

@@ -1,7 +1,7 @@
 //! What Jobs hear of their Plugins.
 
 use super::{Stores, trim};
-use crate::jobs::feed::{Feed, Seen};
+use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
 use crate::queue::Queue;
 use patchbay_api::Plugin;
@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Tells the hand-out and the open Jobs what has changed in a Plugin.
+/// Tells the dispatcher and the open Jobs what has changed in a Plugin.
 ///
 /// Passes read Plugins from the store, which holds the answers of our own writes before the watch
 /// shows them. So those answers come through here as events do: a watch that was away can show the
@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 pub struct PluginNews {
     stores: Arc<Stores>,
     queue: Arc<Queue<JobKey>>,
-    feed: Feed,
+    feed: JobFeed,
     /// What Jobs know of each Plugin, in short. Held while they are told, so that what is told
     /// last is the newest.
     views: Mutex<HashMap<PluginKey, u64>>,
@@ -26,7 +26,7 @@ pub struct PluginNews {
 
 impl PluginNews {
     /// Jobs have heard nothing yet.
-    pub fn new(stores: Arc<Stores>, queue: Arc<Queue<JobKey>>, feed: Feed) -> Self {
+    pub fn new(stores: Arc<Stores>, queue: Arc<Queue<JobKey>>, feed: JobFeed) -> Self {
         Self {
             stores,
             queue,
@@ -45,7 +45,7 @@ impl PluginNews {
         }
     }
 
-    /// The store's copy of this Plugin may have changed. The hand-out hears its limits, and its
+    /// The store's copy of this Plugin may have changed. The dispatcher hears its limits, and its
     /// open Jobs are looked at again, when something changed that decides about them; most changes
     /// of a Plugin do not.
     pub async fn changed(&self, key: &PluginKey) {
@@ -63,7 +63,7 @@ impl PluginNews {
             return;
         }
         self.feed
-            .tell(Seen::Plugin {
+            .tell(WatchEvent::Plugin {
                 key: key.clone(),
                 limits,
             })
@@ -97,7 +97,7 @@ fn view(plugin: &Plugin) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::feed::feed;
+    use crate::jobs::job_feed::feed;
     use kube::runtime::watcher::Event;
     use patchbay_api::Job;
     use serde_json::json;

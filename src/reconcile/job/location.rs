@@ -3,7 +3,7 @@
 pub use patchbay_protocol::location::canonical;
 
 /// The location of a Job or an ask in the form in which they are compared; `None` for any.
-pub fn client(location: &str) -> Option<String> {
+pub fn named_client(location: &str) -> Option<String> {
     let location = canonical(location);
     (!location.is_empty()).then_some(location)
 }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn no_location_is_any_client() {
-        assert_eq!(client("  "), None);
-        assert_eq!(client("::ffff:10.1.2.3"), Some("10.1.2.3".to_owned()));
+        assert_eq!(named_client("  "), None);
+        assert_eq!(named_client("::ffff:10.1.2.3"), Some("10.1.2.3".to_owned()));
     }
 }

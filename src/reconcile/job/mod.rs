@@ -1,13 +1,13 @@
 //! The kind Job: one file per step, and beside the pass the hand-out.
 //!
 //! Two rhythms meet in the status of a Job. The pass (observe, resolve, desire, report) accepts,
-//! waits, expires, suspends, cancels and deletes. The hand-out ([`desk`]) claims a job for a
+//! waits, expires, suspends, cancels and deletes. Dispatch ([`dispatch`]) claims a job for a
 //! plugin that asks. Both change a status by the functions of [`transition`] only.
 
 pub mod acceptance;
 pub mod conditions;
 pub mod desire;
-pub mod desk;
+pub mod dispatch;
 pub mod location;
 pub mod observe;
 pub mod output;

@@ -151,7 +151,7 @@ impl Machine {
         let phase = match missing.reason {
             Reason::WaitingForLauncher => Phase::WaitingForLauncher,
             Reason::Stopping => Phase::Stopping,
-            _ => Phase::Held,
+            _ => Phase::AwaitingPermission,
         };
         match (&self.trouble, phase) {
             // What happened before is more than what is waited for.

@@ -237,7 +237,10 @@ pub(super) fn started(actions: &[Action]) -> StartId {
 #[test]
 fn nothing_starts_before_configuration_launcher_and_release() {
     let mut bench = Bench::new();
-    assert_eq!(bench.phase(), (Phase::Held, "BadConfig".into()));
+    assert_eq!(
+        bench.phase(),
+        (Phase::AwaitingPermission, "BadConfig".into())
+    );
     assert_eq!(bench.tell(Event::Released), []);
     assert_eq!(bench.tell(Event::Configured(Box::new(config(1)))), []);
     assert_eq!(
@@ -249,7 +252,10 @@ fn nothing_starts_before_configuration_launcher_and_release() {
     let mut bench = Bench::new();
     bench.tell(Event::Configured(Box::new(config(1))));
     assert_eq!(bench.tell(Event::Connected(idle(7))), []);
-    assert_eq!(bench.phase(), (Phase::Held, "WaitingForRelease".into()));
+    assert_eq!(
+        bench.phase(),
+        (Phase::AwaitingPermission, "WaitingForRelease".into())
+    );
     assert_eq!(bench.machine.wake_at(), None);
     started(&bench.tell(Event::Released));
 }

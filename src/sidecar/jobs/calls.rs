@@ -16,11 +16,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::Jobs;
-use super::book::entry::{Entry, RowEnd};
-use super::book::words::{ClaimId, Heard, RowAnswer, RowId, Whose};
-use super::clerk::unfit_heard;
+use super::claim_driver::unfit_heard;
+use super::claims::entry::{Entry, RowEnd};
+use super::claims::event::{ClaimId, Event, RowAnswer, RowId, RowOwner};
 use super::commands::listed;
-use super::document::{Call, Spec, Unfit};
+use super::pcp_job::{Call, Spec, Unfit};
 use super::rows::{self, Begun, RowError};
 use crate::random;
 
@@ -64,7 +64,7 @@ impl From<Status> for Failure {
     }
 }
 
-/// Makes the call of a claim, from its hand-over to its end.
+/// Makes the call of a claim, from its delivery to its end.
 pub(super) async fn run(jobs: &Jobs, channel: Channel, entry: Entry) {
     let claim = entry.claim;
     let limit = match entry.active_deadline_ms {
@@ -86,7 +86,7 @@ pub(super) async fn run(jobs: &Jobs, channel: Channel, entry: Entry) {
         Err(_) => late(),
     };
     let (reason, message) = match failure {
-        Failure::Unfit(unfit) => return jobs.hear(unfit_heard(claim, unfit)),
+        Failure::Unfit(unfit) => return jobs.handle(unfit_heard(claim, unfit)),
         Failure::Status(status) => {
             if std::error::Error::source(&status).is_some() || status.code() == Code::Unavailable {
                 // A process that has ended says more than its connection. Its news ends this task.
@@ -199,7 +199,7 @@ async fn exchange(
     grpc.ready()
         .await
         .map_err(|error| Status::from_error(error.into()))?;
-    jobs.hear(Heard::CallSent(claim));
+    jobs.handle(Event::CallSent(claim));
     let codec = DynamicCodec {
         answer: method.output(),
     };
@@ -259,7 +259,7 @@ async fn offer(
     row: &str,
     end: RowEnd,
 ) -> Result<RowAnswer, RowError> {
-    let whose = Whose::Claim(claim);
+    let whose = RowOwner::Claim(claim);
     match rows::begin(jobs, &whose, id).await? {
         Begun::Answered(answer) => Ok(answer),
         Begun::Writing(mut writing) => {

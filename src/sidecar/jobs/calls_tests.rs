@@ -1,7 +1,7 @@
 //! Calls of jobs, against a real gRPC server over a pipe. The services are gRPC's own health and
 //! reflection: a method with one answer, one with an endless stream, one with a stream that ends.
 
-use super::book::entry::RowEnd;
+use super::claims::entry::RowEnd;
 use super::socket_tests::{Rig, grant};
 use super::*;
 use crate::instance::tests::config as go_plugin_config;
@@ -83,17 +83,17 @@ async fn calling(routes: Routes, per_pod: u32) -> Calling {
 impl Calling {
     /// A job that makes this call.
     async fn job(&mut self, call: Value, deadline_ms: u64) -> ClaimName {
-        let ask = self.rig.ask().await;
-        assert_eq!(ask.hold_ms, 0);
+        let work_request = self.rig.work_request().await;
+        assert_eq!(work_request.wait_ms, 0);
         let claim = ClaimName {
-            job_uid: format!("uid-{}", &ask.claim_id[..8]),
-            claim_id: ask.claim_id,
+            job_uid: format!("uid-{}", &work_request.claim_id[..8]),
+            claim_id: work_request.claim_id,
         };
         let mut granted = grant(&claim, 1_000_000);
         let spec = json!({"pluginRef": {"name": "kv"}, "call": call});
         granted.spec_json = spec.to_string().into_bytes();
         granted.active_deadline_ms = deadline_ms;
-        self.rig.down(Down::Grant(granted));
+        self.rig.operator_message(Down::Grant(granted));
         claim
     }
 
@@ -190,16 +190,16 @@ async fn a_cancelled_call_is_given_up() {
     });
     let claim = calling.job(watch, 0).await;
     assert_eq!(calling.row().await.1, RowEnd::More);
-    calling.rig.down(Down::Cancel(Cancel {
+    calling.rig.operator_message(Down::Cancel(Cancel {
         claim: Some(claim.clone()),
         reason: "Cancelled".into(),
     }));
     // The place is free: another job is asked for.
     calling.job(check("plugin"), 0).await;
     assert_eq!(calling.row().await.1, RowEnd::Succeeded);
-    let known = calling.rig.jobs.with(|clerk| {
-        clerk
-            .book()
+    let known = calling.rig.jobs.with(|driver| {
+        driver
+            .machine()
             .of_job(&claim.job_uid)
             .and_then(|entry| entry.word())
     });
@@ -241,12 +241,14 @@ async fn what_does_not_fit_is_named_with_what_exists() {
         let failure = calling.failure().await;
         assert!(failure.starts_with(expected), "{failure}");
     }
-    let ask = calling.rig.ask().await;
+    let work_request = calling.rig.work_request().await;
     let claim = ClaimName {
-        claim_id: ask.claim_id,
+        claim_id: work_request.claim_id,
         job_uid: "uid-c".to_owned(),
     };
-    calling.rig.down(Down::Grant(grant(&claim, 1000)));
+    calling
+        .rig
+        .operator_message(Down::Grant(grant(&claim, 1000)));
     assert!(
         calling
             .failure()
@@ -277,12 +279,12 @@ async fn a_plugin_that_is_not_ready_is_not_asked_for_and_one_that_dies_loses_its
     assert_eq!(calling.row().await.1, RowEnd::More);
     calling.rig.jobs.plugin_serves(PLUGIN, None);
     loop {
-        if let Up::Withdraw(_) = calling.rig.up().await {
+        if let Up::CancelRequest(_) = calling.rig.up().await {
             break;
         }
     }
     // What is under way goes on.
-    assert_eq!(calling.rig.jobs.with(|clerk| clerk.book().calls()), 1);
+    assert_eq!(calling.rig.jobs.with(|driver| driver.machine().calls()), 1);
     calling.rig.jobs.plugin_ended(PLUGIN, Some(Exit::Code(4)));
     match calling.rig.up().await {
         Up::Lost(lost) => assert!(lost.message.contains("exit code 4"), "{}", lost.message),

@@ -1,4 +1,4 @@
-//! The book's files, beneath the private volume: one per claim, and the name of the ledger itself.
+//! The claim machine's files, beneath the private volume: one per claim, and the name of the ledger itself.
 //!
 //! The volume lies in memory, so nothing is forced to a disk: a file that was renamed into place is
 //! there for the next process, and goes with the pod or the node.
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use patchbay_protocol::escape::printable;
 
-use super::book::entry::{Ended, Entry, Kind, State, names_a_job};
-use super::book::words::ClaimId;
+use super::claims::entry::{Entry, Kind, ProcessEnd, State, names_a_job};
+use super::claims::event::ClaimId;
 use super::spool::Spool;
 use crate::paths::{Root, replace};
 use crate::random;
@@ -28,7 +28,7 @@ pub struct Ledger {
 
 /// What was found.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedSession {
     /// For further changes.
     pub ledger: Ledger,
     /// Every claim.
@@ -42,7 +42,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The folder cannot be used at all.
-    pub fn open(root: &Root, spool: &Spool) -> Result<Opened, String> {
+    pub fn open(root: &Root, spool: &Spool) -> Result<OpenedSession, String> {
         let folder = root.jobs().join("claims");
         std::fs::create_dir_all(&folder)
             .map_err(|error| format!("make the ledger's folder {}: {error}", folder.display()))?;
@@ -91,7 +91,7 @@ impl Ledger {
         let rows = entries.iter().flat_map(|entry| &entry.pending);
         let used: BTreeSet<u64> = rows.filter_map(|row| row.spool).collect();
         spool.keep_only(&used)?;
-        Ok(Opened {
+        Ok(OpenedSession {
             ledger,
             entries,
             troubles,
@@ -186,7 +186,7 @@ impl Named {
             job: self.job.clone(),
             attempt: 0,
             state: State::Lost {
-                ended: Ended::Unseen,
+                ended: ProcessEnd::Unseen,
                 message: "what the sidecar had written down about it cannot be read any more"
                     .to_owned(),
             },
@@ -208,7 +208,7 @@ impl Named {
 
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // At most 167 bytes: the book takes no longer names.
+        // At most 167 bytes: the claim machine takes no longer names.
         write!(f, "{}_{}_{}.json", self.claim, self.job_uid, self.job)
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
-use crate::jobs::book::words::{RequestId, RowId};
+use crate::jobs::claims::event::{RequestId, RowId};
 
-use crate::jobs::book::entry::{Digest, Row, RowEnd};
+use crate::jobs::claims::entry::{Digest, Row, RowEnd};
 
 fn place() -> (tempfile::TempDir, Root) {
     let folder = tempfile::tempdir().unwrap();
@@ -9,7 +9,7 @@ fn place() -> (tempfile::TempDir, Root) {
     (folder, root)
 }
 
-fn open(root: &Root) -> Opened {
+fn open(root: &Root) -> OpenedSession {
     Ledger::open(root, &Spool::open(root).unwrap()).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn claim(number: u128) -> Entry {
 #[test]
 fn claims_come_back_as_they_were_written() {
     let (_folder, root) = place();
-    let Opened {
+    let OpenedSession {
         mut ledger,
         entries,
         troubles,
@@ -48,7 +48,7 @@ fn claims_come_back_as_they_were_written() {
     ledger.write(&two).unwrap();
     one.state = State::Answered { succeeded: true };
     one.known_rows
-        .push_back(crate::jobs::book::entry::KnownRow {
+        .push_back(crate::jobs::claims::entry::KnownRow {
             id: RowId(9),
             number: 1,
             late: false,

@@ -1,21 +1,21 @@
-//! Jobs, on the sidecar's side: asks for them, hands each over at most once, keeps what the plugin
-//! gives back until the operator has stored it.
+//! Jobs, on the sidecar's side: work requests for them, hands each over at most once, keeps what the plugin
+//! returns until the operator has stored it.
 //!
-//! `book.rs` decides and `clerk.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
-//! is where a controller plugin asks (`commands.rs`: what it advertises, `document.rs`: the job that
+//! `machine.rs` decides and `driver.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
+//! is where a controller plugin work requests (`commands.rs`: what it advertises, `document.rs`: the job that
 //! it gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
 //!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 
-pub mod book;
 mod calls;
-mod clerk;
+mod claim_driver;
+pub mod claims;
 pub mod clock;
 mod commands;
-pub mod document;
-mod exchange;
+mod http_body;
 pub mod ledger;
-mod query;
+pub mod pcp_job;
+mod query_string;
 mod rows;
 mod socket;
 pub mod spool;
@@ -36,9 +36,9 @@ use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
 use crate::paths::Root;
-use book::words::{CallerId, ClaimId, Heard, Room, RowAnswer, RowGiven, RowId, Whose};
-pub use clerk::Opened;
-use clerk::{Clerk, Shared};
+pub use claim_driver::OpenedSession;
+use claim_driver::{ClaimDriver, Shared};
+use claims::event::{CallerId, ClaimId, Event, Room, RowAnswer, RowGiven, RowId, RowOwner};
 use spool::Spool;
 
 /// What a plugin of the family `controller` said of itself with its first call on the jobs socket.
@@ -69,7 +69,7 @@ pub struct Jobs(Arc<Inner>);
 
 struct Inner {
     root: Root,
-    clerk: Shared,
+    driver: Shared,
     spool: Spool,
     greeting: watch::Sender<Option<Greeting>>,
     workers: Mutex<Option<Arc<dyn Translate>>>,
@@ -101,11 +101,11 @@ impl Jobs {
     /// # Errors
     /// The ledger's folder cannot be used.
     pub fn start(root: &Root) -> Result<Jobs, String> {
-        let clerk = Clerk::open(root)?;
-        let spool = clerk.spool().clone();
+        let driver = ClaimDriver::open(root)?;
+        let spool = driver.spool().clone();
         let jobs = Jobs(Arc::new(Inner {
             root: root.clone(),
-            clerk: Arc::new(Mutex::new(clerk)),
+            driver: Arc::new(Mutex::new(driver)),
             spool,
             greeting: watch::Sender::new(None),
             workers: Mutex::new(None),
@@ -125,19 +125,19 @@ impl Jobs {
     /// The plugin process with this id is about to be ordered, or was found running by a sidecar
     /// that came later. Any other process is gone from now on.
     pub fn plugin_started(&self, start_id: StartId) {
-        self.with(|clerk| clerk.plugin_started(self, start_id));
+        self.with(|driver| driver.plugin_started(self, start_id));
     }
 
     /// That process is gone; `exit` is absent when nobody saw how. Also to be called for the
     /// process of an earlier sidecar's record that is found dead.
     pub fn plugin_ended(&self, start_id: StartId, exit: Option<Exit>) {
-        self.with(|clerk| clerk.plugin_ended(self, start_id, exit));
+        self.with(|driver| driver.plugin_ended(self, start_id, exit));
     }
 
     /// That process is being stopped: no further job goes to it. Resolves when it has answered all
     /// that it has.
     pub fn stopping(&self, start_id: StartId) -> impl Future<Output = ()> + Send + use<> {
-        self.hear(Heard::Stopping(start_id));
+        self.handle(Event::Stopping(start_id));
         let mut held = self.0.held.subscribe();
         async move {
             let _ = held.wait_for(|held| *held == 0).await;
@@ -146,7 +146,7 @@ impl Jobs {
 
     /// Family `goPlugin`: the process is ready and is called through `channel`, or is not any more.
     pub fn plugin_serves(&self, start_id: StartId, channel: Option<Channel>) {
-        self.with(|clerk| clerk.serves(self, start_id, channel));
+        self.with(|driver| driver.serves(self, start_id, channel));
     }
 
     /// The configuration in force.
@@ -158,7 +158,7 @@ impl Jobs {
                 0
             }
         };
-        self.hear(Heard::Configured {
+        self.handle(Event::Configured {
             per_pod,
             recover_ms: u64::from(config.jobs.recover_seconds) * 1000,
         });
@@ -191,7 +191,7 @@ impl Jobs {
 
     /// The sidecar is being stopped: no further job is taken.
     pub fn leave(&self) {
-        self.hear(Heard::Leaving);
+        self.handle(Event::ShuttingDown);
     }
 
     /// Waits until no call of a job is under way; after [`Jobs::leave`].
@@ -202,18 +202,18 @@ impl Jobs {
 
     /// A session begins: nothing of an older one is heard from here on. `knows_jobs` is false for
     /// an operator of session version 1.
-    pub fn open_session(&self, session: u64, knows_jobs: bool) -> Opened {
-        self.with(|clerk| clerk.open_session(self, session, knows_jobs))
+    pub fn open_session(&self, session: u64, knows_jobs: bool) -> OpenedSession {
+        self.with(|driver| driver.open_session(self, session, knows_jobs))
     }
 
     /// The operator of that session said this.
-    pub fn hear_operator(&self, session: u64, message: Down) {
-        self.hear(Heard::Down(session, message));
+    pub fn handle_operator_message(&self, session: u64, message: Down) {
+        self.handle(Event::Down(session, message));
     }
 
     /// That session is over.
     pub fn close_session(&self, session: u64) {
-        self.with(|clerk| clerk.close_session(self, session));
+        self.with(|driver| driver.close_session(self, session));
     }
 
     /// Where rows lie.
@@ -222,25 +222,25 @@ impl Jobs {
     }
 
     /// Hears one thing.
-    fn hear(&self, heard: Heard) {
-        self.with(|clerk| clerk.hear(self, heard));
+    fn handle(&self, event: Event) {
+        self.with(|driver| driver.handle(self, event));
     }
 
-    /// Does something with the clerk, and tells everybody what came of it.
-    fn with<T>(&self, act: impl FnOnce(&mut Clerk) -> T) -> T {
-        let mut clerk = lock(&self.0.clerk);
-        let done = act(&mut clerk);
-        let (wake, calls) = (clerk.wake_at(), clerk.book().calls());
-        let held = clerk.book().held();
-        let current = clerk.current();
-        let said = clerk
+    /// Does something with the claim driver, and tells everybody what came of it.
+    fn with<T>(&self, act: impl FnOnce(&mut ClaimDriver) -> T) -> T {
+        let mut driver = lock(&self.0.driver);
+        let done = act(&mut driver);
+        let (wake, calls) = (driver.wake_at(), driver.machine().calls());
+        let held = driver.machine().unanswered();
+        let current = driver.current();
+        let said = driver
             .advertised()
             .filter(|said| current == Some(StartId(said.start_id)));
         let changed = |known: &Option<Greeting>| {
             known.as_ref().map(|known| known.start_id) != said.map(|said| StartId(said.start_id))
         };
         let greeting = changed(&self.0.greeting.borrow()).then(|| said.map(|said| said.greeting()));
-        drop(clerk);
+        drop(driver);
         if let Some(greeting) = greeting {
             self.0.greeting.send_replace(greeting);
         }
@@ -255,7 +255,7 @@ impl Jobs {
 
     /// The plugin introduced itself.
     fn introduce(&self, advertised: commands::Advertised) {
-        self.with(|clerk| clerk.introduce(advertised.clone()));
+        self.with(|driver| driver.introduce(advertised.clone()));
         // Also when the same process says something else than before.
         let greeting = advertised.greeting();
         self.0.greeting.send_if_modified(|known| {
@@ -269,16 +269,16 @@ impl Jobs {
         });
     }
 
-    fn room(&self, whose: &Whose, id: RowId) -> Room {
-        self.with(|clerk| clerk.book().room(whose, id))
+    fn room(&self, whose: &RowOwner, id: RowId) -> Room {
+        self.with(|driver| driver.machine().room(whose, id))
     }
 
     /// `None` when it could not be written down: to be given again.
     fn give_row(&self, row: impl FnOnce(CallerId) -> RowGiven) -> Option<RowAnswer> {
-        self.with(|clerk| {
-            let caller = clerk.caller();
-            clerk.hear(self, Heard::RowGiven(Box::new(row(caller))));
-            clerk.row_answer(caller)
+        self.with(|driver| {
+            let caller = driver.caller();
+            driver.handle(self, Event::RowGiven(Box::new(row(caller))));
+            driver.row_answer(caller)
         })
     }
 
@@ -287,7 +287,7 @@ impl Jobs {
     }
 
     fn call_ended(&self, claim: ClaimId) {
-        self.with(|clerk| clerk.call_ended(claim));
+        self.with(|driver| driver.call_ended(claim));
     }
 }
 
@@ -311,7 +311,7 @@ async fn look_at_time(jobs: std::sync::Weak<Inner>, mut wake: watch::Receiver<Op
                 }
             }
             () = pause => match jobs.upgrade() {
-                Some(inner) => Jobs(inner).hear(Heard::Tick),
+                Some(inner) => Jobs(inner).handle(Event::Tick),
                 None => return,
             },
         }

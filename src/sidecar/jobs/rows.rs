@@ -1,9 +1,9 @@
-//! The way of a row from whoever gives it into the spool and the book.
+//! The way of a row from whoever gives it into the spool and the claim machine.
 
 use std::time::Duration;
 
-use super::book::entry::RowEnd;
-use super::book::words::{Room, RowAnswer, RowGiven, RowId, Whose};
+use super::claims::entry::RowEnd;
+use super::claims::event::{Room, RowAnswer, RowGiven, RowId, RowOwner};
 use super::spool::{SpoolError, Writing};
 use super::{Jobs, clock};
 
@@ -16,7 +16,7 @@ pub(super) enum RowError {
     /// Files.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// The book's limit of rows.
+    /// The claim machine's limit of rows.
     #[error("keep the row: too many rows of this job wait for the operator already")]
     Full,
     /// The ledger.
@@ -33,7 +33,7 @@ pub(super) enum Begun {
 }
 
 /// Finds the place of a row; waits for one.
-pub(super) async fn begin(jobs: &Jobs, whose: &Whose, id: RowId) -> Result<Begun, RowError> {
+pub(super) async fn begin(jobs: &Jobs, whose: &RowOwner, id: RowId) -> Result<Begun, RowError> {
     let place = async {
         loop {
             let freed = jobs.0.freed.notified();
@@ -54,7 +54,7 @@ pub(super) async fn begin(jobs: &Jobs, whose: &Whose, id: RowId) -> Result<Begun
 /// The row is whole.
 pub(super) fn end(
     jobs: &Jobs,
-    whose: &Whose,
+    whose: &RowOwner,
     id: RowId,
     writing: Writing,
     text: bool,

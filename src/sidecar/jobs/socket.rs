@@ -1,4 +1,4 @@
-//! The jobs socket: where a controller plugin introduces itself, asks for work and gives output.
+//! The jobs socket: where a controller plugin introduces itself, work requests for work and gives output.
 //! HTTP/1.1 over a Unix socket, JSON both ways but for rows of output, which are bytes.
 //!
 //! Everything that comes in is foreign: heads, bodies and waiting are bounded, and whatever is
@@ -23,19 +23,19 @@ use serde_json::{Map, Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::book::entry::RowEnd;
-use super::book::words::{Filter, Heard, RequestId, RowId, Whose};
-use super::clerk::Answer;
+use super::claim_driver::Answer;
+use super::claims::entry::RowEnd;
+use super::claims::event::{Event, Filter, RequestId, RowId, RowOwner};
 use super::commands::Advertised;
-use super::document::Telemetry;
-use super::exchange::{
+use super::http_body::{
     MAX_ROW, Refusal, Said, drain, empty, not_now, object, piece, refused, row_told, text, told,
     whole, word_told,
 };
+use super::pcp_job::Telemetry;
 use super::rows::{self, Begun, RowError};
-use super::{Jobs, lock, query};
+use super::{Jobs, lock, query_string};
 
-/// Connections at a time; a plugin has one for each of its threads that asks.
+/// Connections at a time; a plugin has one for each of its threads that work requests.
 const CONNECTIONS: usize = 512;
 /// A connection may be idle, and a head may take, so long.
 const HEAD: Duration = Duration::from_secs(60);
@@ -62,11 +62,11 @@ pub(super) fn serve(path: &Path, jobs: Jobs) -> Result<(), String> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    tokio::spawn(accept(listener, Desk::new(jobs)));
+    tokio::spawn(accept(listener, JobsApi::new(jobs)));
     Ok(())
 }
 
-async fn accept(listener: UnixListener, desk: Desk) {
+async fn accept(listener: UnixListener, api: JobsApi) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else {
@@ -74,9 +74,9 @@ async fn accept(listener: UnixListener, desk: Desk) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = desk.clone();
+                let api = api.clone();
                 tokio::spawn(async move {
-                    converse(stream, desk).await;
+                    converse(stream, api).await;
                     drop(permit);
                 });
             }
@@ -88,10 +88,10 @@ async fn accept(listener: UnixListener, desk: Desk) {
     }
 }
 
-pub(super) async fn converse(stream: UnixStream, desk: Desk) {
+pub(super) async fn converse(stream: UnixStream, api: JobsApi) {
     let service = hyper::service::service_fn(move |request| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(api.answer(request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,15 +106,15 @@ pub(super) async fn converse(stream: UnixStream, desk: Desk) {
 
 /// What every connection needs.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct JobsApi {
     jobs: Jobs,
     /// Rows of one job come one after the other: each goes on where the digest of the last ended.
     uploads: Arc<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>>,
 }
 
-impl Desk {
-    pub(super) fn new(jobs: Jobs) -> Desk {
-        Desk {
+impl JobsApi {
+    pub(super) fn new(jobs: Jobs) -> JobsApi {
+        JobsApi {
             jobs,
             uploads: Arc::default(),
         }
@@ -168,7 +168,7 @@ impl Desk {
 
     async fn start(&self, body: Incoming) -> Said {
         let body = whole(body, LARGE).await?;
-        let Some(current) = self.jobs.with(|clerk| clerk.current()) else {
+        let Some(current) = self.jobs.with(|driver| driver.current()) else {
             return Err(not_now(
                 "the sidecar does not know the plugin's process yet",
             ));
@@ -192,12 +192,12 @@ impl Desk {
         };
         let id = id.ok_or_else(|| refused("id is not 32 hexadecimal digits"))?;
         let filter = Filter {
-            location: self.location(&asked)?,
+            client: self.location(&asked)?,
             port: port(&asked)?,
         };
         let (introduced, known) = self
             .jobs
-            .with(|clerk| (clerk.advertised().is_some(), clerk.current().is_some()));
+            .with(|driver| (driver.advertised().is_some(), driver.current().is_some()));
         if !introduced {
             return Err(match known {
                 true => Refusal(StatusCode::CONFLICT, "call /v1/start first".to_owned()),
@@ -207,9 +207,9 @@ impl Desk {
         let mut waiting = Waiting {
             jobs: self.jobs.clone(),
             id,
-            answer: Some(self.jobs.with(|clerk| clerk.wait_for(id))),
+            answer: Some(self.jobs.with(|driver| driver.wait_for(id))),
         };
-        self.jobs.hear(Heard::Request(id, filter));
+        self.jobs.handle(Event::Request(id, filter));
         match waiting.answer().await {
             Some(Answer::Job(job)) => Ok(text(StatusCode::OK, job.take())),
             Some(Answer::Nothing) => Ok(empty()),
@@ -243,13 +243,13 @@ impl Desk {
 
     async fn output(&self, query: &str, body: Incoming) -> Said {
         let (job, id) = named(query)?;
-        let kind = query::value(query, "kind");
+        let kind = query_string::value(query, "kind");
         let text = match kind.as_deref() {
             Some("text") => true,
             Some("bytes") => false,
             _ => return Err(refused("kind is neither text nor bytes")),
         };
-        let final_row = query::value(query, "final");
+        let final_row = query_string::value(query, "final");
         let end = match final_row.as_deref() {
             Some("true") => RowEnd::Succeeded,
             Some("false") => RowEnd::More,
@@ -270,7 +270,7 @@ impl Desk {
     async fn row(&self, job: String, id: RowId, text: bool, end: RowEnd, body: Incoming) -> Said {
         let turn = self.turn(&job);
         let _turn = turn.lock().await;
-        let whose = Whose::Job(job);
+        let whose = RowOwner::Job(job);
         let mut writing = match rows::begin(&self.jobs, &whose, id).await? {
             Begun::Writing(writing) => writing,
             Begun::Answered(answer) => {
@@ -316,7 +316,7 @@ impl Desk {
         let job = job_of(query)?;
         let word = self
             .jobs
-            .with(|clerk| clerk.book().of_job(&job).and_then(|entry| entry.word()));
+            .with(|driver| driver.machine().of_job(&job).and_then(|entry| entry.word()));
         word_told(word)
     }
 
@@ -330,10 +330,10 @@ impl Desk {
         let word = wanted.get("status").and_then(Value::as_str);
         let end = match word {
             Some("Active") => {
-                let word = self.jobs.with(|clerk| {
-                    let caller = clerk.caller();
-                    clerk.hear(&self.jobs, Heard::Active(caller, job));
-                    clerk.status_answer(caller)
+                let word = self.jobs.with(|driver| {
+                    let caller = driver.caller();
+                    driver.handle(&self.jobs, Event::Active(caller, job));
+                    driver.status_answer(caller)
                 });
                 let word = word.ok_or_else(|| not_now("the ledger could not be written"))?;
                 return word_told(word);
@@ -353,12 +353,12 @@ impl Desk {
         };
         let turn = self.turn(&job);
         let _turn = turn.lock().await;
-        let ended = self.jobs.with(|clerk| {
-            let entry = clerk.book().of_job(&job);
+        let ended = self.jobs.with(|driver| {
+            let entry = driver.machine().of_job(&job);
             entry.is_none_or(|entry| entry.is_late())
         });
         if !ended {
-            let whose = Whose::Job(job);
+            let whose = RowOwner::Job(job);
             if let Begun::Writing(row) = rows::begin(&self.jobs, &whose, DONE).await? {
                 rows::end(&self.jobs, &whose, DONE, row, true, end)?;
             }
@@ -383,11 +383,11 @@ impl Desk {
             specific: map("specific")?,
         };
         let name = told.get("name").and_then(Value::as_str).unwrap_or_default();
-        let known = self.jobs.with(|clerk| {
-            let ours = clerk.advertised().is_some_and(|said| {
+        let known = self.jobs.with(|driver| {
+            let ours = driver.advertised().is_some_and(|said| {
                 name.is_empty() || name == said.name || name == said.service_name
             });
-            ours && clerk.targets.tell(telemetry)
+            ours && driver.targets.tell(telemetry)
         });
         match known {
             true => Ok(empty()),
@@ -402,13 +402,13 @@ impl Desk {
         let body = whole(body, LARGE).await?;
         object(&body)?;
         self.jobs
-            .with(|clerk| clerk.keep_tracker(&body))
+            .with(|driver| driver.keep_tracker(&body))
             .map_err(not_now)?;
         Ok(empty())
     }
 
     fn tracker(&self) -> Said {
-        let kept = self.jobs.with(|clerk| clerk.read_tracker());
+        let kept = self.jobs.with(|driver| driver.read_tracker());
         match kept.and_then(|bytes| String::from_utf8(bytes).ok()) {
             Some(document) => Ok(text(StatusCode::OK, document)),
             None => Err(Refusal(
@@ -443,7 +443,7 @@ impl Drop for Waiting {
             answer.close();
             // An answer that came in between goes its own way back.
             drop(answer);
-            self.jobs.with(|clerk| clerk.give_up(&self.jobs, self.id));
+            self.jobs.with(|driver| driver.give_up(&self.jobs, self.id));
         }
     }
 }
@@ -454,7 +454,7 @@ fn shown(text: &str) -> String {
 
 fn named(query: &str) -> Result<(String, RowId), Refusal> {
     let job = job_of(query)?;
-    let row = query::value(query, "row").and_then(|row| RowId::parse(&row));
+    let row = query_string::value(query, "row").and_then(|row| RowId::parse(&row));
     let row = row.filter(|row| *row != DONE);
     Ok((
         job,
@@ -463,7 +463,7 @@ fn named(query: &str) -> Result<(String, RowId), Refusal> {
 }
 
 fn job_of(query: &str) -> Result<String, Refusal> {
-    query::value(query, "job")
+    query_string::value(query, "job")
         .filter(|job| (1..=256).contains(&job.len()))
         .ok_or_else(|| refused("job is not the id of a job"))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use patchbay_protocol::session::from_sidecar::Message as Up;
-use patchbay_protocol::session::{Cancel, ClaimName, Grant, Nothing, RowStored};
+use patchbay_protocol::session::{Cancel, ClaimName, Grant, NoWork, RowStored};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(crate) fn grant(claim: &ClaimName, output_max_bytes: u64) -> Grant {
         job: format!("job-{}", claim.job_uid),
         spec_json: spec.to_string().into_bytes(),
         remaining_ms: 0,
-        held_ms: 0,
+        waited_ms: 0,
         attempt: 1,
         active_deadline_ms: 0,
         output_max_bytes,
@@ -125,7 +125,7 @@ pub(super) struct Rig {
     pub(super) root: Root,
     pub(super) jobs: Jobs,
     pub(super) session: u64,
-    pub(super) opened: Opened,
+    pub(super) opened: OpenedSession,
 }
 
 impl Rig {
@@ -172,25 +172,25 @@ impl Rig {
         tokio::time::timeout(SOON, message).await.unwrap().unwrap()
     }
 
-    pub(super) async fn ask(&mut self) -> patchbay_protocol::session::Ask {
+    pub(super) async fn work_request(&mut self) -> patchbay_protocol::session::WorkRequest {
         loop {
-            if let Up::Ask(ask) = self.up().await {
-                return ask;
+            if let Up::WorkRequest(work_request) = self.up().await {
+                return work_request;
             }
         }
     }
 
-    pub(super) async fn row(&mut self) -> book::words::SendRow {
+    pub(super) async fn row(&mut self) -> claims::event::SendRow {
         let row = self.opened.rows.recv();
         tokio::time::timeout(SOON, row).await.unwrap().unwrap()
     }
 
-    pub(super) fn down(&self, message: Down) {
-        self.jobs.hear_operator(self.session, message);
+    pub(super) fn operator_message(&self, message: Down) {
+        self.jobs.handle_operator_message(self.session, message);
     }
 
     pub(super) fn stored(&self, claim: &ClaimName, row: u32, phase: Option<&str>) {
-        self.down(Down::RowStored(RowStored {
+        self.operator_message(Down::RowStored(RowStored {
             claim: Some(claim.clone()),
             row,
             settled: phase.is_some(),
@@ -202,12 +202,12 @@ impl Rig {
     async fn delivered(&mut self, uid: &str) -> ClaimName {
         let id = uid.bytes().fold(1, |sum, byte| sum * 31 + u128::from(byte));
         let asking = tokio::spawn(request(self.path(), id));
-        let ask = self.ask().await;
+        let work_request = self.work_request().await;
         let claim = ClaimName {
-            claim_id: ask.claim_id,
+            claim_id: work_request.claim_id,
             job_uid: uid.to_owned(),
         };
-        self.down(Down::Grant(grant(&claim, 1000)));
+        self.operator_message(Down::Grant(grant(&claim, 1000)));
         assert_eq!(asking.await.unwrap().unwrap()["id"], uid);
         claim
     }
@@ -223,7 +223,7 @@ impl Rig {
         (status, answer["status"].clone())
     }
 
-    pub(super) fn content(&self, row: &book::words::SendRow) -> Vec<u8> {
+    pub(super) fn content(&self, row: &claims::event::SendRow) -> Vec<u8> {
         match row.row.spool {
             Some(token) => {
                 let length = usize::try_from(row.row.bytes).unwrap();
@@ -299,11 +299,11 @@ async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
         let body =
             json!({"id": format!("{:032x}", rig.session), "location": location, "port": port});
         let asking = tokio::spawn(json_call(rig.path(), "POST", "/v1/request", body));
-        let ask = rig.ask().await;
-        assert_eq!(ask.location.as_deref(), expected);
-        assert_eq!(ask.port.as_deref(), Some("10000"));
-        rig.down(Down::Nothing(Nothing {
-            claim_id: ask.claim_id,
+        let work_request = rig.work_request().await;
+        assert_eq!(work_request.client.as_deref(), expected);
+        assert_eq!(work_request.port.as_deref(), Some("10000"));
+        rig.operator_message(Down::NoWork(NoWork {
+            claim_id: work_request.claim_id,
         }));
         assert_eq!(asking.await.unwrap().0, 204);
     }
@@ -332,7 +332,7 @@ async fn without_an_operator_the_answer_is_no_within_a_second() {
     for id in 1..4 {
         let began = Instant::now();
         assert_eq!(ask_once(rig.path(), id).await.0, 204);
-        // Generous to a busy machine; the book's own tests have the exact times.
+        // Generous to a busy machine; the claim machine's own tests have the exact times.
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 }
@@ -355,7 +355,7 @@ async fn pcp_25_output_keeps_its_bytes_and_its_kind() {
         assert_eq!(rig.content(&row), body);
         assert_eq!(
             (row.row.text, &row.row.end),
-            (kind == "text", &book::entry::RowEnd::Succeeded)
+            (kind == "text", &claims::entry::RowEnd::Succeeded)
         );
         assert_eq!(rig.word(uid).await.1, json!("Done"));
         let claim = ClaimName {
@@ -398,7 +398,7 @@ async fn pcp_29_an_error_of_the_plugin_fails_the_job_with_its_text() {
     assert_eq!(rig.content(&row), b"x\n");
     assert_eq!(
         row.row.end,
-        book::entry::RowEnd::Failed {
+        claims::entry::RowEnd::Failed {
             reason: "PluginError".into(),
             message: "x\\n".into()
         }
@@ -409,7 +409,7 @@ async fn pcp_29_an_error_of_the_plugin_fails_the_job_with_its_text() {
     assert_eq!(answer, json!({"row": 2, "late": true}));
     rig.stored(&claim, 1, Some("Failed"));
     assert_eq!(rig.word("uid-1").await.1, json!("Error"));
-    assert_eq!(rig.row().await.row.end, book::entry::RowEnd::More);
+    assert_eq!(rig.row().await.row.end, claims::entry::RowEnd::More);
 }
 
 #[tokio::test]
@@ -458,7 +458,7 @@ async fn output_is_cut_at_the_limit_and_its_digest_is_of_all() {
         "e7a131bf74bb611e3afe1daefad55e9a326e81fd05bee7d91d772ed9e981d5d7"
     );
     assert!(
-        matches!(row.end, book::entry::RowEnd::Failed { reason, .. } if reason == "OutputTooLarge")
+        matches!(row.end, claims::entry::RowEnd::Failed { reason, .. } if reason == "OutputTooLarge")
     );
 }
 
@@ -486,7 +486,7 @@ async fn states_are_read_and_written() {
     assert_eq!(set(&rig, "uid-1", "Done").await, (200, json!("Done")));
     assert_eq!(set(&rig, "uid-1", "Done").await, (200, json!("Done")));
     let row = rig.row().await.row;
-    assert_eq!((row.bytes, row.end), (0, book::entry::RowEnd::Succeeded));
+    assert_eq!((row.bytes, row.end), (0, claims::entry::RowEnd::Succeeded));
     assert!(rig.opened.rows.try_recv().is_err());
     rig.delivered("uid-2").await;
     assert_eq!(set(&rig, "uid-2", "Error").await, (200, json!("Error")));
@@ -563,23 +563,23 @@ async fn a_request_whose_connection_is_gone_gets_its_job_by_asking_again() {
     );
     let mut broken = UnixStream::connect(rig.path()).await.unwrap();
     broken.write_all(head.as_bytes()).await.unwrap();
-    let ask = rig.ask().await;
+    let work_request = rig.work_request().await;
     drop(broken);
-    // The server notices; the ask stays for the next request of its kind.
+    // The server notices; the work request stays for the next request of its kind.
     let began = Instant::now();
     while rig
         .jobs
-        .with(|clerk| clerk.waits_for(book::words::RequestId(77)))
+        .with(|driver| driver.waits_for(claims::event::RequestId(77)))
     {
         assert!(began.elapsed() < SOON);
         tokio::task::yield_now().await;
     }
     let asking = tokio::spawn(request(rig.path(), 77));
     let claim = ClaimName {
-        claim_id: ask.claim_id,
+        claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
-    rig.down(Down::Grant(grant(&claim, 10)));
+    rig.operator_message(Down::Grant(grant(&claim, 10)));
     assert_eq!(asking.await.unwrap().unwrap()["id"], "uid-1");
     // Its answer is lost as well: the same id still means the same job.
     assert_eq!(request(rig.path(), 77).await.unwrap()["id"], "uid-1");
@@ -591,18 +591,18 @@ async fn a_request_whose_connection_is_gone_gets_its_job_by_asking_again() {
 async fn a_job_that_does_not_fit_fails_without_being_seen() {
     let mut rig = Rig::new().await;
     let asking = tokio::spawn(ask_once(rig.path(), 1));
-    let ask = rig.ask().await;
+    let work_request = rig.work_request().await;
     let claim = ClaimName {
-        claim_id: ask.claim_id,
+        claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
     let mut unknown = grant(&claim, 10);
     unknown.spec_json = br#"{"pluginRef":{"name":"s"},"command":{"name":"rm"}}"#.to_vec();
-    rig.down(Down::Grant(unknown));
+    rig.operator_message(Down::Grant(unknown));
     assert_eq!(asking.await.unwrap().0, 204);
     let row = rig.row().await.row;
     assert!(
-        matches!(row.end, book::entry::RowEnd::Failed { reason, message }
+        matches!(row.end, claims::entry::RowEnd::Failed { reason, message }
         if reason == "UnknownCommand" && message.contains("\"wget\""))
     );
 }
@@ -615,7 +615,7 @@ async fn a_lost_process_and_a_cancelled_job_are_told() {
     rig.jobs.configure(&settings);
     rig.delivered("uid-1").await;
     let cancelled = rig.delivered("uid-2").await;
-    rig.down(Down::Cancel(Cancel {
+    rig.operator_message(Down::Cancel(Cancel {
         claim: Some(cancelled),
         reason: "Cancelled".into(),
     }));
@@ -634,17 +634,17 @@ async fn a_lost_process_and_a_cancelled_job_are_told() {
 async fn a_ledger_that_cannot_be_written_hands_nothing_over() {
     let mut rig = Rig::new().await;
     let asking = tokio::spawn(ask_once(rig.path(), 1));
-    let ask = rig.ask().await;
+    let work_request = rig.work_request().await;
     std::fs::remove_dir_all(rig.root.jobs().join("claims")).unwrap();
     let claim = ClaimName {
-        claim_id: ask.claim_id,
+        claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
-    rig.down(Down::Grant(grant(&claim, 10)));
+    rig.operator_message(Down::Grant(grant(&claim, 10)));
     assert_eq!(asking.await.unwrap().0, 204);
     loop {
-        if let Up::Released(released) = rig.up().await {
-            assert_eq!(released.why, "the ledger could not be written");
+        if let Up::ClaimReturned(claim_returned) = rig.up().await {
+            assert_eq!(claim_returned.why, "the ledger could not be written");
             break;
         }
     }
@@ -686,8 +686,8 @@ const SILENCE: Duration = Duration::from_millis(20);
 /// Puts bytes on a connection and returns what comes back. A panic of the server comes through.
 async fn raw(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
     let (near, far) = UnixStream::pair().unwrap();
-    let desk = socket::Desk::new(rig.jobs.clone());
-    let server = tokio::spawn(socket::converse(far, desk));
+    let api = socket::JobsApi::new(rig.jobs.clone());
+    let server = tokio::spawn(socket::converse(far, api));
     let (mut read, mut write) = near.into_split();
     // The server may close early.
     let _ = write.write_all(bytes).await;

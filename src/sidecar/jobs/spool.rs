@@ -14,7 +14,7 @@ use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::book::entry::Digest;
+use super::claims::entry::Digest;
 use crate::paths::Root;
 use crate::random;
 

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FromOperator as Wish, Hub, outbox};
-use crate::jobs::Opened;
+use crate::jobs::OpenedSession;
 use crate::sandbox;
 
 /// Limit of the operator's first message.
@@ -126,7 +126,7 @@ impl Session for Sessions {
             newest: self.newest.subscribe(),
             number,
         };
-        let Opened {
+        let OpenedSession {
             ledger_epoch,
             ledger,
             messages,
@@ -137,7 +137,7 @@ impl Session for Sessions {
             sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
             process_id: self.process_id.clone(),
             revision: self.hub.instance.borrow().revision,
-            released: self.hub.released.load(Ordering::Relaxed),
+            start_allowed: self.hub.released.load(Ordering::Relaxed),
             ledger_epoch,
             ledger,
         };
@@ -237,15 +237,15 @@ impl Talk {
                     .await;
             }
             Down::Configure(configure) => Wish::Configure(configure.json),
-            Down::Release(_) => Wish::Release,
+            Down::AllowStart(_) => Wish::Release,
             // Said once.
             Down::Hello(_) => return Ok(()),
             message @ (Down::Grant(_)
-            | Down::Nothing(_)
-            | Down::Doubt(_)
+            | Down::NoWork(_)
+            | Down::ClaimQuery(_)
             | Down::RowStored(_)
             | Down::Cancel(_)) => {
-                self.hub.jobs.hear_operator(self.number, message);
+                self.hub.jobs.handle_operator_message(self.number, message);
                 return Ok(());
             }
         };

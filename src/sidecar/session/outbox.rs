@@ -5,8 +5,8 @@ use patchbay_protocol::session::{ClaimName, FromSidecar, Outcome, Row};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::jobs::book::entry::RowEnd;
-use crate::jobs::book::words::SendRow;
+use crate::jobs::claims::entry::RowEnd;
+use crate::jobs::claims::event::SendRow;
 use crate::jobs::spool::Spool;
 
 /// Largest piece of a row in bytes.

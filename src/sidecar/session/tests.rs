@@ -212,7 +212,7 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
     let mut attached = attach(&bench, hello(3)).await.unwrap();
     match attached.next().await.unwrap() {
         Up::Hello(hello) => assert_eq!(
-            (hello.version, hello.revision, hello.released),
+            (hello.version, hello.revision, hello.start_allowed),
             (2, 4, true)
         ),
         other => panic!("{other:?}"),
@@ -244,7 +244,7 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
     attached
         .down
         .send(DownMessage {
-            message: Some(Down::Release(session::Release {})),
+            message: Some(Down::AllowStart(session::AllowStart {})),
         })
         .await
         .unwrap();
@@ -368,7 +368,7 @@ async fn no_common_version_and_no_greeting_are_refused() {
     let refused = attach(
         &bench,
         DownMessage {
-            message: Some(Down::Release(session::Release {})),
+            message: Some(Down::AllowStart(session::AllowStart {})),
         },
     )
     .await
@@ -441,7 +441,7 @@ async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session
         uid.len() as u128,
     ));
     let ask = loop {
-        if let Up::Ask(ask) = attached.next().await.unwrap() {
+        if let Up::WorkRequest(ask) = attached.next().await.unwrap() {
             break ask;
         }
     };
@@ -560,11 +560,11 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
         bench.root.jobs_socket(),
         1,
     ));
-    let Up::Ask(old) = next_of_ours(&mut first).await else {
+    let Up::WorkRequest(old) = next_of_ours(&mut first).await else {
         panic!()
     };
     let mut second = attach(&bench, hello(2)).await.unwrap();
-    let Up::Ask(new) = next_of_ours(&mut second).await else {
+    let Up::WorkRequest(new) = next_of_ours(&mut second).await else {
         panic!()
     };
     assert_ne!(old.claim_id, new.claim_id);
@@ -592,7 +592,7 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
         .await
         .unwrap();
     loop {
-        if let Up::Released(released) = next_of_ours(&mut second).await {
+        if let Up::ClaimReturned(released) = next_of_ours(&mut second).await {
             assert_eq!(released.claim.unwrap().job_uid, "uid-old");
             break;
         }
