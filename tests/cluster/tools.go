@@ -39,7 +39,7 @@ var tools = []tool{
 		links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"},
 	},
 	{name: "etcd", version: "v3.6.6", pkg: "go.etcd.io/etcd/server/v3"},
-	{name: "kube-router", version: "v2.2.1", pkg: "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
+	{name: "kube-router", version: "v2.2.1", pkg: "."},
 	{name: "pause", version: "v1", pkg: "."},
 	{name: "coredns", version: "v1.12.4", pkg: "."},
 	{
