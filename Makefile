@@ -89,7 +89,7 @@ generate: ## Write the generated files: CRDs, the chart's copy of them, the fixt
 	@go generate -C tests/plugins/go ./echo
 
 .PHONY: check
-check: check-format check-phrases clippy check-generated check-dependencies check-charts ## Format, phrases, clippy, generated files, licences, charts
+check: check-format clippy check-generated check-dependencies check-charts check-phrases ## Format, clippy, generated files, licences, charts, phrases
 
 .PHONY: check-format
 check-format:

@@ -232,7 +232,8 @@ func goBuild(ctx context.Context, t tool, dir, output string) error {
 	}
 	start := time.Now()
 	say("building %s %s (once; cached afterwards)", t.name, t.version)
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath",
+	// The linker drops debug information; not to make it saves an eighth of the compiler's time.
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", "-gcflags=all=-dwarf=false",
 		"-ldflags", strings.TrimSpace("-s -w "+t.ldflags), "-o", output, t.pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local")
