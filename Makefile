@@ -62,7 +62,7 @@ test-long: ## Repeat the random and exhaustive runs far beyond `make test` (hour
 	@TIERS=long tests/run.sh
 
 .PHONY: bench
-bench: ## Measure against peers in the same run and print the ratios
+bench: ## Measure against peers in the same run and print the ratios (15 to 20 minutes after the build)
 	@tests/bench.sh
 
 ##@ Before a commit
