@@ -4,11 +4,28 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
-step "1/5 cluster"
+export CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/patchbay}
+mkdir -p "$CACHE"
+
+step "1/5 cluster; beside it the programs"
+# The first time both take minutes, and neither keeps two cores busy all the time.
+programs=$CACHE/demo-programs.log
+set -m # an own process group, which can be ended as a whole
+make binaries </dev/null >"$programs" 2>&1 &
+building=$!
+set +m
+trap 'kill -- "-$building" 2>/dev/null || true' EXIT
 . tests/cluster/choose.sh
 
-step "2/5 programs"
-make binaries
+step "2/5 images of the examples; beside them the programs"
+go run -C images/build . build example-kv-go example-kv-go-old example-python patchbay-python >/dev/null
+while kill -0 "$building" 2>/dev/null; do
+  echo "programs: $(grep -c '^ *Compiling' "$programs") crates compiled"
+  # Sleeps, but no longer than the build.
+  timeout 20 tail --pid="$building" -f /dev/null || true
+done
+wait "$building" || { tail -n 40 "$programs"; echo "the programs are not built; the whole output is in $programs" >&2; exit 1; }
+trap - EXIT
 
 step "3/5 images and charts"
 . charts/install.sh

@@ -21,7 +21,8 @@ go build -C tests/bench -o "$program" .
 
 if [[ " $parts " == *" jobs "* ]]; then
   # The packages that `make binaries` names with it: otherwise its libraries are built once more.
-  cargo build --config images/static.toml --target "$(uname -m)-unknown-linux-gnu" --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv --example raw_replaces
+  PATH=$PWD/images/static:$PATH RUSTC_WORKSPACE_WRAPPER=static-rustc \
+    cargo build --target "$(uname -m)-unknown-linux-gnu" --release --locked -p patchbay-operator -p kubectl-patchbay -p patchbay-example-rust-kv --example raw_replaces
   go build -C tests/checker -o "$CACHE/tools/checker" .
 fi
 audit=

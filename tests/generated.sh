@@ -6,6 +6,6 @@ state() { git hash-object crds/* charts/patchbay-crds/crd/* tests/plugins/go/ech
 before=$(state)
 make generate
 if [[ $before != "$(state)" ]]; then
-  echo "generated files were out of date; they have been written anew: commit them (make generate)" >&2
+  echo "generated files were out of date; they are now as the generators write them; commit them (make generate)" >&2
   exit 1
 fi

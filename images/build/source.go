@@ -86,7 +86,8 @@ func (w *workshop) program(name string) (string, error) {
 		progress("building %s from %s", name, definition.Module)
 	}
 	// Paths, version control and the build id would make equal programs differ.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
+	// The flags of the cluster's tools, so that the standard library is compiled once for both.
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false",
 		"-ldflags", "-s -w", "-o", out, definition.Package)
 	build.Dir = filepath.Join(w.root, definition.Module)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")

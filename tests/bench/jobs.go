@@ -35,7 +35,7 @@ const workers = len(crowds) * crowdPods * crowdThreads
 type jobBench struct {
 	*cluster
 	s settings
-	// rounds are fewer than those of other parts: each takes half a minute.
+	// rounds are fewer than those of other parts: each takes a minute or two.
 	rounds int
 	// kubeconfig is what our own client of the API server reads.
 	kubeconfig string
@@ -52,7 +52,7 @@ func measureJobs(s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &jobBench{cluster: c, s: s, rounds: max(1, s.rounds/3)}
+	b := &jobBench{cluster: c, s: s, rounds: s.fewer(0.2)}
 	if err := b.writeKubeconfig(); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 )
 
+var programStart = time.Now()
+
 // settings are the flags.
 type settings struct {
 	rounds   int
@@ -44,7 +46,7 @@ var parts = []struct {
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 15, "rounds; in each of them everybody has one turn. A third of them for jobs")
+	flag.IntVar(&s.rounds, "rounds", 15, "rounds; in each of them everybody has one turn. Three fifths of them for the cluster, a fifth for jobs")
 	flag.DurationVar(&s.slice, "slice", time.Second, "length of one run of calls")
 	flag.StringVar(&s.programs, "programs", os.Getenv("PATCHBAY_BIN_DIR"), "folder of the programs")
 	flag.StringVar(&s.fixtures, "fixtures", "", "folder of the fixtures' programs")
@@ -85,25 +87,35 @@ func main() {
 
 func run(s settings) error {
 	began := time.Now()
+	before := listen(spin)
+	fmt.Fprintf(os.Stderr, "this machine is %s; load %s\n", before, machineLoad())
 	conditions := map[string]string{
+		"machine":    before.String(),
+		"quiet":      fmt.Sprint(before.quiet()),
 		"date":       began.UTC().Format(time.RFC3339),
 		"processors": fmt.Sprint(runtime.NumCPU()),
 		"rounds":     fmt.Sprint(s.rounds),
 		"load":       machineLoad(),
 	}
 	var rows []row
+	var minutes []string
 	for _, part := range parts {
 		if !strings.Contains(" "+s.parts+" ", " "+part.name+" ") {
 			fmt.Fprintf(os.Stderr, "%s: skipped\n", part.name)
 			continue
 		}
+		begin := time.Now()
 		more, err := part.measure(s)
 		if err != nil {
 			return fmt.Errorf("measuring %s: %w", part.name, err)
 		}
 		rows = append(rows, more...)
+		minutes = append(minutes, fmt.Sprintf("%s %.1f", part.name, time.Since(begin).Minutes()))
 	}
+	after := listen(spin)
 	conditions["load at the end"] = machineLoad()
+	conditions["machine at the end"], conditions["quiet at the end"] = after.String(), fmt.Sprint(after.quiet())
+	conditions["minutes"] = strings.Join(minutes, ", ")
 	fmt.Printf("\n%d rounds on %d processors, load %s before and %s after; median [min..max] over the rounds\n\n",
 		s.rounds, runtime.NumCPU(), conditions["load"], conditions["load at the end"])
 	show(os.Stdout, rows)
@@ -111,14 +123,19 @@ func run(s settings) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%.0f s; every round is in %s\n", time.Since(began).Seconds(), file)
+	fmt.Printf("\nthe machine before: %s\nthe machine after:  %s\n", before, after)
+	fmt.Printf("minutes: %s; every round is in %s\n", conditions["minutes"], file)
 	return nil
 }
+
+// fewer are the rounds of a part whose rounds take long; there is at least one.
+func (s settings) fewer(part float64) int { return max(1, int(float64(s.rounds)*part+0.5)) }
 
 func (s settings) progress(what string, round int) { progress(what, round, s.rounds) }
 
 func progress(what string, round, rounds int) {
-	fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", what, round+1, rounds)
+	seconds := int(time.Since(programStart).Seconds())
+	fmt.Fprintf(os.Stderr, "%2d:%02d %s: round %d of %d\n", seconds/60, seconds%60, what, round+1, rounds)
 }
 
 // machineLoad is the load average of the last minute: what others do at the same time counts.

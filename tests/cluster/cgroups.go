@@ -92,14 +92,13 @@ func createCgroups() error {
 	return nil
 }
 
-// killCgroups ends every process in our cgroup folders: the containers.
-func killCgroups(limit time.Duration) error {
+// killCgroups ends every process in our cgroup folders, the containers, and returns them.
+func killCgroups(limit time.Duration) ([]processRecord, error) {
 	folders, err := cgroupFolders()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	deadline := time.Now().Add(limit)
-	for {
+	ended, err := endAll(func() []processRecord {
 		var records []processRecord
 		for _, f := range folders {
 			for _, pid := range pidsBelow(f.point) {
@@ -108,13 +107,12 @@ func killCgroups(limit time.Duration) error {
 				}
 			}
 		}
-		if len(records) == 0 {
-			return nil
-		}
-		if err := kill(records, time.Until(deadline)); err != nil {
-			return fmt.Errorf("end the containers: %w", err)
-		}
+		return records
+	}, limit)
+	if err != nil {
+		return ended, fmt.Errorf("end the containers: %w", err)
 	}
+	return ended, nil
 }
 
 func pidsBelow(dir string) []int {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,15 +65,8 @@ func leftovers(l Layout) bool {
 // folders and our network namespace.
 func tearDown(ctx context.Context, l Layout) error {
 	record, _ := readClusterRecord(l)
-	if err := stopComponents(l); err != nil {
+	if err := endProcesses(l); err != nil {
 		return err
-	}
-	if err := killCgroups(15 * time.Second); err != nil {
-		return err
-	}
-	// The containers' shims, and whatever a test started on the node.
-	if err := kill(namespaceProcesses(l), 15*time.Second); err != nil {
-		return fmt.Errorf("end what is left in the node's network namespace: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("take the cluster down: %w", err)
@@ -98,17 +92,38 @@ func tearDown(ctx context.Context, l Layout) error {
 	return removeState(l)
 }
 
-func stopComponents(l Layout) error {
+// endProcesses ends every process of the cluster and returns when none is left.
+func endProcesses(l Layout) error {
+	components, err := stopComponents(l)
+	if err != nil {
+		return err
+	}
+	containers, err := killCgroups(15 * time.Second)
+	if err != nil {
+		return err
+	}
+	// The containers' shims, and whatever a test started on the node.
+	others, err := endAll(func() []processRecord { return namespaceProcesses(l) }, 15*time.Second)
+	if err != nil {
+		return fmt.Errorf("end what is left in the node's network namespace: %w", err)
+	}
+	awaitReaped(slices.Concat(components, containers, others), 5*time.Second)
+	return nil
+}
+
+func stopComponents(l Layout) ([]processRecord, error) {
+	var ended []processRecord
 	for _, name := range stopOrder {
 		record, ok := readRecord(l, name)
 		if !ok {
 			continue
 		}
 		if err := kill([]processRecord{record}, 15*time.Second); err != nil {
-			return fmt.Errorf("end %s: %w", name, err)
+			return nil, fmt.Errorf("end %s: %w", name, err)
 		}
+		ended = append(ended, record)
 	}
-	return nil
+	return ended, nil
 }
 
 // removeShimSockets removes the sockets of containers' shims. Their place is

@@ -271,10 +271,10 @@ func (s *starter) cutPower() error {
 			}
 		}
 	}
-	if err := killCgroups(15 * time.Second); err != nil {
+	if _, err := killCgroups(15 * time.Second); err != nil {
 		return err
 	}
-	if err := kill(shims(l), 15*time.Second); err != nil {
+	if _, err := endAll(func() []processRecord { return shims(l) }, 15*time.Second); err != nil {
 		return fmt.Errorf("end the containers' shims: %w", err)
 	}
 	if err := removeShimSockets(l); err != nil {

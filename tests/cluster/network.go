@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -140,6 +141,19 @@ func namespaceID(path string) ([2]uint64, bool) {
 	return [2]uint64{uint64(stat.Dev), stat.Ino}, true
 }
 
+// inNamespace asks every thread: while a process ends, its first thread may have left the namespace
+// and others not yet.
+func inNamespace(pid int, wanted [2]uint64) bool {
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/net", pid))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(links, func(link string) bool {
+		id, ok := namespaceID(link)
+		return ok && id == wanted
+	})
+}
+
 // namespaceProcesses finds every process inside the node's network namespace:
 // ours by definition, also those that outlived their record.
 func namespaceProcesses(l Layout) []processRecord {
@@ -147,10 +161,7 @@ func namespaceProcesses(l Layout) []processRecord {
 	if !ok {
 		return nil
 	}
-	return processesWhere(func(pid int) bool {
-		id, ok := namespaceID(fmt.Sprintf("/proc/%d/ns/net", pid))
-		return ok && id == node
-	})
+	return processesWhere(func(pid int) bool { return inNamespace(pid, node) })
 }
 
 // removeLink deletes the host's end of our link, which takes the other end

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,6 +139,36 @@ func kill(records []processRecord, limit time.Duration) error {
 		}
 		records = left
 		time.Sleep(5 * time.Millisecond) // the kernel tells a non-parent nothing; this only paces the look
+	}
+}
+
+// endAll ends what list finds until it finds nothing more: a process that is being ended may have
+// started another one after the look. It returns what it ended.
+func endAll(list func() []processRecord, limit time.Duration) ([]processRecord, error) {
+	deadline := time.Now().Add(limit)
+	var ended []processRecord
+	for {
+		found := list()
+		if len(found) == 0 {
+			return ended, nil
+		}
+		if err := kill(found, time.Until(deadline)); err != nil {
+			return ended, err
+		}
+		ended = append(ended, found...)
+	}
+}
+
+// awaitReaped waits until ended processes have left the process table, where people look whether
+// something still runs. Where process 1 reaps nobody they stay; so there is a limit, and no error.
+func awaitReaped(ended []processRecord, limit time.Duration) {
+	deadline := time.Now().Add(limit)
+	for len(ended) != 0 && time.Now().Before(deadline) {
+		ended = slices.DeleteFunc(ended, func(r processRecord) bool {
+			stat, err := statOf(r.PID)
+			return err != nil || stat.startTicks != r.StartTicks
+		})
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

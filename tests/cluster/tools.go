@@ -39,7 +39,7 @@ var tools = []tool{
 		links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"},
 	},
 	{name: "etcd", version: "v3.6.6", pkg: "go.etcd.io/etcd/server/v3"},
-	{name: "kube-router", version: "v2.2.1", pkg: "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
+	{name: "kube-router", version: "v2.2.1", pkg: "."},
 	{name: "pause", version: "v1", pkg: "."},
 	{name: "coredns", version: "v1.12.4", pkg: "."},
 	{
@@ -232,7 +232,8 @@ func goBuild(ctx context.Context, t tool, dir, output string) error {
 	}
 	start := time.Now()
 	say("building %s %s (once; cached afterwards)", t.name, t.version)
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath",
+	// The linker drops debug information; not to make it saves an eighth of the compiler's time.
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", "-gcflags=all=-dwarf=false",
 		"-ldflags", strings.TrimSpace("-s -w "+t.ldflags), "-o", output, t.pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local")
