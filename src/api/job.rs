@@ -55,7 +55,7 @@ use serde_json::{Map, Value};
     printcolumn(name = "Expire", type_ = "date", json_path = ".spec.expireTime", priority = 1,
         description = "Not handed out from then on."),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1,
-        description = "Why it stands where it stands.")
+        description = "Why the Job is in its current phase.")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::spec()))]
@@ -93,17 +93,17 @@ pub struct JobSpec {
     #[serde(default)]
     pub priority: i32,
 
-    /// So many seconds after its hand-out a job that has not ended fails with DeadlineExceeded.
+    /// Number of seconds after the Job was claimed at which it fails with DeadlineExceeded unless it has ended. Unlimited if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i32>,
 
-    /// So many seconds after its end the Job is deleted. Kept when absent.
+    /// Number of seconds after its end at which the Job is deleted. Kept if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i32>,
 
-    /// With AtLeastOnce: so many further attempts after one that was lost or failed.
+    /// Maximum number of further attempts after one that was lost or failed. Requires deliveryPolicy AtLeastOnce.
     #[serde(default)]
     #[schemars(range(min = 0, max = 9))]
     pub backoff_limit: i32,
@@ -232,10 +232,10 @@ pub enum DeliveryPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutputPolicy {
-    /// Output up to so many bytes stands in the Job itself, more in objects of kind JobOutput.
+    /// Maximum number of bytes of output that stand in the Job itself; more goes into objects of kind JobOutput.
     #[schemars(range(min = 0, max = 32_768))]
     pub inline_max_bytes: i32,
-    /// Output beyond so many bytes fails the job with OutputTooLarge.
+    /// Maximum number of bytes of output. More fails the Job with OutputTooLarge.
     #[schemars(range(min = 1, max = 67_108_864))]
     pub max_bytes: i32,
 }

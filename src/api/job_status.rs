@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// At most so many attempts are listed.
+/// Maximum number of attempts that are listed.
 pub const MAX_ATTEMPTS: usize = 10;
-/// At most so many rows of output are listed.
+/// Maximum number of rows of output that are listed.
 pub const MAX_ROWS: usize = 16;
 /// Longest preview in characters.
 pub const MAX_PREVIEW: usize = 1024;

@@ -4,13 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// At most so many instances are listed; the worst come first.
+/// Maximum number of instances that are listed; the worst come first.
 pub const MAX_INSTANCES: usize = 200;
-/// At most so many services of a plugin are listed.
+/// Maximum number of services of a plugin that are listed.
 pub const MAX_SERVICES: usize = 256;
-/// At most so many commands of a plugin are listed.
+/// Maximum number of commands of a plugin that are listed.
 pub const MAX_COMMANDS: usize = 256;
-/// At most so many inputs of either sort belong to a command.
+/// Maximum number of inputs of either sort that a command has.
 pub const MAX_INPUTS: usize = 64;
 /// Room for all listed commands together, in bytes of their texts: status is one object.
 pub const MAX_COMMAND_BYTES: usize = 256 * 1024;

@@ -10,13 +10,13 @@ pub enum Mover {
     Nobody,
     /// Patchbay or Kubernetes is at work; wait.
     Patchbay,
-    /// Whoever writes the Plugin object.
+    /// The author of the Plugin object.
     Author,
-    /// Whoever makes the Job.
+    /// The author of the Job.
     Submitter,
-    /// Whoever makes the plugin program or its image.
+    /// The author of the plugin program or its image.
     Vendor,
-    /// Whoever runs the cluster or the installation.
+    /// The administrator of the cluster or the installation.
     Administrator,
 }
 
@@ -27,7 +27,7 @@ impl Mover {
             Mover::Nobody => "nobody",
             Mover::Patchbay => "Patchbay",
             Mover::Author => "the author of this Plugin",
-            Mover::Submitter => "whoever made this Job",
+            Mover::Submitter => "the author of this Job",
             Mover::Vendor => "the maker of the plugin program",
             Mover::Administrator => "the cluster's administrator",
         }

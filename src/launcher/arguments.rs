@@ -32,24 +32,26 @@ impl fmt::Display for BadArguments {
     }
 }
 
-/// Reads the words behind the program's name.
-pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, BadArguments> {
+/// Reads the arguments_of behind the program's name.
+pub(crate) fn parse(
+    mut arguments_of: impl Iterator<Item = OsString>,
+) -> Result<Arguments, BadArguments> {
     let mut run = PathBuf::from(layout::RUN);
     let mut proxy_address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, layout::PROXY_PORT));
     loop {
-        let word = words
+        let word = arguments_of
             .next()
             .ok_or_else(|| BadArguments("no command is given".into()))?;
         match word.to_str() {
             Some("--") => break,
             Some("--run") => {
-                run = words
+                run = arguments_of
                     .next()
                     .ok_or_else(|| BadArguments("--run wants a folder".into()))?
                     .into();
             }
             Some("--proxy-address") => {
-                proxy_address = words
+                proxy_address = arguments_of
                     .next()
                     .and_then(|address| address.to_str()?.parse().ok())
                     .ok_or_else(|| BadArguments("--proxy-address wants ADDRESS:PORT".into()))?;
@@ -57,14 +59,14 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Argumen
             _ => return Err(BadArguments(format!("{word:?} is unknown"))),
         }
     }
-    let command = words
+    let command = arguments_of
         .next()
         .ok_or_else(|| BadArguments("no command is given".into()))?;
     Ok(Arguments {
         run,
         proxy_address,
         command,
-        arguments: words.collect(),
+        arguments: arguments_of.collect(),
     })
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Argumen
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> impl Iterator<Item = OsString> {
+    fn arguments_of(text: &str) -> impl Iterator<Item = OsString> {
         text.split(' ')
             .map(OsString::from)
             .collect::<Vec<_>>()
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn everything_behind_the_dashes_belongs_to_the_plugin() {
-        let got = parse(words(
+        let got = parse(arguments_of(
             "--run /r --proxy-address 127.0.0.1:0 -- plugin --run x",
         ));
         assert_eq!(
@@ -104,7 +106,7 @@ mod tests {
             "plugin",
             "--proxy-address x -- p",
         ] {
-            assert!(parse(words(bad)).is_err(), "{bad}");
+            assert!(parse(arguments_of(bad)).is_err(), "{bad}");
         }
     }
 }

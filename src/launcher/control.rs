@@ -81,7 +81,7 @@ pub struct Start {
     pub directory: Vec<u8>,
     /// Digests to verify; the executed file is verified on the descriptor that is executed.
     pub checksums: Vec<(Vec<u8>, [u8; 32])>,
-    /// So many first lines of stdout are retained and shown to every new sidecar until
+    /// Number of first lines of stdout that are retained and shown to every new sidecar until
     /// [`Command::Announced`].
     pub head_lines: u16,
     /// Milliseconds between SIGTERM and SIGKILL when the launcher itself has to stop the plugin.

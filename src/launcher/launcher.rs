@@ -4,7 +4,7 @@ mod output;
 mod sidecar;
 
 use crate::arguments::Arguments;
-use crate::link::{self, Connection};
+use crate::control_socket::{self, Connection};
 use crate::mirror::{Mirror, STALL};
 use crate::outbox::{Outbox, ROOM};
 use crate::process::Running;
@@ -85,7 +85,7 @@ impl Launcher {
         let (wake, waker) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         system::catch_signals(waker)?;
         start::remove_stale_directories(&arguments.run);
-        let control = link::listen(&arguments.run).map_err(|error| {
+        let control = control_socket::listen(&arguments.run).map_err(|error| {
             let folder = arguments.run.display();
             io::Error::other(format!("opening the control socket in {folder}: {error}"))
         })?;

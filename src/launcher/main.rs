@@ -6,11 +6,11 @@
 
 mod arguments;
 mod checksum;
+mod control_socket;
 mod descendants;
 mod interpreter;
 mod launcher;
 mod lines;
-mod link;
 mod mirror;
 mod outbox;
 mod process;

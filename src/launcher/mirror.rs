@@ -15,7 +15,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the reader.
 const ROOM: usize = 16 * 1024;
 /// A pipe that polls writable takes so much without blocking. The descriptor is shared with
-/// whoever started us, so that it must not be made non-blocking.
+/// the process that started us, so that it must not be made non-blocking.
 const PIECE: usize = 4096;
 
 /// One copy.

@@ -145,7 +145,7 @@ impl Outbox {
         self.frames.front().map(|frame| &frame.bytes[self.sent..])
     }
 
-    /// So many bytes of [`Outbox::front`] are sent.
+    /// The first bytes of [`Outbox::front`], as many as given, are sent.
     pub(crate) fn advance(&mut self, count: usize) {
         self.sent += count;
         if self

@@ -47,7 +47,7 @@ impl Level {
     }
 
     fn named(word: &str) -> Option<Level> {
-        const WORDS: &[(&str, Level)] = &[
+        const LEVELS: &[(&str, Level)] = &[
             ("trace", Level::Trace),
             ("debug", Level::Debug),
             ("info", Level::Info),
@@ -61,7 +61,7 @@ impl Level {
             ("panic", Level::Error),
             ("fatal", Level::Error),
         ];
-        WORDS
+        LEVELS
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(word))
             .map(|(_, level)| *level)

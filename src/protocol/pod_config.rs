@@ -155,7 +155,7 @@ pub struct Health {
     pub period_seconds: u32,
     /// Seconds until a check counts as failed.
     pub timeout_seconds: u32,
-    /// So many failures in a row make the plugin unhealthy.
+    /// Number of consecutive failures after which the plugin is unhealthy.
     pub failure_threshold: u32,
     /// What happens then.
     pub on_failure: OnFailure,

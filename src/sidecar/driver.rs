@@ -289,7 +289,7 @@ impl Driver {
     /// Keeps the record, first on disk.
     fn keep(&mut self, record: Record) {
         if let Err(error) = record.write(&self.root) {
-            tracing::error!(%error, "a next sidecar will have to start the plugin anew");
+            tracing::error!(%error, "a next sidecar will have to restart the plugin");
         }
         self.record = Some(record);
     }

@@ -1,5 +1,5 @@
 //! What one sidecar process leaves for the next, so that a running plugin is taken over instead
-//! of started anew: which start it is, how to speak TLS to it, what it announced.
+//! of restarted: which start it is, how to speak TLS to it, what it announced.
 //!
 //! The record is written before the plugin is ordered, because the key that goes with a plugin
 //! must not be lost while that plugin lives.

@@ -133,7 +133,7 @@ impl Output {
     }
 }
 
-/// Lets so many through as the rate allows.
+/// Lets through what the rate allows.
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,

@@ -132,7 +132,7 @@ fn open_workers(root: &Root, jobs: &Jobs, counters: &Counters) -> Option<Workers
     });
     match Workers::open(root, pod_ips, counters.workers.clone()) {
         Ok(workers) => {
-            jobs.translate_with(workers.book());
+            jobs.translate_with(workers.address_map());
             Some(workers)
         }
         Err(error) => {

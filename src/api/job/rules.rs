@@ -59,7 +59,7 @@ pub(super) fn time() -> Value {
     json!([telling(
         "timestamp(self) >= timestamp('1970-01-01T00:00:00Z') && timestamp(self) < timestamp('2200-01-01T00:00:00Z')",
         "'the time is ' + self + '; expected one from 1970 to 2199, because others are slips of a unit: correct it'",
-        "the time is none from 1970 to 2199: correct it",
+        "the time must lie between 1970 and 2199: check the unit",
     )])
 }
 

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobOptions {
-    /// So many Jobs may be in the hands of all its pods together. No limit when absent.
+    /// Maximum number of Jobs that are claimed or running in all pods of this Plugin together. Unlimited if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_running: Option<i32>,
-    /// So many of them for one client (`target.location`). No limit when absent.
+    /// Maximum number of Jobs that are claimed or running for one client. Unlimited if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_running_per_client: Option<i32>,

@@ -14,7 +14,7 @@ pub struct Health {
     /// Seconds until a check counts as failed.
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: i32,
-    /// So many failures in a row make the plugin unhealthy.
+    /// Number of consecutive failures after which the plugin is unhealthy.
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: i32,
     /// What happens then.

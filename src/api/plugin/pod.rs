@@ -30,7 +30,7 @@ pub struct PodOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "affinity")]
     pub affinity: Option<Affinity>,
-    /// Taints that are put up with, as in a Pod.
+    /// Tolerations of the pods, as in a Pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "tolerations")]
     pub tolerations: Vec<Toleration>,

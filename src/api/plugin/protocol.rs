@@ -143,7 +143,7 @@ pub struct Handshake {
     /// Seconds from the start of the process to the line.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: i32,
-    /// So many foreign lines before the handshake are logged and passed over. 0 makes the first
+    /// Maximum number of other lines before the handshake line; they are logged and skipped. 0 makes the first
     /// one fatal.
     #[schemars(range(min = 0, max = 1000))]
     pub skip_lines: i32,

@@ -44,7 +44,7 @@ pub(crate) fn draw(view: &PluginView, now: Timestamp, paint: Paint) -> String {
     let ink = Ink { now, paint };
     let mut below = Vec::new();
     if let Some(note) = &view.note {
-        below.push(Branch::leaf(paint.waiting(&foreign(note))));
+        below.push(Branch::leaf(paint.waiting(&untrusted_text(note))));
     }
     if !view.conditions.is_empty() {
         below.push(conditions(view, ink));
@@ -70,7 +70,7 @@ pub(crate) fn draw(view: &PluginView, now: Timestamp, paint: Paint) -> String {
     let mut text = format!(
         "{name}  {state}  {}  {}\n",
         view.family,
-        foreign(&view.image)
+        untrusted_text(&view.image)
     );
     hang(&below, "", &mut text);
     text
@@ -168,14 +168,14 @@ fn pod(instance: &InstanceStatus, trouble: Option<&Trouble>, ink: Ink) -> Branch
     };
     let mut text = format!("{}  {state}", instance.pod);
     if !instance.reason.is_empty() {
-        text.push_str(&format!("  {}", foreign(&instance.reason)));
+        text.push_str(&format!("  {}", untrusted_text(&instance.reason)));
     }
     let mut below = Vec::new();
     // The words of the pod that the last trouble speaks of stand there.
     let spoken = trouble
         .is_some_and(|trouble| trouble.present && trouble.pod.as_ref() == Some(&instance.pod));
     if !instance.message.is_empty() && !spoken {
-        below.push(Branch::leaf(foreign(&instance.message)));
+        below.push(Branch::leaf(untrusted_text(&instance.message)));
     }
     below.extend(process(instance, ink));
     if let Some(done) = &instance.handshake {
@@ -187,7 +187,8 @@ fn pod(instance: &InstanceStatus, trouble: Option<&Trouble>, ink: Ink) -> Branch
     ] {
         if !image.is_empty() {
             below.push(Branch::leaf(
-                ink.paint.faint(&format!("{what:9}  {}", foreign(image))),
+                ink.paint
+                    .faint(&format!("{what:9}  {}", untrusted_text(image))),
             ));
         }
     }
@@ -213,7 +214,7 @@ fn process(instance: &InstanceStatus, ink: Ink) -> Option<Branch> {
         instance
             .last_exit
             .as_ref()
-            .map(|exit| format!("before: {}", foreign(exit))),
+            .map(|exit| format!("before: {}", untrusted_text(exit))),
     );
     if facts.is_empty() {
         return None;
@@ -228,10 +229,10 @@ fn handshake(done: &HandshakeStatus) -> String {
         text.push_str(&format!(" (offered {})", offered.join(", ")));
     }
     if !done.transport.is_empty() {
-        text.push_str(&format!(", {}", foreign(&done.transport)));
+        text.push_str(&format!(", {}", untrusted_text(&done.transport)));
     }
     if !done.tls.is_empty() {
-        text.push_str(&format!(", TLS {}", foreign(&done.tls)));
+        text.push_str(&format!(", TLS {}", untrusted_text(&done.tls)));
     }
     match done.seconds {
         short if short < 1.0 => format!("{text}, {:.0} ms", short * 1_000.0),
@@ -256,7 +257,7 @@ fn services(view: &PluginView) -> Option<Branch> {
         ([], _) => Some(Branch::leaf(format!("serves  nothing of its own{omitted}"))),
         (own, _) => Some(Branch::leaf(format!(
             "serves  {}{omitted}",
-            foreign(&own.join(", "))
+            untrusted_text(&own.join(", "))
         ))),
     }
 }
@@ -271,7 +272,7 @@ fn update(change: &UpdateStatus, ink: Ink) -> Branch {
     };
     let mut text = format!(
         "change  {}  {when}, {} through",
-        foreign(&change.change),
+        untrusted_text(&change.change),
         change.swapped
     );
     if change.failed > 0 {
@@ -282,7 +283,7 @@ fn update(change: &UpdateStatus, ink: Ink) -> Branch {
     }
     let below = match (change.from.is_empty(), change.to.is_empty()) {
         (true, true) => Vec::new(),
-        _ => vec![Branch::leaf(foreign(&format!(
+        _ => vec![Branch::leaf(untrusted_text(&format!(
             "{} -> {}",
             change.from, change.to
         )))],
@@ -302,8 +303,8 @@ fn trouble(trouble: Option<&Trouble>, ink: Ink) -> Branch {
     };
     let mut text = format!("last trouble  {when}");
     text.extend(trouble.pod.iter().map(|pod| format!(", {pod}")));
-    text.push_str(&format!(": {}", foreign(&trouble.reason)));
-    let mut below = vec![Branch::leaf(foreign(without_move(&trouble.message)))];
+    text.push_str(&format!(": {}", untrusted_text(&trouble.reason)));
+    let mut below = vec![Branch::leaf(untrusted_text(without_move(&trouble.message)))];
     below.extend(
         trouble
             .next_move
@@ -324,12 +325,12 @@ fn event(event: &EventView, ink: Ink) -> Branch {
         .at
         .map_or_else(|| "?".to_owned(), |at| age(at, ink.now));
     let reason = match event.warning {
-        true => ink.paint.waiting(&foreign(&event.reason)),
-        false => foreign(&event.reason),
+        true => ink.paint.waiting(&untrusted_text(&event.reason)),
+        false => untrusted_text(&event.reason),
     };
     let words = match &event.pod {
-        Some(pod) => format!("{pod}: {}", foreign(&event.message)),
-        None => foreign(&event.message),
+        Some(pod) => format!("{pod}: {}", untrusted_text(&event.message)),
+        None => untrusted_text(&event.message),
     };
     Branch::leaf(format!("{when:>4}  {reason}  {}", short(&words)))
 }
@@ -337,9 +338,9 @@ fn event(event: &EventView, ink: Ink) -> Branch {
 /// `Reason: message`, whichever there are.
 fn said(reason: &str, message: &str) -> String {
     match (reason, message) {
-        ("", message) => foreign(message),
-        (reason, "") => foreign(reason),
-        (reason, message) => foreign(&format!("{reason}: {}", without_move(message))),
+        ("", message) => untrusted_text(message),
+        (reason, "") => untrusted_text(reason),
+        (reason, message) => untrusted_text(&format!("{reason}: {}", without_move(message))),
     }
 }
 
@@ -353,6 +354,6 @@ fn short(text: &str) -> String {
 }
 
 /// Text that others wrote, on one line and without control characters.
-fn foreign(text: &str) -> String {
+fn untrusted_text(text: &str) -> String {
     clean(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -54,7 +54,7 @@ pub(super) fn seal(
 
 /// Cuts a byte stream into frames; for blocking and for asynchronous readers alike.
 ///
-/// Feed what was read with [`Splitter::push`], then take frames until there is none. Holds at
+/// Feed what was read with [`Splitter::push`], then take frames until no whole one is left. Holds at
 /// most one frame and what the last `push` brought beyond it, if all frames are taken each time.
 #[derive(Debug, Default)]
 pub struct Splitter {

@@ -2,7 +2,7 @@
 
 use super::{Ended, Launcher};
 use crate::arguments::Arguments;
-use crate::link::{self, Connection, Lost};
+use crate::control_socket::{self, Connection, Lost};
 use crate::outbox::ROOM;
 use crate::process::Running;
 use crate::{proxy, start, system};
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 impl Launcher {
     pub(super) fn accept(&mut self, now: Instant) {
-        match link::accept(&self.control) {
+        match control_socket::accept(&self.control) {
             Ok(Some(socket)) => {
                 self.open_proxy();
                 self.outbox.start_over();

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 const CLAIM: &str = "0123456789abcdef0123456789abcdef";
 
 /// A rig whose clerk works, and a sidecar that speaks to it.
-struct Desk {
+struct TestTerm {
     harness: Harness,
     task: JoinHandle<LeaderError>,
 }
@@ -36,7 +36,7 @@ struct Sidecar {
     event: mpsc::Receiver<FromOperator>,
 }
 
-impl Desk {
+impl TestTerm {
     async fn open(harness: Harness) -> Self {
         let mut harness = harness;
         let jobs = ["a", "b", "c"]
@@ -84,7 +84,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for TestTerm {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -102,7 +102,7 @@ impl Sidecar {
             .await;
     }
 
-    async fn hears(&mut self) -> Message {
+    async fn next_message(&mut self) -> Message {
         let wait = tokio::time::timeout(Duration::from_secs(60), self.event.recv());
         wait.await.unwrap().unwrap().message.unwrap()
     }
@@ -110,7 +110,7 @@ impl Sidecar {
     /// Answers every doubt: the ledger does not have it.
     async fn knows_nothing(&mut self, doubted: &mut Vec<String>) {
         loop {
-            let Message::ClaimQuery(query_claims) = self.hears().await else {
+            let Message::ClaimQuery(query_claims) = self.next_message().await else {
                 panic!("no doubt");
             };
             for entry in query_claims.claims {
@@ -132,7 +132,7 @@ impl Sidecar {
     }
 
     async fn grant(&mut self) -> Grant {
-        match self.hears().await {
+        match self.next_message().await {
             Message::Grant(grant) => grant,
             other => panic!("no grant: {other:?}"),
         }
@@ -188,7 +188,7 @@ fn hex(bytes: &[u8]) -> String {
 async fn a_job_goes_the_whole_way_with_two_writes() {
     let harness = Harness::new();
     let job = harness.add("a", spec(), Some(ready()));
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let mut sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 1000).await;
     let grant = sidecar.grant().await;
@@ -232,10 +232,10 @@ async fn a_job_that_takes_a_while_is_seen_running() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ask_that_finds_nothing_is_answered_and_one_that_waits_gets_what_comes() {
-    let dispatcher = Desk::open(Harness::new()).await;
+    let dispatcher = TestTerm::open(Harness::new()).await;
     let mut sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 200).await;
-    let nothing = sidecar.hears().await;
+    let nothing = sidecar.next_message().await;
     assert!(matches!(nothing, Message::NoWork(nothing) if nothing.claim_id == CLAIM));
     sidecar.ask(&"f".repeat(32), 60_000).await;
     let job = dispatcher.harness.add("a", spec(), Some(ready()));
@@ -257,7 +257,7 @@ async fn a_claim_whose_session_is_gone_before_the_grant_is_given_back() {
     harness.add("a", spec(), Some(ready()));
     // The answer of the claim is lost, and reading it back takes a while.
     harness.api.faults([Fault::Lost]);
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let sidecar = dispatcher.attach(Vec::new()).await;
     sidecar.ask(CLAIM, 1000).await;
     dispatcher.until("a", Phase::Claimed).await;
@@ -276,7 +276,7 @@ async fn what_a_new_session_does_not_know_is_released_and_what_it_knows_is_not()
     let mut other = claimed(&"c".repeat(32));
     other["claim"]["ledgerEpoch"] = "before".into();
     harness.add("c", spec(), Some(other));
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let entry = Entry {
         claim: of(&known, &"b".repeat(32)),
         delivered: true,
@@ -303,13 +303,13 @@ async fn a_cancelled_job_is_told_to_its_holder_when_it_comes_back() {
     status["phase"] = "Failed".into();
     status["reason"] = "Cancelled".into();
     let job = harness.add("a", spec(), Some(status));
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let entry = Entry {
         claim: of(&job, CLAIM),
         delivered: true,
     };
     let mut sidecar = dispatcher.attach(vec![entry]).await;
-    let cancel = sidecar.hears().await;
+    let cancel = sidecar.next_message().await;
     assert!(matches!(cancel, Message::Cancel(cancel) if cancel.reason == "Cancelled"));
 }
 
@@ -317,11 +317,11 @@ async fn a_cancelled_job_is_told_to_its_holder_when_it_comes_back() {
 async fn working(
     settings: Option<JobSettings>,
     spec: serde_json::Value,
-) -> (Desk, Sidecar, ClaimOf) {
+) -> (TestTerm, Sidecar, ClaimOf) {
     let harness = settings.map_or_else(Harness::new, Harness::with);
     let job = harness.add("a", spec, Some(claimed(CLAIM)));
     let claim = of(&job, CLAIM);
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let entry = Entry {
         claim: claim.clone(),
         delivered: true,
@@ -557,7 +557,7 @@ async fn an_answer_for_a_job_that_is_gone_or_anothers_is_settled_and_changes_not
     let mut status = claimed(CLAIM);
     status["claim"]["holderPodUID"] = "another".into();
     let job = harness.add("a", spec(), Some(status));
-    let dispatcher = Desk::open(harness).await;
+    let dispatcher = TestTerm::open(harness).await;
     let mut sidecar = dispatcher.attach(Vec::new()).await;
     let claim = of(&job, CLAIM);
     let lost = JobUpdate::Lost {
@@ -592,7 +592,7 @@ async fn a_store_that_is_behind_throws_no_answer_away() {
     ] {
         let harness = Harness::new();
         let job = harness.add("a", spec(), Some(ready()));
-        let dispatcher = Desk::open(harness).await;
+        let dispatcher = TestTerm::open(harness).await;
         let mut object = serde_json::to_value(&job).unwrap();
         object["status"] = claimed(CLAIM);
         if rows == 1 {
@@ -717,7 +717,7 @@ async fn a_leader_whose_clock_is_set_hands_out_nothing_more_and_ends() {
         date: now,
     });
     harness.add("a", spec(), Some(ready()));
-    let mut dispatcher = Desk::open(harness).await;
+    let mut dispatcher = TestTerm::open(harness).await;
     let sidecar = dispatcher.attach(Vec::new()).await;
     tokio::time::advance(Duration::from_secs(1)).await;
     tokio::task::yield_now().await;

@@ -23,7 +23,7 @@ const VERSIONS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// So many files are fetched at most: what comes from a plugin has no end of its own.
+/// Maximum number of files that are fetched: what comes from a plugin has no end of its own.
 const MAX_FILES: usize = 2_000;
 /// Longest quote of a plugin's words, in bytes.
 const MAX_SAID: usize = 512;

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 /// `NotFound (5): no such key`, with the causes beneath a failed connection. The message is the
-/// other side's: whoever shows it bounds it and takes out what acts on a terminal.
+/// other side's: code that shows it bounds it and removes what acts on a terminal.
 pub fn said(status: &Status) -> String {
     let mut text = format!("{:?} ({})", status.code(), i32::from(status.code()));
     let message = status.message().trim();

@@ -4,14 +4,14 @@
 use super::location::is_port;
 use super::observe::{PluginFamily, PluginView};
 use crate::near::near;
-use crate::plugin::text::word;
+use crate::plugin::text::untrusted_name;
 use patchbay_api::job::{Command, Input};
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
 use patchbay_api::{JobSpec, Reason};
 
 /// Longest `target.optional` in bytes of JSON.
 const MAX_OPTIONAL: usize = 16 * 1024;
-/// So many names are listed in a message.
+/// Maximum number of names in a message.
 const LISTED: usize = 12;
 
 /// The verdict.
@@ -30,7 +30,7 @@ pub fn judge(spec: &JobSpec, plugin: Option<&PluginView>) -> Acceptance {
     if let Some(message) = contradiction(spec) {
         return Acceptance::No(Reason::BadInputs, message);
     }
-    let name = word(&spec.plugin_ref.name);
+    let name = untrusted_name(&spec.plugin_ref.name);
     let Some(plugin) = plugin.filter(|plugin| !plugin.deleting) else {
         return Acceptance::Unknown(
             Reason::PluginMissing,
@@ -45,13 +45,13 @@ pub fn judge(spec: &JobSpec, plugin: Option<&PluginView>) -> Acceptance {
         (None, Some(PluginFamily::Controller)) => Acceptance::No(
             Reason::WrongFamily,
             format!(
-                "spec has a call and Plugin {name} is of the family controller, which takes spec.command: make the Job anew with a command, or name another Plugin"
+                "spec has a call and Plugin {name} is of the family controller, which takes spec.command: create a new Job with a command, or name another Plugin"
             ),
         ),
         (Some(_), Some(PluginFamily::GoPlugin)) => Acceptance::No(
             Reason::WrongFamily,
             format!(
-                "spec has a command and Plugin {name} is of the family goPlugin, which takes spec.call: make the Job anew with a call, or name another Plugin"
+                "spec has a command and Plugin {name} is of the family goPlugin, which takes spec.call: create a new Job with a call, or name another Plugin"
             ),
         ),
         (Some(command), Some(PluginFamily::Controller)) => {
@@ -79,7 +79,7 @@ fn contradiction(spec: &JobSpec) -> Option<String> {
     if !is_port(&target.port) {
         return Some(format!(
             "spec.target.port is {:?}; expected a number from 1 to 65535 without leading zeros, or nothing for any port",
-            word(&target.port)
+            untrusted_name(&target.port)
         ));
     }
     if let (Some(start), Some(expire)) = (&spec.start_time, &spec.expire_time)
@@ -108,7 +108,7 @@ fn advertised(
     plugin: &str,
 ) -> Acceptance {
     // What a plugin says is escaped and cut before it comes into a status.
-    let shown = word(&command.name);
+    let shown = untrusted_name(&command.name);
     let found = known
         .iter()
         .find(|known| known.name == command.name || known.name == shown);
@@ -158,12 +158,12 @@ fn unknown_input(
     command: &str,
 ) -> Option<String> {
     let has = |list: &[AdvertisedInput], name: &str| {
-        let shown = word(name);
+        let shown = untrusted_name(name);
         list.iter()
             .any(|input| input.name == name || input.name == shown)
     };
     let bad = given.iter().find(|input| !has(known, &input.name))?;
-    let name = word(&bad.name);
+    let name = untrusted_name(&bad.name);
     if has(other, &bad.name) {
         let right = if field == "inputs" {
             "optionalInputs"
@@ -188,7 +188,7 @@ fn twice(given: &[Input]) -> Option<String> {
     let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
     Some(format!(
         "spec.command names input {:?} twice",
-        word(pair[0])
+        untrusted_name(pair[0])
     ))
 }
 

@@ -10,7 +10,7 @@ use patchbay_api::{Job, Plugin};
 pub struct Observed {
     /// The object, with its last known status.
     pub job: Job,
-    /// The Plugin that it names; `None` when there is none.
+    /// The Plugin that it names; `None` when it does not exist.
     pub plugin: Option<PluginView>,
     /// The pod that has the job.
     pub holder: HolderView,

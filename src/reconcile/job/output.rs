@@ -42,7 +42,7 @@ pub fn preview(head: &[u8], text: bool) -> String {
     STANDARD.encode(&head[..head.len().min(MAX_PREVIEW / 4 * 3)])
 }
 
-/// At most so many characters.
+/// Maximum number of characters.
 pub(crate) fn first_chars(text: &str, most: usize) -> &str {
     match text.char_indices().nth(most) {
         Some((end, _)) => &text[..end],
@@ -50,7 +50,7 @@ pub(crate) fn first_chars(text: &str, most: usize) -> &str {
     }
 }
 
-/// Whether a further row of so many bytes goes into the Job itself. The writer asks before it
+/// Whether a further row of this size goes into the Job itself. The writer asks before it
 /// stores pieces elsewhere.
 pub fn fits_inline(job: &Job, bytes: u64) -> bool {
     let output = job

@@ -67,7 +67,7 @@ fn held(observed: &Observed) -> Resolution {
 }
 
 /// What was accepted stays accepted while its Plugin is there, whatever the Plugin advertises by
-/// now: a Job that waits for tomorrow is not judged anew with every restart of a plugin.
+/// now: a Job that waits for tomorrow is not judged again with every restart of a plugin.
 fn acceptance(observed: &Observed, phase: Option<Phase>) -> Acceptance {
     let plugin = observed.plugin.as_ref();
     let present = plugin.is_some_and(|plugin| !plugin.deleting);

@@ -34,7 +34,7 @@ use patchbay_protocol::escape::printable;
 /// Why a change does not apply to the Job as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotNow {
-    /// Another claim holds the job, or none. Whoever speaks for the old one is too late for good.
+    /// Another claim holds the job, or none. A message about the old one is too late for good.
     #[error("the job is not held by this claim")]
     Stale,
     /// It has ended.

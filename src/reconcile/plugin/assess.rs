@@ -261,7 +261,7 @@ fn flaw(
         });
     }
     let instance = session.and_then(|session| session.instance.as_ref());
-    // A go-plugin without a health service is none the worse for it; what a sidecar notes about a
+    // A go-plugin without a health service is just as ready; what a sidecar notes about a
     // controller plugin hinders its jobs.
     if let (None, Some(instance)) = (verdict.reason, instance)
         && is_controller(observed)

@@ -110,7 +110,7 @@ pub struct Swap {
     pub from: String,
     /// When it was changed.
     pub at: Timestamp,
-    /// The container's restarts at that moment: it has run anew when there are more.
+    /// The container's restarts at that moment: it was restarted since when there are more.
     pub restarts: i32,
     /// Whether the pod was ready then.
     pub worked: bool,

@@ -130,7 +130,7 @@ fn revision(config: &str) -> u64 {
         .unwrap_or_default()
 }
 
-/// Highest incarnation of an ordinal that was ever seen: pods, whoever owns them, and status.
+/// Highest incarnation of an ordinal that was ever seen: pods, with any owner, and status.
 fn highest_incarnation(observed: &Observed, who: &Who, ordinal: u16) -> u32 {
     let pods = observed
         .pods

@@ -2,7 +2,7 @@
 //! its own (and foreign).
 
 use super::observe::PodEvent;
-use super::text::foreign;
+use super::text::untrusted_text;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use patchbay_api::Reason;
 use patchbay_api::names::{IDENTITY_PREFIX, PLUGIN_CONTAINER, SIDECAR_CONTAINER};
@@ -47,12 +47,12 @@ pub fn end_of(pod: &Pod) -> String {
     let message = status
         .and_then(|s| s.message.as_deref())
         .unwrap_or_default();
-    let mut text = format!("it is {}", foreign(phase));
+    let mut text = format!("it is {}", untrusted_text(phase));
     if !reason.is_empty() {
-        text.push_str(&format!(" ({})", foreign(reason)));
+        text.push_str(&format!(" ({})", untrusted_text(reason)));
     }
     if !message.is_empty() {
-        text.push_str(&format!(": {}", foreign(message)));
+        text.push_str(&format!(": {}", untrusted_text(message)));
     }
     text
 }
@@ -73,7 +73,7 @@ fn unschedulable(pod: &Pod) -> Option<Trouble> {
     }
     Trouble::new(
         Reason::Unschedulable,
-        format!("no node takes the pod: {}", foreign(&message)),
+        format!("no node takes the pod: {}", untrusted_text(&message)),
     )
 }
 
@@ -81,7 +81,7 @@ fn container_trouble(pod: &Pod, container: &str) -> Option<Trouble> {
     let status = status_of(pod, container)?;
     let waiting = status.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or_default();
-    let words = foreign(waiting.message.as_deref().unwrap_or_default());
+    let words = untrusted_text(waiting.message.as_deref().unwrap_or_default());
     let sidecar = container == SIDECAR_CONTAINER;
     match reason {
         "ErrImagePull"
@@ -91,7 +91,7 @@ fn container_trouble(pod: &Pod, container: &str) -> Option<Trouble> {
         | "ImageInspectError"
         | "RegistryUnavailable"
         | "SignatureValidationFailed" => {
-            let image = foreign(&image(pod, container));
+            let image = untrusted_text(&image(pod, container));
             let words = pull_words(&words);
             if sidecar {
                 Trouble::new(
@@ -157,7 +157,7 @@ fn mount_trouble(pod: &Pod, uid: &str, events: &[PodEvent]) -> Option<Trouble> {
         .iter()
         .rev()
         .find(|event| event.pod_uid == uid && event.reason == "FailedMount")?;
-    let words = foreign(&event.message);
+    let words = untrusted_text(&event.message);
     reference_trouble(&words).or_else(|| {
         Trouble::new(
             Reason::ContainerConfigError,
@@ -225,7 +225,7 @@ fn last_end(status: &ContainerStatus) -> String {
     else {
         return "for an unknown reason".to_owned();
     };
-    let reason = foreign(end.reason.as_deref().unwrap_or("Error"));
+    let reason = untrusted_text(end.reason.as_deref().unwrap_or("Error"));
     match end.signal.filter(|signal| *signal != 0) {
         Some(signal) => format!("by signal {signal} ({reason})"),
         None => format!("with exit code {} ({reason})", end.exit_code),

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 pub struct Observed {
     /// The object, with its last known status.
     pub plugin: Plugin,
-    /// Every pod of the namespace that carries the label of this Plugin, whoever owns it.
+    /// Every pod of the namespace that carries the label of this Plugin, with any owner.
     pub pods: Vec<Pod>,
-    /// The Services `<plugin>` and `<plugin>-pods` as far as they are known, whoever owns them.
+    /// The Services `<plugin>` and `<plugin>-pods` as far as they are known, with any owner.
     pub services: Vec<Service>,
-    /// The NetworkPolicy of this Plugin as far as it is known, whoever owns it.
+    /// The NetworkPolicy of this Plugin as far as it is known, with any owner.
     pub network_policies: Vec<NetworkPolicy>,
     /// The identity Secret.
     pub identity: Identity,
@@ -129,7 +129,7 @@ pub struct Instance {
     pub services: Vec<String>,
     /// How many are left out.
     pub services_omitted: u32,
-    /// Why there are none; may be empty.
+    /// Why the list is empty; may be empty itself.
     pub services_note: String,
     /// Commands that a controller plugin advertises.
     pub commands: Vec<AdvertisedCommand>,

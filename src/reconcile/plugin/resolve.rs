@@ -207,20 +207,20 @@ fn label_refusal(observed: &Observed) -> Option<(Reason, String)> {
 fn taken(who: &Who, observed: &Observed) -> Option<(Reason, String)> {
     let service = [who.name.service(), who.name.headless_service()];
     let policy = who.name.network_policy();
-    let foreign = |meta: &ObjectMeta| !who.owns(meta);
+    let is_not_ours = |meta: &ObjectMeta| !who.owns(meta);
     let named = |meta: &ObjectMeta, name: &str| meta.name.as_deref() == Some(name);
     let found = observed
         .services
         .iter()
         .map(|s| &s.metadata)
-        .find(|meta| foreign(meta) && service.iter().any(|name| named(meta, name)))
+        .find(|meta| is_not_ours(meta) && service.iter().any(|name| named(meta, name)))
         .map(|meta| ("Service", meta.name.clone().unwrap_or_default()))
         .or_else(|| {
             observed
                 .network_policies
                 .iter()
                 .map(|p| &p.metadata)
-                .find(|meta| foreign(meta) && named(meta, &policy))
+                .find(|meta| is_not_ours(meta) && named(meta, &policy))
                 .map(|_| ("NetworkPolicy", policy.clone()))
         })
         .or_else(|| {
@@ -228,7 +228,7 @@ fn taken(who: &Who, observed: &Observed) -> Option<(Reason, String)> {
                 .pods
                 .iter()
                 .map(|p| &p.metadata)
-                .filter(|meta| foreign(meta))
+                .filter(|meta| is_not_ours(meta))
                 .filter_map(|meta| meta.name.clone())
                 .find(|name| PodName::parse(&who.name, name).is_some())
                 .map(|name| ("Pod", name))

@@ -4,13 +4,13 @@ use patchbay_api::plugin_status::{MAX_FOREIGN, MAX_MESSAGE};
 use patchbay_api::reasons::{Mover, Reason};
 use patchbay_protocol::escape::printable;
 
-/// Words of the kubelet, the API server or a container runtime.
-pub fn foreign(text: &str) -> String {
+/// A text of the kubelet, the API server or a container runtime: escaped and bounded.
+pub fn untrusted_text(text: &str) -> String {
     printable(text.as_bytes(), MAX_MESSAGE / 2)
 }
 
-/// A short foreign word.
-pub fn word(text: &str) -> String {
+/// A short text from elsewhere: a name, a kind.
+pub fn untrusted_name(text: &str) -> String {
     printable(text.as_bytes(), MAX_FOREIGN)
 }
 
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn foreign_words_are_escaped_and_bounded() {
-        assert_eq!(foreign("a\nb\u{202e}c"), "a\\nb\\u{202e}c");
-        assert!(foreign(&"x".repeat(9000)).len() <= MAX_MESSAGE / 2);
+        assert_eq!(untrusted_text("a\nb\u{202e}c"), "a\\nb\\u{202e}c");
+        assert!(untrusted_text(&"x".repeat(9000)).len() <= MAX_MESSAGE / 2);
     }
 }

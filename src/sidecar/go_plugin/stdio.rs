@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 pub const MAX_LINE: usize = 64 * 1024;
 /// How long an unfinished line may wait for its end.
 pub const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// So many chunks are kept for a slow reader of the fan-out.
+/// Number of chunks that are kept for a slow reader of the fan-out.
 const KEPT_CHUNKS: usize = 512;
 /// Longest chunk of the fan-out in bytes; longer ones are split. Plugins in Go send 1 KiB.
 const MAX_CHUNK: usize = 4 * 1024;

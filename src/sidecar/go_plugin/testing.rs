@@ -263,7 +263,7 @@ async fn answer(
             let first = messages.message().await?.unwrap_or_default();
             futures::stream::iter([Ok(first), Err(failure())]).boxed()
         }
-        // A request "<count> <bytes>" is answered by so many messages of so many bytes.
+        // A request "<count> <bytes>" is answered by that number of messages of that size.
         "/test.Echo/Count" => {
             let text = messages.message().await?.unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();

@@ -34,7 +34,7 @@ const LASTS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Why transport security could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate in the handshake line is none.
+    /// The certificate in the handshake line is not a certificate.
     #[error(
         "the TLS certificate in the plugin's handshake cannot be read: {0}. It has to be the DER \
          of the server's certificate in base64 without padding"

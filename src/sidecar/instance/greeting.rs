@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    /// The launcher has another name: its container was started anew.
+    /// The launcher has another name: its container was restarted.
     pub(super) fn lose_process(&mut self, now: Now, actions: &mut Vec<Action>) {
         let was = match std::mem::replace(&mut self.state, State::Idle) {
             State::Alive(process) => {
@@ -116,7 +116,7 @@ impl Machine {
         match self.resumed.take_if(|resumed| resumed.start_id == start_id) {
             Some(resumed) => self.resume(now, resumed, started_at_ms, head, actions),
             None => {
-                tracing::warn!(%start_id, "a plugin process runs that no record tells of; it is stopped and started anew");
+                tracing::warn!(%start_id, "a plugin process runs that no record tells of; it is stopped and started again");
                 let mut process = Process::new(start_id, now.mono);
                 process.started_at_ms = started_at_ms;
                 self.state = State::Alive(Box::new(process));

@@ -123,9 +123,7 @@ impl Machine {
                         ),
                         Why::Reconfigured => Trouble::new(
                             Reason::Stopping,
-                            format!(
-                                "the plugin is started anew for a changed configuration: {doing}"
-                            ),
+                            format!("the plugin is restarted for a changed configuration: {doing}"),
                         ),
                         Why::Unknown => Trouble::new(
                             Reason::Stopping,

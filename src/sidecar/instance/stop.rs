@@ -11,7 +11,7 @@ use super::{Action, EndedBy, Machine, Now, Stage, State, controller};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
-/// SIGKILL is sent again after so many milliseconds: the order may have been lost with a connection.
+/// Milliseconds after which SIGKILL is sent again: the order may have been lost with a connection.
 const KILL_AGAIN: u64 = 5_000;
 /// The one who drains or calls keeps his own limit; this much later he is not waited for.
 const SLACK: u64 = 500;

@@ -2,7 +2,7 @@
 //! reflection: a method with one answer, one with an endless stream, one with a stream that ends.
 
 use super::claims::entry::RowEnd;
-use super::socket_tests::{Rig, grant};
+use super::socket_tests::{Harness, grant};
 use super::*;
 use crate::instance::tests::config as go_plugin_config;
 use hyper_util::rt::TokioIo;
@@ -62,7 +62,7 @@ async fn reflected() -> Routes {
 }
 
 struct Calling {
-    rig: Rig,
+    harness: Harness,
     channel: Channel,
     _stop: oneshot::Sender<()>,
 }
@@ -70,11 +70,11 @@ struct Calling {
 async fn calling(routes: Routes, per_pod: u32) -> Calling {
     let mut config = go_plugin_config(1);
     config.jobs.per_pod = per_pod;
-    let rig = Rig::bare(&config);
+    let harness = Harness::bare(&config);
     let (channel, stop) = serving(routes).await;
-    rig.jobs.plugin_serves(PLUGIN, Some(channel.clone()));
+    harness.jobs.plugin_serves(PLUGIN, Some(channel.clone()));
     Calling {
-        rig,
+        harness,
         channel,
         _stop: stop,
     }
@@ -83,7 +83,7 @@ async fn calling(routes: Routes, per_pod: u32) -> Calling {
 impl Calling {
     /// A job that makes this call.
     async fn job(&mut self, call: Value, deadline_ms: u64) -> ClaimName {
-        let work_request = self.rig.work_request().await;
+        let work_request = self.harness.work_request().await;
         assert_eq!(work_request.wait_ms, 0);
         let claim = ClaimName {
             job_uid: format!("uid-{}", &work_request.claim_id[..8]),
@@ -93,14 +93,14 @@ impl Calling {
         let spec = json!({"pluginRef": {"name": "kv"}, "call": call});
         granted.spec_json = spec.to_string().into_bytes();
         granted.active_deadline_ms = deadline_ms;
-        self.rig.operator_message(Down::Grant(granted));
+        self.harness.operator_message(Down::Grant(granted));
         claim
     }
 
     /// The next row, stored.
     async fn row(&mut self) -> (String, RowEnd) {
-        let row = self.rig.row().await;
-        let content = String::from_utf8(self.rig.content(&row)).unwrap();
+        let row = self.harness.row().await;
+        let content = String::from_utf8(self.harness.content(&row)).unwrap();
         let claim = ClaimName {
             claim_id: row.claim.to_string(),
             job_uid: row.job_uid.clone(),
@@ -110,7 +110,7 @@ impl Calling {
             RowEnd::Succeeded => Some("Succeeded"),
             RowEnd::Failed { .. } => Some("Failed"),
         };
-        self.rig.stored(&claim, row.row.number, phase);
+        self.harness.stored(&claim, row.row.number, phase);
         (content, row.row.end)
     }
 
@@ -134,7 +134,7 @@ async fn one_answer_is_one_row_and_the_place_is_free_again() {
     let mut calling = calling(reflected().await, 1).await;
     for _ in 0..3 {
         let claim = calling.job(check("plugin"), 0).await;
-        match calling.rig.up().await {
+        match calling.harness.up().await {
             Up::Started(started) => assert_eq!(started.claim, Some(claim)),
             other => panic!("{other:?}"),
         }
@@ -143,8 +143,8 @@ async fn one_answer_is_one_row_and_the_place_is_free_again() {
             (r#"{"status":"SERVING"}"#.to_owned(), RowEnd::Succeeded)
         );
     }
-    calling.rig.jobs.leave();
-    calling.rig.jobs.calls_done().await;
+    calling.harness.jobs.leave();
+    calling.harness.jobs.calls_done().await;
 }
 
 #[tokio::test]
@@ -190,18 +190,18 @@ async fn a_cancelled_call_is_given_up() {
     });
     let claim = calling.job(watch, 0).await;
     assert_eq!(calling.row().await.1, RowEnd::More);
-    calling.rig.operator_message(Down::Cancel(Cancel {
+    calling.harness.operator_message(Down::Cancel(Cancel {
         claim: Some(claim.clone()),
         reason: "Cancelled".into(),
     }));
     // The place is free: another job is asked for.
     calling.job(check("plugin"), 0).await;
     assert_eq!(calling.row().await.1, RowEnd::Succeeded);
-    let known = calling.rig.jobs.with(|driver| {
+    let known = calling.harness.jobs.with(|driver| {
         driver
             .machine()
             .of_job(&claim.job_uid)
-            .and_then(|entry| entry.word())
+            .and_then(|entry| entry.pcp_status())
     });
     assert_eq!(known, Some("Error"));
 }
@@ -241,13 +241,13 @@ async fn what_does_not_fit_is_named_with_what_exists() {
         let failure = calling.failure().await;
         assert!(failure.starts_with(expected), "{failure}");
     }
-    let work_request = calling.rig.work_request().await;
+    let work_request = calling.harness.work_request().await;
     let claim = ClaimName {
         claim_id: work_request.claim_id,
         job_uid: "uid-c".to_owned(),
     };
     calling
-        .rig
+        .harness
         .operator_message(Down::Grant(grant(&claim, 1000)));
     assert!(
         calling
@@ -277,19 +277,25 @@ async fn a_plugin_that_is_not_ready_is_not_asked_for_and_one_that_dies_loses_its
     });
     calling.job(watch, 0).await;
     assert_eq!(calling.row().await.1, RowEnd::More);
-    calling.rig.jobs.plugin_serves(PLUGIN, None);
+    calling.harness.jobs.plugin_serves(PLUGIN, None);
     loop {
-        if let Up::CancelRequest(_) = calling.rig.up().await {
+        if let Up::CancelRequest(_) = calling.harness.up().await {
             break;
         }
     }
     // What is under way goes on.
-    assert_eq!(calling.rig.jobs.with(|driver| driver.machine().calls()), 1);
-    calling.rig.jobs.plugin_ended(PLUGIN, Some(Exit::Code(4)));
-    match calling.rig.up().await {
+    assert_eq!(
+        calling.harness.jobs.with(|driver| driver.machine().calls()),
+        1
+    );
+    calling
+        .harness
+        .jobs
+        .plugin_ended(PLUGIN, Some(Exit::Code(4)));
+    match calling.harness.up().await {
         Up::Lost(lost) => assert!(lost.message.contains("exit code 4"), "{}", lost.message),
         other => panic!("{other:?}"),
     }
-    calling.rig.jobs.calls_done().await;
+    calling.harness.jobs.calls_done().await;
     drop(calling.channel);
 }

@@ -481,7 +481,7 @@ pub(super) fn unfit_heard(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {
         claim,
         reason: unfit.reason,
         message: patchbay_protocol::escape::printable(unfit.message.as_bytes(), 1024),
-        at_ms: clock::wall(),
+        at_ms: clock::unix_millis(),
     }
 }
 
@@ -505,7 +505,7 @@ fn log(message: &Up) {
     }
 }
 
-/// A file of ours; `None` when there is none.
+/// A file of ours; `None` when it does not exist.
 fn read_small(path: &std::path::Path) -> Option<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();

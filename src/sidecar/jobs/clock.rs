@@ -11,7 +11,7 @@ pub fn since_boot() -> u64 {
 }
 
 /// Milliseconds since 1970 by the node's clock. For people only.
-pub fn wall() -> u64 {
+pub fn unix_millis() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! What a controller plugin advertises: checked, kept word for word for its jobs, and told to the
+//! What a controller plugin advertises: checked, kept word for word for its jobs, and reported to the
 //! operator in bounded, printable form.
 
 use patchbay_launcher::control::StartId;
@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 
 use super::Greeting;
 
-/// Most commands that the operator is told.
-const TOLD: usize = 256;
-/// Most inputs of one command that the operator is told, of each kind.
+/// Most commands that the operator is reported.
+const MAX_REPORTED: usize = 256;
+/// Most inputs of one command that the operator is json_response, of each kind.
 const TOLD_INPUTS: usize = 64;
-/// Longest text that the operator is told, in bytes.
+/// Longest text that the operator is json_response, in bytes.
 const TEXT: usize = 256;
 /// All of it together, in bytes: it travels with every picture of the instance.
-const TOLD_BYTES: usize = 512 * 1024;
+const MAX_REPORTED_BYTES: usize = 512 * 1024;
 /// Version of the calls on the jobs socket.
 const VERSION: u64 = 1;
 /// Fields of an input, all of them text.
@@ -30,7 +30,7 @@ pub struct Advertised {
     pub start_id: u64,
     /// As it calls itself.
     pub name: String,
-    /// As it was told that it is called.
+    /// As it was reported that it is called.
     pub service_name: String,
     /// The port that it listens on, as text.
     pub port: String,
@@ -117,9 +117,9 @@ impl Advertised {
 
     /// For the rest of the sidecar.
     pub fn greeting(&self) -> Greeting {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut bytes = 0;
-        for command in self.commands.iter().take(TOLD) {
+        for command in self.commands.iter().take(MAX_REPORTED) {
             let info = CommandInfo {
                 name: shown(command, "CommandName"),
                 tooltip: shown(command, "Tooltip"),
@@ -128,15 +128,15 @@ impl Advertised {
                 optional_inputs: inputs(command, "OptionalInputs"),
             };
             bytes += prost::Message::encoded_len(&info);
-            if bytes > TOLD_BYTES {
+            if bytes > MAX_REPORTED_BYTES {
                 break;
             }
-            told.push(info);
+            reported.push(info);
         }
         Greeting {
             start_id: StartId(self.start_id),
-            omitted: u32::try_from(self.commands.len() - told.len()).unwrap_or(u32::MAX),
-            commands: told,
+            omitted: u32::try_from(self.commands.len() - reported.len()).unwrap_or(u32::MAX),
+            commands: reported,
             warnings: self.warnings.clone(),
         }
     }
@@ -384,7 +384,7 @@ pub(super) mod tests {
             .iter()
             .map(prost::Message::encoded_len)
             .sum();
-        assert!(bytes <= TOLD_BYTES);
+        assert!(bytes <= MAX_REPORTED_BYTES);
         assert_eq!(greeting.commands.len() + greeting.omitted as usize, 300);
         assert!(
             greeting.commands[0].tooltip.len() <= TEXT

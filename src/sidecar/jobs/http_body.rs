@@ -96,18 +96,18 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
 }
 
-pub(super) fn row_told(answer: RowAnswer) -> Response<Full<Bytes>> {
+pub(super) fn row_response(answer: RowAnswer) -> Response<Full<Bytes>> {
     let document = match answer {
         RowAnswer::Kept { row, late } => json!({ "row": row, "late": late }),
         RowAnswer::Dropped => json!({ "dropped": true }),
         RowAnswer::TooLarge => json!({ "tooLarge": true }),
     };
-    told(StatusCode::OK, &document)
+    json_response(StatusCode::OK, &document)
 }
 
-pub(super) fn word_told(word: Option<&'static str>) -> Said {
+pub(super) fn status_response(word: Option<&'static str>) -> Said {
     match word {
-        Some(word) => Ok(told(StatusCode::OK, &json!({ "status": word }))),
+        Some(word) => Ok(json_response(StatusCode::OK, &json!({ "status": word }))),
         None => Err(Refusal(
             StatusCode::NOT_FOUND,
             "the job is not known".to_owned(),
@@ -115,7 +115,7 @@ pub(super) fn word_told(word: Option<&'static str>) -> Said {
     }
 }
 
-pub(super) fn told(status: StatusCode, document: &Value) -> Response<Full<Bytes>> {
+pub(super) fn json_response(status: StatusCode, document: &Value) -> Response<Full<Bytes>> {
     text(status, document.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! The way of a row from whoever gives it into the spool and the claim machine.
+//! The way of an output row from the plugin into the spool and the claim machine.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub(super) fn end(
         given: row.given,
         digest: row.digest,
         end,
-        at_ms: clock::wall(),
+        at_ms: clock::unix_millis(),
     });
     answer.ok_or_else(|| {
         if let Some(token) = token {

@@ -28,8 +28,8 @@ use super::claims::entry::RowEnd;
 use super::claims::event::{Event, Filter, RequestId, RowId, RowOwner};
 use super::commands::Advertised;
 use super::http_body::{
-    MAX_ROW, Refusal, Said, drain, empty, not_now, object, piece, refused, row_told, text, told,
-    whole, word_told,
+    MAX_ROW, Refusal, Said, drain, empty, json_response, not_now, object, piece, refused,
+    row_response, status_response, text, whole,
 };
 use super::pcp_job::Telemetry;
 use super::rows::{self, Begun, RowError};
@@ -125,7 +125,7 @@ impl JobsApi {
             Ok(response) => response,
             Err(Refusal(status, sentence)) => {
                 tracing::debug!(%status, sentence, "a call on the jobs socket is refused");
-                told(status, &json!({ "error": sentence }))
+                json_response(status, &json!({ "error": sentence }))
             }
         }
     }
@@ -141,7 +141,7 @@ impl JobsApi {
             "/v1/status",
         ];
         match (head.method, head.uri.path()) {
-            (Method::GET, "/v1/health") => Ok(told(StatusCode::OK, &json!({}))),
+            (Method::GET, "/v1/health") => Ok(json_response(StatusCode::OK, &json!({}))),
             (Method::POST, "/v1/start") => self.start(body).await,
             (Method::POST, "/v1/request") => self.request(body).await,
             (Method::POST, "/v1/output") => self.output(query, body).await,
@@ -181,7 +181,7 @@ impl JobsApi {
             "the plugin introduces itself"
         );
         self.jobs.introduce(advertised);
-        Ok(told(StatusCode::OK, &json!({})))
+        Ok(json_response(StatusCode::OK, &json!({})))
     }
 
     async fn request(&self, body: Incoming) -> Said {
@@ -275,7 +275,7 @@ impl JobsApi {
             Begun::Writing(writing) => writing,
             Begun::Answered(answer) => {
                 drain(body).await;
-                return Ok(row_told(answer));
+                return Ok(row_response(answer));
             }
         };
         let mut beginning = Vec::new();
@@ -296,7 +296,7 @@ impl JobsApi {
             },
             end => end,
         };
-        Ok(row_told(rows::end(
+        Ok(row_response(rows::end(
             &self.jobs, &whose, id, writing, text, end,
         )?))
     }
@@ -314,14 +314,17 @@ impl JobsApi {
 
     fn status(&self, query: &str) -> Said {
         let job = job_of(query)?;
-        let word = self
-            .jobs
-            .with(|driver| driver.machine().of_job(&job).and_then(|entry| entry.word()));
-        word_told(word)
+        let word = self.jobs.with(|driver| {
+            driver
+                .machine()
+                .of_job(&job)
+                .and_then(|entry| entry.pcp_status())
+        });
+        status_response(word)
     }
 
     async fn set_status(&self, query: &str, body: Incoming) -> Said {
-        const WORDS: [&str; 10] = [
+        const STATUSES: [&str; 10] = [
             "", "Invalid", "Valid", "Waiting", "Ready", "Pending", "Active", "Done", "Error",
             "Stopped",
         ];
@@ -336,18 +339,18 @@ impl JobsApi {
                     driver.status_answer(caller)
                 });
                 let word = word.ok_or_else(|| not_now("the ledger could not be written"))?;
-                return word_told(word);
+                return status_response(word);
             }
             Some("Done") => RowEnd::Succeeded,
             Some("Error") => RowEnd::Failed {
                 reason: "PluginError".to_owned(),
                 message: "the plugin set the status Error".to_owned(),
             },
-            Some(word) if WORDS.contains(&word) => return self.status(query),
+            Some(word) if STATUSES.contains(&word) => return self.status(query),
             _ => {
                 return Err(refused(format!(
                     "status is not one of {}",
-                    WORDS.map(|word| format!("\"{word}\"")).join(", ")
+                    STATUSES.map(|word| format!("\"{word}\"")).join(", ")
                 )));
             }
         };

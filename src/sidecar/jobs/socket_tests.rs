@@ -120,7 +120,7 @@ pub(crate) async fn output(
 }
 
 /// A sidecar's jobs, with the test as their operator.
-pub(super) struct Rig {
+pub(super) struct Harness {
     _folder: tempfile::TempDir,
     pub(super) root: Root,
     pub(super) jobs: Jobs,
@@ -128,9 +128,9 @@ pub(super) struct Rig {
     pub(super) opened: OpenedSession,
 }
 
-impl Rig {
+impl Harness {
     /// Not introduced yet.
-    pub(super) fn bare(config: &PodConfig) -> Rig {
+    pub(super) fn bare(config: &PodConfig) -> Harness {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path().into());
         std::fs::create_dir(root.private()).unwrap();
@@ -139,7 +139,7 @@ impl Rig {
         jobs.configure(config);
         jobs.plugin_started(PLUGIN);
         let opened = jobs.open_session(1, true);
-        Rig {
+        Harness {
             _folder: folder,
             root,
             jobs,
@@ -148,10 +148,10 @@ impl Rig {
         }
     }
 
-    async fn new() -> Rig {
-        let rig = Rig::bare(&config());
-        introduce(rig.path()).await;
-        rig
+    async fn new() -> Harness {
+        let harness = Harness::bare(&config());
+        introduce(harness.path()).await;
+        harness
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -212,7 +212,7 @@ impl Rig {
         claim
     }
 
-    async fn word(&self, uid: &str) -> (u16, Value) {
+    async fn set_status(&self, uid: &str) -> (u16, Value) {
         let (status, answer) = json_call(
             self.path(),
             "GET",
@@ -236,59 +236,59 @@ impl Rig {
 
 #[tokio::test]
 async fn the_introduction_is_the_handshake_and_outlives_the_sidecar() {
-    let mut rig = Rig::bare(&config());
-    let mode = std::fs::metadata(rig.path()).unwrap();
+    let mut harness = Harness::bare(&config());
+    let mode = std::fs::metadata(harness.path()).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&mode) & 0o777, 0o660);
     assert_eq!(
-        json_call(rig.path(), "GET", "/v1/health", Value::Null)
+        json_call(harness.path(), "GET", "/v1/health", Value::Null)
             .await
             .0,
         200
     );
-    let mut greetings = rig.jobs.greetings();
+    let mut greetings = harness.jobs.greetings();
     assert!(greetings.borrow_and_update().is_none());
-    let (status, answer) = ask_once(rig.path(), 1).await;
+    let (status, answer) = ask_once(harness.path(), 1).await;
     assert_eq!(
         (status, answer["error"].as_str()),
         (409, Some("call /v1/start first"))
     );
     let broken = super::commands::tests::start(json!([{"CommandName": 1}]));
-    let (status, answer) = call(rig.path(), "POST", "/v1/start", broken).await;
+    let (status, answer) = call(harness.path(), "POST", "/v1/start", broken).await;
     assert_eq!(status, 400);
     assert!(String::from_utf8_lossy(&answer).contains("CommandName of command 0 is a number"));
 
-    introduce(rig.path()).await;
+    introduce(harness.path()).await;
     let greeting = greetings.borrow_and_update().clone().unwrap();
     assert_eq!(
         (greeting.start_id, &*greeting.commands[0].name),
         (PLUGIN, "wget")
     );
-    rig.restart();
-    assert_eq!(*rig.jobs.greetings().borrow(), Some(greeting));
+    harness.restart();
+    assert_eq!(*harness.jobs.greetings().borrow(), Some(greeting));
     // Another process has to say it itself.
-    rig.jobs.plugin_started(StartId(6));
-    assert_eq!(*rig.jobs.greetings().borrow(), None);
+    harness.jobs.plugin_started(StartId(6));
+    assert_eq!(*harness.jobs.greetings().borrow(), None);
 }
 
 #[tokio::test]
 async fn before_the_process_is_known_the_plugin_is_asked_to_come_again() {
-    let rig = Rig::bare(&config());
-    rig.jobs.plugin_ended(PLUGIN, None);
+    let harness = Harness::bare(&config());
+    harness.jobs.plugin_ended(PLUGIN, None);
     let body = super::commands::tests::start(json!([]));
-    assert_eq!(call(rig.path(), "POST", "/v1/start", body).await.0, 503);
-    assert_eq!(ask_once(rig.path(), 1).await.0, 503);
+    assert_eq!(call(harness.path(), "POST", "/v1/start", body).await.0, 503);
+    assert_eq!(ask_once(harness.path(), 1).await.0, 503);
 }
 
 #[tokio::test]
 async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
-    let mut rig = Rig::new().await;
+    let mut harness = Harness::new().await;
     struct Workers;
     impl Translate for Workers {
         fn real(&self, local: &str) -> Option<String> {
             (local == "127.0.3.7").then(|| "2001:db8::7".to_owned())
         }
     }
-    rig.jobs.translate_with(Arc::new(Workers));
+    harness.jobs.translate_with(Arc::new(Workers));
     for (location, port, expected) in [
         (json!("::ffff:10.1.2.3"), json!("10000"), Some("10.1.2.3")),
         (json!("127.0.3.7"), json!(10000), Some("2001:db8::7")),
@@ -297,12 +297,12 @@ async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
         (Value::Null, json!("10000"), None),
     ] {
         let body =
-            json!({"id": format!("{:032x}", rig.session), "location": location, "port": port});
-        let asking = tokio::spawn(json_call(rig.path(), "POST", "/v1/request", body));
-        let work_request = rig.work_request().await;
+            json!({"id": format!("{:032x}", harness.session), "location": location, "port": port});
+        let asking = tokio::spawn(json_call(harness.path(), "POST", "/v1/request", body));
+        let work_request = harness.work_request().await;
         assert_eq!(work_request.client.as_deref(), expected);
         assert_eq!(work_request.port.as_deref(), Some("10000"));
-        rig.operator_message(Down::NoWork(NoWork {
+        harness.operator_message(Down::NoWork(NoWork {
             claim_id: work_request.claim_id,
         }));
         assert_eq!(asking.await.unwrap().0, 204);
@@ -316,22 +316,23 @@ async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
         json!({"id": format!("{:032x}", 1), "location": null, "port": true}),
         json!([]),
     ] {
-        let (status, answer) = json_call(rig.path(), "POST", "/v1/request", wrong.clone()).await;
+        let (status, answer) =
+            json_call(harness.path(), "POST", "/v1/request", wrong.clone()).await;
         assert_eq!(status, 400, "{wrong}");
         assert!(answer["error"].is_string());
     }
-    rig.delivered("uid-1").await;
-    assert_eq!(rig.word("uid-1").await, (200, json!("Pending")));
-    assert_eq!(rig.word("uid-2").await, (404, Value::Null));
+    harness.delivered("uid-1").await;
+    assert_eq!(harness.set_status("uid-1").await, (200, json!("Pending")));
+    assert_eq!(harness.set_status("uid-2").await, (404, Value::Null));
 }
 
 #[tokio::test]
 async fn without_an_operator_the_answer_is_no_within_a_second() {
-    let rig = Rig::new().await;
-    rig.jobs.close_session(1);
+    let harness = Harness::new().await;
+    harness.jobs.close_session(1);
     for id in 1..4 {
         let began = Instant::now();
-        assert_eq!(ask_once(rig.path(), id).await.0, 204);
+        assert_eq!(ask_once(harness.path(), id).await.0, 204);
         // Generous to a busy machine; the claim machine's own tests have the exact times.
         assert!(began.elapsed() < Duration::from_secs(10));
     }
@@ -339,37 +340,37 @@ async fn without_an_operator_the_answer_is_no_within_a_second() {
 
 #[tokio::test]
 async fn pcp_25_output_keeps_its_bytes_and_its_kind() {
-    let mut rig = Rig::new().await;
+    let mut harness = Harness::new().await;
     for (uid, kind, body) in [
         ("uid-1", "text", &b"42.42"[..]),
         ("uid-2", "text", b"True"),
         ("uid-3", "bytes", b"\x00\xff"),
         ("uid-4", "text", b""),
     ] {
-        rig.delivered(uid).await;
+        harness.delivered(uid).await;
         let target = format!("/v1/output?job={uid}&row={:032x}&final=true&kind={kind}", 1);
-        let (status, answer) = call(rig.path(), "POST", &target, body.to_vec()).await;
+        let (status, answer) = call(harness.path(), "POST", &target, body.to_vec()).await;
         assert_eq!(status, 200);
         assert_eq!(answer, br#"{"late":false,"row":1}"#);
-        let row = rig.row().await;
-        assert_eq!(rig.content(&row), body);
+        let row = harness.row().await;
+        assert_eq!(harness.content(&row), body);
         assert_eq!(
             (row.row.text, &row.row.end),
             (kind == "text", &claims::entry::RowEnd::Succeeded)
         );
-        assert_eq!(rig.word(uid).await.1, json!("Done"));
+        assert_eq!(harness.set_status(uid).await.1, json!("Done"));
         let claim = ClaimName {
             claim_id: row.claim.to_string(),
             job_uid: uid.to_owned(),
         };
-        rig.stored(&claim, 1, Some("Succeeded"));
+        harness.stored(&claim, 1, Some("Succeeded"));
     }
 }
 
 #[tokio::test]
 async fn pcp_26_what_is_no_output_changes_nothing() {
-    let mut rig = Rig::new().await;
-    rig.delivered("uid-1").await;
+    let mut harness = Harness::new().await;
+    harness.delivered("uid-1").await;
     let row = format!("{:032x}", 1);
     for target in [
         "/v1/output".to_owned(),
@@ -380,22 +381,22 @@ async fn pcp_26_what_is_no_output_changes_nothing() {
         format!("/v1/output?job=uid-1&row={row}&final=true"),
         "/v1/error?job=uid-1".to_owned(),
     ] {
-        let (status, answer) = json_call(rig.path(), "POST", &target, Value::Null).await;
+        let (status, answer) = json_call(harness.path(), "POST", &target, Value::Null).await;
         assert_eq!(status, 400, "{target}");
         assert!(answer["error"].is_string(), "{target}");
     }
-    assert_eq!(rig.word("uid-1").await.1, json!("Pending"));
+    assert_eq!(harness.set_status("uid-1").await.1, json!("Pending"));
 }
 
 #[tokio::test]
 async fn pcp_29_an_error_of_the_plugin_fails_the_job_with_its_text() {
-    let mut rig = Rig::new().await;
-    let claim = rig.delivered("uid-1").await;
+    let mut harness = Harness::new().await;
+    let claim = harness.delivered("uid-1").await;
     let target = format!("/v1/error?job=uid-1&row={:032x}", 1);
-    let (status, _) = call(rig.path(), "POST", &target, b"x\n".to_vec()).await;
+    let (status, _) = call(harness.path(), "POST", &target, b"x\n".to_vec()).await;
     assert_eq!(status, 200);
-    let row = rig.row().await;
-    assert_eq!(rig.content(&row), b"x\n");
+    let row = harness.row().await;
+    assert_eq!(harness.content(&row), b"x\n");
     assert_eq!(
         row.row.end,
         claims::entry::RowEnd::Failed {
@@ -403,52 +404,52 @@ async fn pcp_29_an_error_of_the_plugin_fails_the_job_with_its_text() {
             message: "x\\n".into()
         }
     );
-    assert_eq!(rig.word("uid-1").await.1, json!("Error"));
+    assert_eq!(harness.set_status("uid-1").await.1, json!("Error"));
     // Case 30: the answer after it is late and changes nothing.
-    let answer = output(rig.path(), "uid-1", 2, true, b"late".to_vec()).await;
+    let answer = output(harness.path(), "uid-1", 2, true, b"late".to_vec()).await;
     assert_eq!(answer, json!({"row": 2, "late": true}));
-    rig.stored(&claim, 1, Some("Failed"));
-    assert_eq!(rig.word("uid-1").await.1, json!("Error"));
-    assert_eq!(rig.row().await.row.end, claims::entry::RowEnd::More);
+    harness.stored(&claim, 1, Some("Failed"));
+    assert_eq!(harness.set_status("uid-1").await.1, json!("Error"));
+    assert_eq!(harness.row().await.row.end, claims::entry::RowEnd::More);
 }
 
 #[tokio::test]
 async fn pcp_23_a_sidecar_that_dies_mid_job_loses_and_doubles_nothing() {
-    let mut rig = Rig::new().await;
-    let claim = rig.delivered("uid-1").await;
-    output(rig.path(), "uid-1", 1, false, b"one".to_vec()).await;
-    rig.row().await;
-    output(rig.path(), "uid-1", 2, true, b"two".to_vec()).await;
+    let mut harness = Harness::new().await;
+    let claim = harness.delivered("uid-1").await;
+    output(harness.path(), "uid-1", 1, false, b"one".to_vec()).await;
+    harness.row().await;
+    output(harness.path(), "uid-1", 2, true, b"two".to_vec()).await;
     // Killed before the plugin heard that the second row is kept, and before any was stored.
-    rig.restart();
-    assert_eq!(rig.opened.ledger.len(), 1);
-    assert_eq!(rig.opened.ledger[0].claim.as_ref(), Some(&claim));
-    let again = output(rig.path(), "uid-1", 2, true, b"two".to_vec()).await;
+    harness.restart();
+    assert_eq!(harness.opened.ledger.len(), 1);
+    assert_eq!(harness.opened.ledger[0].claim.as_ref(), Some(&claim));
+    let again = output(harness.path(), "uid-1", 2, true, b"two".to_vec()).await;
     assert_eq!(again, json!({"row": 2, "late": false}));
     for (number, content) in [(1, &b"one"[..]), (2, b"two")] {
-        let row = rig.row().await;
-        assert_eq!((row.row.number, &*rig.content(&row)), (number, content));
+        let row = harness.row().await;
+        assert_eq!((row.row.number, &*harness.content(&row)), (number, content));
     }
-    rig.stored(&claim, 1, None);
-    rig.stored(&claim, 2, Some("Succeeded"));
-    assert!(rig.opened.rows.try_recv().is_err());
-    rig.restart();
-    assert!(rig.opened.ledger.is_empty());
-    // Whoever answers now is told that nobody waits.
-    let answer = output(rig.path(), "uid-1", 3, true, b"x".to_vec()).await;
+    harness.stored(&claim, 1, None);
+    harness.stored(&claim, 2, Some("Succeeded"));
+    assert!(harness.opened.rows.try_recv().is_err());
+    harness.restart();
+    assert!(harness.opened.ledger.is_empty());
+    // An answer now is told that nobody waits.
+    let answer = output(harness.path(), "uid-1", 3, true, b"x".to_vec()).await;
     assert_eq!(answer, json!({"dropped": true}));
 }
 
 #[tokio::test]
 async fn output_is_cut_at_the_limit_and_its_digest_is_of_all() {
-    let mut rig = Rig::new().await;
-    rig.delivered("uid-1").await;
-    let answer = output(rig.path(), "uid-1", 1, false, vec![b'a'; 600]).await;
+    let mut harness = Harness::new().await;
+    harness.delivered("uid-1").await;
+    let answer = output(harness.path(), "uid-1", 1, false, vec![b'a'; 600]).await;
     assert_eq!(answer["row"], 1);
-    rig.row().await;
-    let answer = output(rig.path(), "uid-1", 2, true, vec![b'a'; 100_000]).await;
+    harness.row().await;
+    let answer = output(harness.path(), "uid-1", 2, true, vec![b'a'; 100_000]).await;
     assert_eq!(answer, json!({"tooLarge": true}));
-    let row = rig.row().await.row;
+    let row = harness.row().await.row;
     assert_eq!(row.bytes, 400);
     let (bytes, sha256) = row.whole.unwrap();
     assert_eq!(bytes, 100_600);
@@ -464,11 +465,11 @@ async fn output_is_cut_at_the_limit_and_its_digest_is_of_all() {
 
 #[tokio::test]
 async fn states_are_read_and_written() {
-    let mut rig = Rig::new().await;
-    rig.delivered("uid-1").await;
-    let set = async |rig: &Rig, uid: &str, word: &str| {
+    let mut harness = Harness::new().await;
+    harness.delivered("uid-1").await;
+    let set = async |harness: &Harness, uid: &str, word: &str| {
         let (status, answer) = json_call(
-            rig.path(),
+            harness.path(),
             "POST",
             &format!("/v1/status?job={uid}"),
             json!({"status": word}),
@@ -476,36 +477,42 @@ async fn states_are_read_and_written() {
         .await;
         (status, answer["status"].clone())
     };
-    assert_eq!(set(&rig, "uid-1", "Active").await, (200, json!("Active")));
-    assert!(matches!(rig.up().await, Up::Started(_)));
+    assert_eq!(
+        set(&harness, "uid-1", "Active").await,
+        (200, json!("Active"))
+    );
+    assert!(matches!(harness.up().await, Up::Started(_)));
     // Noted, and nothing else.
-    assert_eq!(set(&rig, "uid-1", "Waiting").await, (200, json!("Active")));
-    assert_eq!(set(&rig, "uid-1", "Sleeping").await.0, 400);
-    assert_eq!(set(&rig, "uid-9", "Active").await.0, 404);
-    assert_eq!(set(&rig, "uid-9", "Done").await.0, 404);
-    assert_eq!(set(&rig, "uid-1", "Done").await, (200, json!("Done")));
-    assert_eq!(set(&rig, "uid-1", "Done").await, (200, json!("Done")));
-    let row = rig.row().await.row;
+    assert_eq!(
+        set(&harness, "uid-1", "Waiting").await,
+        (200, json!("Active"))
+    );
+    assert_eq!(set(&harness, "uid-1", "Sleeping").await.0, 400);
+    assert_eq!(set(&harness, "uid-9", "Active").await.0, 404);
+    assert_eq!(set(&harness, "uid-9", "Done").await.0, 404);
+    assert_eq!(set(&harness, "uid-1", "Done").await, (200, json!("Done")));
+    assert_eq!(set(&harness, "uid-1", "Done").await, (200, json!("Done")));
+    let row = harness.row().await.row;
     assert_eq!((row.bytes, row.end), (0, claims::entry::RowEnd::Succeeded));
-    assert!(rig.opened.rows.try_recv().is_err());
-    rig.delivered("uid-2").await;
-    assert_eq!(set(&rig, "uid-2", "Error").await, (200, json!("Error")));
+    assert!(harness.opened.rows.try_recv().is_err());
+    harness.delivered("uid-2").await;
+    assert_eq!(set(&harness, "uid-2", "Error").await, (200, json!("Error")));
 }
 
 #[tokio::test]
 async fn telemetry_and_tracker_are_kept() {
-    let mut rig = Rig::new().await;
+    let mut harness = Harness::new().await;
     let told = json!({"name": "SamplePlugin", "port": "10000", "location": "::ffff:10.1.2.3",
         "common": {"Checkin": 1.5}, "specific": null});
     assert_eq!(
-        json_call(rig.path(), "POST", "/v1/telemetry", told.clone())
+        json_call(harness.path(), "POST", "/v1/telemetry", told.clone())
             .await
             .0,
         404
     );
-    rig.delivered("uid-1").await;
+    harness.delivered("uid-1").await;
     assert_eq!(
-        json_call(rig.path(), "POST", "/v1/telemetry", told.clone())
+        json_call(harness.path(), "POST", "/v1/telemetry", told.clone())
             .await
             .0,
         204
@@ -513,7 +520,7 @@ async fn telemetry_and_tracker_are_kept() {
     let mut other = told.clone();
     other["name"] = json!("Other");
     assert_eq!(
-        json_call(rig.path(), "POST", "/v1/telemetry", other)
+        json_call(harness.path(), "POST", "/v1/telemetry", other)
             .await
             .0,
         404
@@ -521,86 +528,86 @@ async fn telemetry_and_tracker_are_kept() {
     let mut wrong = told;
     wrong["common"] = json!(1);
     assert_eq!(
-        json_call(rig.path(), "POST", "/v1/telemetry", wrong)
+        json_call(harness.path(), "POST", "/v1/telemetry", wrong)
             .await
             .0,
         400
     );
 
     assert_eq!(
-        json_call(rig.path(), "GET", "/v1/tracker", Value::Null)
+        json_call(harness.path(), "GET", "/v1/tracker", Value::Null)
             .await
             .0,
         404
     );
     let tracked = json!({"uid-1": {"pid": 7}});
     assert_eq!(
-        json_call(rig.path(), "PUT", "/v1/tracker", json!([1]))
+        json_call(harness.path(), "PUT", "/v1/tracker", json!([1]))
             .await
             .0,
         400
     );
     assert_eq!(
-        json_call(rig.path(), "PUT", "/v1/tracker", tracked.clone())
+        json_call(harness.path(), "PUT", "/v1/tracker", tracked.clone())
             .await
             .0,
         204
     );
-    rig.restart();
+    harness.restart();
     assert_eq!(
-        json_call(rig.path(), "GET", "/v1/tracker", Value::Null).await,
+        json_call(harness.path(), "GET", "/v1/tracker", Value::Null).await,
         (200, tracked)
     );
 }
 
 #[tokio::test]
 async fn a_request_whose_connection_is_gone_gets_its_job_by_asking_again() {
-    let mut rig = Rig::new().await;
+    let mut harness = Harness::new().await;
     let body = wanted(77, Value::Null).to_string();
     let head = format!(
         "POST /v1/request HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut broken = UnixStream::connect(rig.path()).await.unwrap();
+    let mut broken = UnixStream::connect(harness.path()).await.unwrap();
     broken.write_all(head.as_bytes()).await.unwrap();
-    let work_request = rig.work_request().await;
+    let work_request = harness.work_request().await;
     drop(broken);
     // The server notices; the work request stays for the next request of its kind.
     let began = Instant::now();
-    while rig
+    while harness
         .jobs
         .with(|driver| driver.waits_for(claims::event::RequestId(77)))
     {
         assert!(began.elapsed() < SOON);
         tokio::task::yield_now().await;
     }
-    let asking = tokio::spawn(request(rig.path(), 77));
+    let asking = tokio::spawn(request(harness.path(), 77));
     let claim = ClaimName {
         claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
-    rig.operator_message(Down::Grant(grant(&claim, 10)));
+    harness.operator_message(Down::Grant(grant(&claim, 10)));
     assert_eq!(asking.await.unwrap().unwrap()["id"], "uid-1");
     // Its answer is lost as well: the same id still means the same job.
-    assert_eq!(request(rig.path(), 77).await.unwrap()["id"], "uid-1");
-    rig.restart();
-    assert_eq!(request(rig.path(), 77).await.unwrap()["id"], "uid-1");
+    assert_eq!(request(harness.path(), 77).await.unwrap()["id"], "uid-1");
+    harness.restart();
+    assert_eq!(request(harness.path(), 77).await.unwrap()["id"], "uid-1");
 }
 
 #[tokio::test]
 async fn a_job_that_does_not_fit_fails_without_being_seen() {
-    let mut rig = Rig::new().await;
-    let asking = tokio::spawn(ask_once(rig.path(), 1));
-    let work_request = rig.work_request().await;
+    let mut harness = Harness::new().await;
+    let asking = tokio::spawn(ask_once(harness.path(), 1));
+    let work_request = harness.work_request().await;
     let claim = ClaimName {
         claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
     let mut unknown = grant(&claim, 10);
     unknown.spec_json = br#"{"pluginRef":{"name":"s"},"command":{"name":"rm"}}"#.to_vec();
-    rig.operator_message(Down::Grant(unknown));
+    harness.operator_message(Down::Grant(unknown));
     assert_eq!(asking.await.unwrap().0, 204);
-    let row = rig.row().await.row;
+    let row = harness.row().await.row;
     assert!(
         matches!(row.end, claims::entry::RowEnd::Failed { reason, message }
         if reason == "UnknownCommand" && message.contains("\"wget\""))
@@ -609,20 +616,20 @@ async fn a_job_that_does_not_fit_fails_without_being_seen() {
 
 #[tokio::test]
 async fn a_lost_process_and_a_cancelled_job_are_told() {
-    let mut rig = Rig::new().await;
+    let mut harness = Harness::new().await;
     let mut settings = config();
     settings.jobs.recover_seconds = 0;
-    rig.jobs.configure(&settings);
-    rig.delivered("uid-1").await;
-    let cancelled = rig.delivered("uid-2").await;
-    rig.operator_message(Down::Cancel(Cancel {
+    harness.jobs.configure(&settings);
+    harness.delivered("uid-1").await;
+    let cancelled = harness.delivered("uid-2").await;
+    harness.operator_message(Down::Cancel(Cancel {
         claim: Some(cancelled),
         reason: "Cancelled".into(),
     }));
-    assert_eq!(rig.word("uid-2").await.1, json!("Error"));
-    rig.jobs.plugin_ended(PLUGIN, Some(Exit::Signal(9)));
+    assert_eq!(harness.set_status("uid-2").await.1, json!("Error"));
+    harness.jobs.plugin_ended(PLUGIN, Some(Exit::Signal(9)));
     loop {
-        if let Up::Lost(lost) = rig.up().await {
+        if let Up::Lost(lost) = harness.up().await {
             assert_eq!(lost.claim.unwrap().job_uid, "uid-1");
             assert!(lost.message.contains("signal 9"));
             break;
@@ -632,61 +639,67 @@ async fn a_lost_process_and_a_cancelled_job_are_told() {
 
 #[tokio::test]
 async fn a_ledger_that_cannot_be_written_hands_nothing_over() {
-    let mut rig = Rig::new().await;
-    let asking = tokio::spawn(ask_once(rig.path(), 1));
-    let work_request = rig.work_request().await;
-    std::fs::remove_dir_all(rig.root.jobs().join("claims")).unwrap();
+    let mut harness = Harness::new().await;
+    let asking = tokio::spawn(ask_once(harness.path(), 1));
+    let work_request = harness.work_request().await;
+    std::fs::remove_dir_all(harness.root.jobs().join("claims")).unwrap();
     let claim = ClaimName {
         claim_id: work_request.claim_id,
         job_uid: "uid-1".to_owned(),
     };
-    rig.operator_message(Down::Grant(grant(&claim, 10)));
+    harness.operator_message(Down::Grant(grant(&claim, 10)));
     assert_eq!(asking.await.unwrap().0, 204);
     loop {
-        if let Up::ClaimReturned(claim_returned) = rig.up().await {
+        if let Up::ClaimReturned(claim_returned) = harness.up().await {
             assert_eq!(claim_returned.why, "the ledger could not be written");
             break;
         }
     }
-    std::fs::create_dir(rig.root.jobs().join("claims")).unwrap();
-    rig.delivered("uid-2").await;
-    std::fs::remove_dir_all(rig.root.jobs().join("claims")).unwrap();
+    std::fs::create_dir(harness.root.jobs().join("claims")).unwrap();
+    harness.delivered("uid-2").await;
+    std::fs::remove_dir_all(harness.root.jobs().join("claims")).unwrap();
     let target = format!("/v1/output?job=uid-2&row={:032x}&final=true&kind=text", 1);
     assert_eq!(
-        call(rig.path(), "POST", &target, b"x".to_vec()).await.0,
+        call(harness.path(), "POST", &target, b"x".to_vec()).await.0,
         503
     );
-    std::fs::create_dir(rig.root.jobs().join("claims")).unwrap();
-    let answer = output(rig.path(), "uid-2", 1, true, b"x".to_vec()).await;
+    std::fs::create_dir(harness.root.jobs().join("claims")).unwrap();
+    let answer = output(harness.path(), "uid-2", 1, true, b"x".to_vec()).await;
     assert_eq!(answer, json!({"row": 1, "late": false}));
 }
 
 #[tokio::test]
 async fn wrong_paths_methods_and_sizes_are_answered() {
-    let rig = Rig::new().await;
+    let harness = Harness::new().await;
     for (method, target, expected) in [
         ("GET", "/", 404),
         ("GET", "/v1/request", 405),
         ("DELETE", "/v1/tracker", 405),
         ("POST", "/v1/nothing%zz?%%", 404),
     ] {
-        let (status, answer) = json_call(rig.path(), method, target, Value::Null).await;
+        let (status, answer) = json_call(harness.path(), method, target, Value::Null).await;
         assert_eq!(status, expected, "{method} {target}");
         assert!(answer["error"].is_string());
     }
     let large = vec![b' '; 5000];
-    assert_eq!(call(rig.path(), "POST", "/v1/request", large).await.0, 413);
+    assert_eq!(
+        call(harness.path(), "POST", "/v1/request", large).await.0,
+        413
+    );
     let deep = "[".repeat(3000).into_bytes();
-    assert_eq!(call(rig.path(), "POST", "/v1/request", deep).await.0, 400);
+    assert_eq!(
+        call(harness.path(), "POST", "/v1/request", deep).await.0,
+        400
+    );
 }
 
 /// So long a connection stays open on which nothing complete was said.
 const SILENCE: Duration = Duration::from_millis(20);
 
 /// Puts bytes on a connection and returns what comes back. A panic of the server comes through.
-async fn raw(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
+async fn raw(harness: &Harness, bytes: &[u8]) -> Vec<u8> {
     let (near, far) = UnixStream::pair().unwrap();
-    let api = socket::JobsApi::new(rig.jobs.clone());
+    let api = socket::JobsApi::new(harness.jobs.clone());
     let server = tokio::spawn(socket::converse(far, api));
     let (mut read, mut write) = near.into_split();
     // The server may close early.
@@ -738,16 +751,16 @@ fn no_bytes_on_the_socket_harm_the_sidecar() {
         .enable_all()
         .build()
         .unwrap();
-    let rig = runtime.block_on(Rig::new());
+    let harness = runtime.block_on(Harness::new());
     // Nobody answers: every request for work ends by itself.
-    rig.jobs.close_session(1);
+    harness.jobs.close_session(1);
     let settings = ProptestConfig {
         cases: 192,
         ..ProptestConfig::default()
     };
     proptest!(settings, |(bytes in strange_bytes())| {
-        runtime.block_on(raw(&rig, &bytes));
+        runtime.block_on(raw(&harness, &bytes));
     });
-    let health = runtime.block_on(call(rig.path(), "GET", "/v1/health", Vec::new()));
+    let health = runtime.block_on(call(harness.path(), "GET", "/v1/health", Vec::new()));
     assert_eq!(health.0, 200);
 }

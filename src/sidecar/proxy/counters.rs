@@ -20,7 +20,7 @@ pub struct ProxyNumbers {
     /// Calls that were to be forwarded. Calls of the package `plugin.` are not among them.
     pub calls: u64,
     /// Calls that ended with a status other than OK, or without one because the plugin was lost or
-    /// absent. A call that its client cancelled is none of them.
+    /// absent. A call that its client cancelled counts as neither.
     pub failed: u64,
     /// Calls at this moment.
     pub in_flight: u64,

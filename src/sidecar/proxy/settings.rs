@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How much of one stream may be on its way unread, in bytes. Bounds the memory that an unread
 /// stream costs here; 256 KiB were not clearly faster, also with messages of 1 MB.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
-/// How much of all streams together: so many streams may stay unread without blocking the others.
+/// Window of all streams together: this number of streams may stay unread without blocking the others.
 /// The protocol's maximum is 2^31 - 1.
 pub(super) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 16383;
 /// Largest header list in bytes, names and values together. hyper's own 16 KiB refuses what

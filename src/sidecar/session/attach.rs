@@ -198,7 +198,7 @@ impl Talk {
         loop {
             tokio::select! {
                 message = down.message() => match message? {
-                    Some(FromOperator { message: Some(message) }) => self.hear(message).await?,
+                    Some(FromOperator { message: Some(message) }) => self.handle(message).await?,
                     // A kind that this build does not know.
                     Some(FromOperator { message: None }) => {}
                     None => return Err(Status::cancelled("the operator closed the session")),
@@ -229,7 +229,7 @@ impl Talk {
         }
     }
 
-    async fn hear(&self, message: Down) -> Result<(), Status> {
+    async fn handle(&self, message: Down) -> Result<(), Status> {
         let wish = match message {
             Down::Ping(ping) => {
                 return self

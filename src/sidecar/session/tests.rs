@@ -540,7 +540,7 @@ async fn pcp_27_output_travels_in_pieces_and_is_kept_until_it_is_stored() {
         })
         .await
         .unwrap();
-    // The ledger is empty for whoever comes next.
+    // The ledger is empty for the next session.
     let rows = bench.root.jobs().join("rows");
     let began = std::time::Instant::now();
     while std::fs::read_dir(&rows).unwrap().count() > 0 {

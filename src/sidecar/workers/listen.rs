@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::book::Book;
+use super::address_map::AddressMap;
 use super::counters::WorkerCounters;
 use super::{relay, sockets};
 
@@ -35,7 +35,7 @@ const BACKLOG: u32 = 1024;
 pub(super) struct Place {
     pub(super) port: u16,
     pub(super) pod_ips: Vec<IpAddr>,
-    pub(super) book: Arc<Book>,
+    pub(super) address_map: Arc<AddressMap>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) notes: mpsc::Sender<String>,
     /// Turns true when the plugin process is gone.
@@ -101,13 +101,13 @@ pub(super) async fn run(place: Place) {
     }
     let mut doors = JoinSet::new();
     for ip in &place.pod_ips {
-        doors.spawn(door(place.clone(), SocketAddr::new(*ip, place.port)));
+        doors.spawn(accept_at(place.clone(), SocketAddr::new(*ip, place.port)));
     }
     while doors.join_next().await.is_some() {}
 }
 
 /// One address of the pod.
-async fn door(place: Place, address: SocketAddr) {
+async fn accept_at(place: Place, address: SocketAddr) {
     let listener = take(&place, address).await;
     tracing::info!(%address, "workers may connect");
     loop {
@@ -158,7 +158,7 @@ fn admit(place: &Place, client: TcpStream, peer: SocketAddr) {
         tracing::debug!(client = %ip, "a worker has too many connections");
         return place.counters.refuse();
     };
-    let source = match place.book.local(ip) {
+    let source = match place.address_map.local(ip) {
         Ok(source) => source,
         Err(error) => {
             tracing::warn!(client = %ip, %error, "a worker cannot be let in");

@@ -3,10 +3,10 @@
 //!
 //! A plugin asks for jobs by the address that `accept` gave it. So each client gets a source
 //! address of its own in 127/8 for as long as the pod lives, and requests are translated back.
-//! `book.rs` keeps those addresses, `sockets.rs` reads what the kernel knows, `listen.rs` takes the
+//! `address_map.rs` keeps those addresses, `sockets.rs` reads what the kernel knows, `listen.rs` takes the
 //! pod's addresses once the plugin listens, `relay.rs` carries one connection.
 
-mod book;
+mod address_map;
 mod counters;
 mod listen;
 mod relay;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::paths::Root;
-pub use book::{Book, BookError};
+pub use address_map::{AddressMap, AddressMapError};
 pub use counters::{WorkerCounters, WorkersRead};
 
 /// The environment variable that names the pod's addresses, separated by commas.
@@ -33,7 +33,7 @@ const MAX_POD_IPS: usize = 8;
 #[derive(Debug)]
 pub struct Workers {
     pod_ips: Vec<IpAddr>,
-    book: Arc<Book>,
+    address_map: Arc<AddressMap>,
     counters: Arc<WorkerCounters>,
 }
 
@@ -46,17 +46,17 @@ impl Workers {
         root: &Root,
         pod_ips: Vec<IpAddr>,
         counters: Arc<WorkerCounters>,
-    ) -> Result<Workers, BookError> {
+    ) -> Result<Workers, AddressMapError> {
         Ok(Workers {
             pod_ips,
-            book: Arc::new(Book::open(&root.private().join("workers"))?),
+            address_map: Arc::new(AddressMap::open(&root.private().join("workers"))?),
             counters,
         })
     }
 
     /// Which client is behind which local address.
-    pub fn book(&self) -> Arc<Book> {
-        self.book.clone()
+    pub fn address_map(&self) -> Arc<AddressMap> {
+        self.address_map.clone()
     }
 
     /// Lets workers in to the plugin process that has just introduced itself. What its owner
@@ -66,7 +66,7 @@ impl Workers {
         let place = listen::Place {
             port,
             pod_ips: self.pod_ips.clone(),
-            book: self.book.clone(),
+            address_map: self.address_map.clone(),
             counters: self.counters.clone(),
             notes,
             ended,
@@ -94,7 +94,7 @@ impl Drop for Serving {
 }
 
 /// Reads the value of [`POD_IPS`]. An address that cannot be bound on its own, such as the
-/// wildcard, is none of the pod's.
+/// wildcard, does not belong to the pod.
 ///
 /// # Errors
 /// The word at fault.

@@ -32,7 +32,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Bytes that are copied at a time.
 const PIECE: usize = 8 * 1024;
-/// A silent worker is asked whether it lives: after this time, so often, so many times.
+/// TCP keepalive of a silent worker: idle time, interval and number of probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(20), 4);
 
 /// How a connection came to its end.

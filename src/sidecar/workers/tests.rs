@@ -78,7 +78,10 @@ impl Bench {
     }
 
     fn real(&self, peer: SocketAddr) -> String {
-        self.workers.book().real(&peer.ip().to_string()).unwrap()
+        self.workers
+            .address_map()
+            .real(&peer.ip().to_string())
+            .unwrap()
     }
 }
 
@@ -135,13 +138,16 @@ async fn every_worker_keeps_its_own_address() {
     // A next sidecar knows them all, and a new client gets a new address.
     let next = Workers::open(&bench.root, vec![], Default::default()).unwrap();
     for (from, local) in &seen {
-        assert_eq!(next.book().real(&local.to_string()).unwrap(), *from);
+        assert_eq!(next.address_map().real(&local.to_string()).unwrap(), *from);
         assert_eq!(
-            IpAddr::from(next.book().local(from.parse().unwrap()).unwrap()),
+            IpAddr::from(next.address_map().local(from.parse().unwrap()).unwrap()),
             *local
         );
     }
-    let fresh = next.book().local("10.9.9.9".parse().unwrap()).unwrap();
+    let fresh = next
+        .address_map()
+        .local("10.9.9.9".parse().unwrap())
+        .unwrap();
     assert!(!seen.values().any(|known| *known == IpAddr::from(fresh)));
 }
 
@@ -289,7 +295,10 @@ async fn a_listener_at_the_sixth_family_only_is_reached_and_told() {
     bench.serve();
     let mut worker = bench.worker("127.5.0.1", POD).await;
     let (mut plugin, peer) = accept(&listener).await;
-    assert_eq!(bench.workers.book().real(&peer.ip().to_string()), None);
+    assert_eq!(
+        bench.workers.address_map().real(&peer.ip().to_string()),
+        None
+    );
     worker.write_all(b"x").await.unwrap();
     assert_eq!(plugin.read_u8().await.unwrap(), b'x');
     let note = timeout(PATIENCE, bench.notes.recv())

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod harness;
 mod output;
-mod rig;
 mod sidecar;
 mod starting;
 mod stopping;

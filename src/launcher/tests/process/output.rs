@@ -1,6 +1,6 @@
 //! What the plugin writes, with and without readers.
 
-use crate::rig::{Rig, can_run, until};
+use crate::harness::{Harness, can_run, until};
 use crate::sidecar::{Sidecar, lines};
 use patchbay_launcher::control::{Command, Event, Exit, Line, LineEnd, MAX_LINE, Stream};
 use std::io::Read;
@@ -11,14 +11,14 @@ fn a_reader_gets_every_line_in_order() {
     if !can_run() {
         return;
     }
-    let mut rig = Rig::new("seq 1 300000; seq 1 1000 >&2");
-    let mut copied = rig.stdout();
+    let mut harness = Harness::new("seq 1 300000; seq 1 1000 >&2");
+    let mut copied = harness.stdout();
     let copied = std::thread::spawn(move || {
         let mut text = String::new();
         copied.read_to_string(&mut text).map(|_| text)
     });
-    let mut sidecar = Sidecar::connect(&rig);
-    sidecar.start(&rig.order());
+    let mut sidecar = Sidecar::connect(&harness);
+    sidecar.start(&harness.order());
     let (events, exit) = sidecar.exited();
     assert_eq!(exit, Exit::Code(0));
     let numbers = |last: u32| {
@@ -33,8 +33,8 @@ fn a_reader_gets_every_line_in_order() {
     );
     assert!(lines(&events, Stream::Stdout) == numbers(300_000));
     assert!(lines(&events, Stream::Stderr) == numbers(1000));
-    rig.terminate();
-    rig.exit_code();
+    harness.terminate();
+    harness.exit_code();
     assert!(copied.join().unwrap().unwrap() == numbers(300_000).join("\n") + "\n");
 }
 
@@ -44,26 +44,26 @@ fn a_mebibyte_without_any_reader_neither_blocks_the_plugin_nor_grows_the_launche
         return;
     }
     // Nobody reads the launcher's own stdout either.
-    let rig = Rig::new(
+    let harness = Harness::new(
         r#"touch ../up; while [ ! -e ../go ]; do sleep 0.01; done
         seq 1000000 1131072; touch ../done; exec sleep 1000"#
             .replace("../", "$PLUGIN_UNIX_SOCKET_DIR/../../")
             .as_str(),
     );
-    let mut sidecar = Sidecar::connect(&rig);
-    sidecar.start(&rig.order());
-    rig.wait_for_file("up");
-    let idle = rig.anonymous_kib();
+    let mut sidecar = Sidecar::connect(&harness);
+    sidecar.start(&harness.order());
+    harness.wait_for_file("up");
+    let idle = harness.anonymous_kib();
     drop(sidecar);
-    rig.touch("go");
+    harness.touch("go");
     let begin = Instant::now();
-    rig.wait_for_file("done");
+    harness.wait_for_file("done");
     assert!(begin.elapsed().as_secs() < 10, "the plugin was held up");
-    let full = rig.anonymous_kib();
+    let full = harness.anonymous_kib();
     eprintln!("anonymous memory: {idle} KiB idle, {full} KiB after 1 MiB without a reader");
     assert!(idle <= 256, "{idle} KiB");
     assert!(full <= 256, "{full} KiB");
-    let mut sidecar = Sidecar::connect(&rig);
+    let mut sidecar = Sidecar::connect(&harness);
     assert_eq!(sidecar.hello.head.len(), 1, "the first line is retained");
     let Event::Dropped { lines, bytes } = sidecar.event() else {
         panic!("nothing was dropped")
@@ -85,10 +85,11 @@ fn a_sidecar_that_stands_still_does_not_hold_up_the_plugin_for_long() {
     if !can_run() {
         return;
     }
-    let rig = Rig::new("seq 1 500000 >&2; touch $PLUGIN_UNIX_SOCKET_DIR/../../done; sleep 1000");
-    let mut sidecar = Sidecar::connect(&rig);
-    sidecar.start(&rig.order());
-    rig.wait_for_file("done");
+    let harness =
+        Harness::new("seq 1 500000 >&2; touch $PLUGIN_UNIX_SOCKET_DIR/../../done; sleep 1000");
+    let mut sidecar = Sidecar::connect(&harness);
+    sidecar.start(&harness.order());
+    harness.wait_for_file("done");
     let dropped = loop {
         match sidecar.event() {
             Event::Dropped { lines, .. } => break lines,
@@ -104,10 +105,11 @@ fn a_long_line_is_cut_and_the_next_one_is_whole() {
     if !can_run() {
         return;
     }
-    let rig =
-        Rig::new("head -c 71680 /dev/zero; sleep 0.2; head -c 1000000 /dev/zero; echo; echo next");
-    let mut sidecar = Sidecar::connect(&rig);
-    let order = rig.order();
+    let harness = Harness::new(
+        "head -c 71680 /dev/zero; sleep 0.2; head -c 1000000 /dev/zero; echo; echo next",
+    );
+    let mut sidecar = Sidecar::connect(&harness);
+    let order = harness.order();
     sidecar.start(&order);
     sidecar.started(&order);
     let line = |bytes, end| {
@@ -120,7 +122,7 @@ fn a_long_line_is_cut_and_the_next_one_is_whole() {
     };
     assert_eq!(sidecar.event(), line(vec![0; MAX_LINE], LineEnd::Cut));
     assert_eq!(sidecar.event(), line(b"next".to_vec(), LineEnd::Newline));
-    assert!(rig.anonymous_kib() <= 512);
+    assert!(harness.anonymous_kib() <= 512);
 }
 
 #[test]
@@ -128,14 +130,14 @@ fn first_lines_are_retained_until_they_are_announced() {
     if !can_run() {
         return;
     }
-    let mut rig = Rig::new("echo one; echo two; echo three; exec sleep 1000");
-    let mut order = rig.order();
+    let mut harness = Harness::new("echo one; echo two; echo three; exec sleep 1000");
+    let mut order = harness.order();
     order.head_lines = 2;
-    let mut first = Sidecar::connect(&rig);
+    let mut first = Sidecar::connect(&harness);
     first.start(&order);
     first.line("three");
     drop(first);
-    let mut second = Sidecar::connect(&rig);
+    let mut second = Sidecar::connect(&harness);
     let head = |sidecar: &Sidecar| {
         let text = |line: &Line| String::from_utf8(line.bytes.clone()).unwrap();
         sidecar.hello.head.iter().map(text).collect::<Vec<_>>()
@@ -145,16 +147,16 @@ fn first_lines_are_retained_until_they_are_announced() {
         start_id: order.start_id,
     });
     // Refused commands are answered in order: the answer tells that the one before was obeyed.
-    second.start(&rig.order());
+    second.start(&harness.order());
     assert!(matches!(second.event(), Event::Refused { .. }));
     drop(second);
-    let third = Sidecar::connect(&rig);
+    let third = Sidecar::connect(&harness);
     assert_eq!(head(&third), [""; 0]);
     assert_eq!(third.hello.state, {
-        let again = Sidecar::connect(&rig);
+        let again = Sidecar::connect(&harness);
         again.hello.state
     });
-    assert!(rig.is_alive());
+    assert!(harness.is_alive());
 }
 
 #[test]
@@ -162,18 +164,18 @@ fn lines_written_while_no_sidecar_is_there_come_once_and_before_the_exit() {
     if !can_run() {
         return;
     }
-    let mut rig = Rig::new(
+    let mut harness = Harness::new(
         "echo head; touch $F/up; while [ ! -e $F/go ]; do sleep 0.01; done; echo later; echo why >&2; exit 4"
             .replace("$F", "$PLUGIN_UNIX_SOCKET_DIR/../..")
             .as_str(),
     );
-    let mut copied = rig.stdout();
-    let mut first = Sidecar::connect(&rig);
-    let order = rig.order();
+    let mut copied = harness.stdout();
+    let mut first = Sidecar::connect(&harness);
+    let order = harness.order();
     first.start(&order);
-    rig.wait_for_file("up");
+    harness.wait_for_file("up");
     drop(first);
-    rig.touch("go");
+    harness.touch("go");
     let mut text = Vec::new();
     until("the last line is copied", || {
         let mut piece = [0; 100];
@@ -183,7 +185,7 @@ fn lines_written_while_no_sidecar_is_there_come_once_and_before_the_exit() {
     });
     let directory = std::path::PathBuf::from(String::from_utf8(order.directory.clone()).unwrap());
     until("the start is over", || (!directory.exists()).then_some(()));
-    let mut second = Sidecar::connect(&rig);
+    let mut second = Sidecar::connect(&harness);
     let (events, exit) = second.exited();
     assert_eq!(exit, Exit::Code(4));
     let mut out: Vec<_> = second

@@ -1,6 +1,6 @@
 //! The sidecar's end of the control protocol, blocking.
 
-use crate::rig::{PATIENCE, Rig, until};
+use crate::harness::{Harness, PATIENCE, until};
 use patchbay_launcher::control::{
     Command, Event, Exit, Hello, Line, OLDEST, Splitter, Start, StartId, Stream, VERSION,
 };
@@ -19,9 +19,9 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    pub(crate) fn connect(rig: &Rig) -> Self {
+    pub(crate) fn connect(harness: &Harness) -> Self {
         let mut stream = until("the launcher accepts", || {
-            UnixStream::connect(rig.socket()).ok()
+            UnixStream::connect(harness.socket()).ok()
         });
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello = Command::Hello {

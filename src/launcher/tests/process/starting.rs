@@ -1,6 +1,6 @@
 //! How a plugin comes to life, and how it does not.
 
-use crate::rig::{Rig, USER, can_run, executable};
+use crate::harness::{Harness, USER, can_run, executable};
 use crate::sidecar::{Sidecar, lines};
 use patchbay_launcher::control::{Event, Exit, LineEnd, Refusal, State, Stream};
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ fn lines_exit_code_directory_and_environment_are_as_ordered() {
     if !can_run() {
         return;
     }
-    let mut rig = Rig::new(
+    let mut harness = Harness::new(
         r#"echo one; echo two >&2
         stat -c %a "$PLUGIN_UNIX_SOCKET_DIR"
         env | grep -c ^PLUGIN_; echo "$KEPT"
@@ -20,9 +20,9 @@ fn lines_exit_code_directory_and_environment_are_as_ordered() {
         touch "$PLUGIN_UNIX_SOCKET_DIR/sub/file"
         printf unfinished; exit 3"#,
     );
-    let mut sidecar = Sidecar::connect(&rig);
+    let mut sidecar = Sidecar::connect(&harness);
     assert_eq!(sidecar.hello.state, State::Idle);
-    let order = rig.order();
+    let order = harness.order();
     sidecar.start(&order);
     assert!(sidecar.started(&order) > 1);
     let (events, exit) = sidecar.exited();
@@ -43,9 +43,12 @@ fn lines_exit_code_directory_and_environment_are_as_ordered() {
         "the directory is removed before the end is told"
     );
     assert!(Path::new("/etc").exists(), "links in it are not followed");
-    rig.terminate();
-    assert_eq!(rig.exit_code(), 3);
-    assert_eq!(rig.copied(), "one\n700\n1\nfrom the container\nunfinished");
+    harness.terminate();
+    assert_eq!(harness.exit_code(), 3);
+    assert_eq!(
+        harness.copied(),
+        "one\n700\n1\nfrom the container\nunfinished"
+    );
 }
 
 #[test]
@@ -53,9 +56,9 @@ fn a_second_start_is_refused_while_one_runs_and_granted_afterwards() {
     if !can_run() {
         return;
     }
-    let rig = Rig::new("echo up; exec sleep 1000");
-    let mut sidecar = Sidecar::connect(&rig);
-    let (first, second) = (rig.order(), rig.order());
+    let harness = Harness::new("echo up; exec sleep 1000");
+    let mut sidecar = Sidecar::connect(&harness);
+    let (first, second) = (harness.order(), harness.order());
     sidecar.start(&first);
     sidecar.line("up");
     sidecar.start(&second);
@@ -75,9 +78,9 @@ fn refusal(prepare: impl FnOnce(&Path)) -> Refusal {
     let folder = tempfile::tempdir().unwrap();
     let plugin = folder.path().join("plugin");
     prepare(&plugin);
-    let rig = Rig::with_command(folder, &plugin);
-    let mut sidecar = Sidecar::connect(&rig);
-    let order = rig.order();
+    let harness = Harness::with_command(folder, &plugin);
+    let mut sidecar = Sidecar::connect(&harness);
+    let order = harness.order();
     sidecar.start(&order);
     let Event::Refused { start_id, refusal } = sidecar.event() else {
         panic!("it was started")
@@ -125,13 +128,13 @@ fn a_digest_decides_whether_the_plugin_starts() {
     if !can_run() {
         return;
     }
-    let rig = Rig::new("echo ran; id -u; cat /proc/1/maps 2>&1 | head -c 1000");
-    let mut sidecar = Sidecar::connect(&rig);
-    let right: [u8; 32] = Sha256::digest(fs::read(rig.path("plugin")).unwrap()).into();
+    let harness = Harness::new("echo ran; id -u; cat /proc/1/maps 2>&1 | head -c 1000");
+    let mut sidecar = Sidecar::connect(&harness);
+    let right: [u8; 32] = Sha256::digest(fs::read(harness.path("plugin")).unwrap()).into();
     let mut wrong = right;
     wrong[0] ^= 0x80;
-    let path = rig.path("plugin").display().to_string().into_bytes();
-    let mut order = rig.order();
+    let path = harness.path("plugin").display().to_string().into_bytes();
+    let mut order = harness.order();
     order.checksums = vec![(path.clone(), wrong)];
     sidecar.start(&order);
     let Event::Refused { refusal, .. } = sidecar.event() else {
@@ -154,15 +157,15 @@ fn an_ordinary_user_can_execute_by_descriptor_and_cannot_look_into_the_launcher(
     if !can_run() {
         return;
     }
-    let rig = Rig::with_user(
+    let harness = Harness::with_user(
         "id -u; cat /proc/1/maps >/dev/null 2>&1 || echo hidden; ls /proc/1/fd >/dev/null 2>&1 || echo closed; ls -l /proc/self/fd | grep -c -e socket: -e control.sock -e anon_inode:",
         USER,
     );
-    let mut sidecar = Sidecar::connect(&rig);
-    let digest: [u8; 32] = Sha256::digest(fs::read(rig.path("plugin")).unwrap()).into();
-    let mut order = rig.order();
+    let mut sidecar = Sidecar::connect(&harness);
+    let digest: [u8; 32] = Sha256::digest(fs::read(harness.path("plugin")).unwrap()).into();
+    let mut order = harness.order();
     order.checksums = vec![(
-        rig.path("plugin").display().to_string().into_bytes(),
+        harness.path("plugin").display().to_string().into_bytes(),
         digest,
     )];
     sidecar.start(&order);

@@ -259,7 +259,7 @@ impl LossCause {
     pub const fn message(self) -> &'static str {
         match self {
             LossCause::VolumeLost => {
-                "the pod has lost the record of what it handed to its plugin (its node or its volume was started anew)"
+                "the pod has lost the record of what it handed to its plugin (its node or its volume was restarted)"
             }
             LossCause::Forgotten => "the pod does not know this claim any more",
         }

@@ -273,7 +273,7 @@ impl Dispatcher {
 }
 
 /// Resource version as a number. The API server promises that they can be compared so; a Job
-/// without one is none that it gave us.
+/// without one did not come from it.
 pub(super) fn version(job: &Job) -> Option<u64> {
     job.metadata.resource_version.as_deref()?.parse().ok()
 }

@@ -66,7 +66,7 @@ impl Dispatcher {
             if let JobState::Claimed(active) = &mut self.jobs.entries[id].state
                 && matches!(active.task, Recovery::Queried | Recovery::Losing)
             {
-                // The one who was asked is gone; what could not be written then is accepted anew.
+                // The session that was queried is gone; what could not be written then is decided again.
                 active.task = Recovery::None;
             }
             self.check_holder(id, effects);

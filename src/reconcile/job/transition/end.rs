@@ -3,7 +3,7 @@
 use super::{Draft, NotNow, open_phase};
 use crate::job::output::{TIMEOUT, digest, hex};
 use crate::job::times;
-use crate::plugin::text::word;
+use crate::plugin::text::untrusted_name;
 use jiff::Timestamp;
 use patchbay_api::job_status::{Encoding, Output, OutputRow, Phase};
 use patchbay_api::names::CANCEL_ANNOTATION;
@@ -63,7 +63,7 @@ pub fn cancel(job: &Job, now: Timestamp) -> Result<JobStatus, NotNow> {
         .and_then(|annotations| annotations.get(CANCEL_ANNOTATION))
         .filter(|who| !who.is_empty());
     let message = match who {
-        Some(who) => format!("cancelled: {}", word(who)),
+        Some(who) => format!("cancelled: {}", untrusted_name(who)),
         None => "cancelled".to_owned(),
     };
     let mut draft = Draft::new(job, now);

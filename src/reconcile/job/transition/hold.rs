@@ -3,7 +3,7 @@
 use super::{Draft, NotNow, held_by, open_phase, phase};
 use crate::job::conditions::{Is, is_accepted};
 use crate::job::times;
-use crate::plugin::text::{cut, foreign};
+use crate::plugin::text::{cut, untrusted_text};
 use jiff::Timestamp;
 use patchbay_api::job::DeliveryPolicy;
 use patchbay_api::job_status::{Attempt, Claim, MAX_ATTEMPTS, Phase};
@@ -185,8 +185,8 @@ pub fn lose(
             }
         }
     }
-    let exit = loss.exit.as_deref().map(foreign);
-    let mut message = foreign(&loss.message);
+    let exit = loss.exit.as_deref().map(untrusted_text);
+    let mut message = untrusted_text(&loss.message);
     if let Some(exit) = exit.filter(|exit| !message.contains(exit.as_str())) {
         message = format!("{message} ({exit})");
     }

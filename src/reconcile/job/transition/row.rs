@@ -4,7 +4,7 @@ use super::{Draft, NotNow, held_by, phase};
 use crate::job::conditions::Is;
 use crate::job::output::{encode, first_chars, fits_inline, hex, preview};
 use crate::job::times;
-use crate::plugin::text::foreign;
+use crate::plugin::text::untrusted_text;
 use jiff::Timestamp;
 use patchbay_api::job_status::{Encoding, MAX_PREVIEW, MAX_ROWS, OutputRow, Phase};
 use patchbay_api::{ConditionType, Job, JobStatus, Reason};
@@ -191,7 +191,7 @@ impl Draft<'_> {
                         .map_or("", |o| o.preview.as_str()),
                     message => message,
                 };
-                let said = foreign(said);
+                let said = untrusted_text(said);
                 self.attempt_over(*reason, &said, spread);
             }
         }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 impl Wave<'_> {
     /// Changes one image on the living pod. With the plugin's image goes its configuration: both
-    /// start anew together.
+    /// restart together.
     pub(super) fn swap(
         &self,
         pod: &OurPod<'_>,
@@ -71,7 +71,7 @@ impl Wave<'_> {
     ) {
         let name = swap.container.name();
         let image = built.image(swap.container);
-        let anew =
+        let restarted =
             kubelet::restarts(pod.pod, name) > swap.restarts && kubelet::running(pod.pod, name);
         let deadline = swap.at
             + SignedDuration::from_secs(i64::from(
@@ -80,7 +80,7 @@ impl Wave<'_> {
         let mut next = built.clone();
         next.swap = None;
         // A replica that did not work before cannot be the judge of its new image.
-        if anew && (pod.ready() || !swap.worked) {
+        if restarted && (pod.ready() || !swap.worked) {
             let message = format!("pod {}: the {name} now runs {image}", pod.name);
             let annotations = json!({ BUILT_ANNOTATION: next.write() });
             plan.actions

@@ -9,7 +9,7 @@ use crate::plugin::kubelet::Trouble;
 use crate::plugin::observe::Observed;
 use crate::plugin::our_pod::OurPod;
 use crate::plugin::resolve::{Resolution, name_taken};
-use crate::plugin::text::{foreign, with_mover};
+use crate::plugin::text::{untrusted_text, with_mover};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use patchbay_api::plugin::SidecarUpdate;
 use patchbay_api::plugin::protocol::Family;
@@ -152,7 +152,7 @@ fn refusal(plan: &Plan, applied: &Applied) -> Option<Trouble> {
             },
             message: format!(
                 "the API server refused the {kind} {name}: {}",
-                foreign(message)
+                untrusted_text(message)
             ),
         }),
     }

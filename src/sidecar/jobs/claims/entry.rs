@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{ClaimId, RequestId, RowId};
 
-/// So many ids of rows are remembered, to know a repeated call.
+/// Number of row ids that are remembered, to recognize a repeated call.
 const ROW_IDS: usize = 64;
 
 /// A claim.
@@ -132,7 +132,7 @@ impl ProcessEnd {
         }
     }
 
-    pub(super) fn told(self) -> Option<session::Exit> {
+    pub(super) fn to_exit(self) -> Option<session::Exit> {
         let how = match self {
             ProcessEnd::Code(code) => session::exit::How::Code(code),
             ProcessEnd::Signal(signal) => session::exit::How::Signal(signal),
@@ -156,7 +156,7 @@ impl std::fmt::Display for ProcessEnd {
     }
 }
 
-/// A running digest. What it means is the business of whoever computes it.
+/// A running digest. Only the code that computes it interprets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Digest {
@@ -176,7 +176,7 @@ pub struct Row {
     pub number: u32,
     /// Its file in the spool; absent for an empty row.
     pub spool: Option<u64>,
-    /// So many bytes of that file count.
+    /// Length of that file in bytes.
     pub bytes: u64,
     /// Whether the plugin gave text.
     pub text: bool,
@@ -225,7 +225,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn told(&self) -> LedgerEntry {
+    pub(super) fn to_ledger_entry(&self) -> LedgerEntry {
         LedgerEntry {
             claim: Some(self.name()),
             job: self.job.clone(),
@@ -248,7 +248,7 @@ impl Entry {
     }
 
     /// The state in the words of PCP; `None` when the Job is gone.
-    pub fn word(&self) -> Option<&'static str> {
+    pub fn pcp_status(&self) -> Option<&'static str> {
         Some(match &self.state {
             State::Granted { .. } => "Ready",
             State::Delivered { .. } if self.started || self.next_row > 1 => "Active",

@@ -279,7 +279,7 @@ pub enum Room {
     Answered(RowAnswer),
     /// There is no room now; work request again when rows were stored.
     Full,
-    /// For so many bytes. The digest is what the row adds to.
+    /// For this number of bytes. The digest is what the row adds to.
     Bytes {
         /// How many.
         most: u64,

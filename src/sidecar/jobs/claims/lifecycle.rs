@@ -8,9 +8,9 @@ use super::entry::{Entry, Kind, ProcessEnd, ProcessGone, State};
 use super::event::{CallerId, ClaimId, Effect, Now};
 use super::{ClaimMachine, REMEMBERED, requests};
 
-/// So many ids of rows are kept of a settled claim.
+/// Number of row ids that are kept of a settled claim.
 const PAST_ROW_IDS: usize = 8;
-/// So many ends of processes are remembered.
+/// Number of ended processes that are remembered.
 const ENDS: usize = 8;
 
 impl ClaimMachine {
@@ -147,7 +147,7 @@ impl ClaimMachine {
         }
     }
 
-    /// A work request that will not be answered by a job; its request is asked for anew.
+    /// Forgets a work request that will not be answered by a job; another one is sent for its waiter.
     pub(super) fn forget_work_request(&mut self, claim: ClaimId) {
         if self.work_requests.remove(&claim).is_some() {
             for waiter in self.waiters.values_mut() {
@@ -185,7 +185,7 @@ impl ClaimMachine {
         if let Some((claim, Some(_))) = found {
             self.start(claim, effects);
         }
-        let word = self.of_job(job_uid).and_then(Entry::word);
+        let word = self.of_job(job_uid).and_then(Entry::pcp_status);
         effects.push(Effect::AnswerStatus(caller, word));
     }
 
@@ -233,7 +233,7 @@ pub(super) fn state_message(entry: &Entry) -> Option<Up> {
         State::Lost { ended, message } => Some(Up::Lost(session::Lost {
             claim: Some(entry.name()),
             job: entry.job.clone(),
-            exit: ended.told(),
+            exit: ended.to_exit(),
             message: message.clone(),
         })),
         State::Delivered { .. } if entry.started => Some(Up::Started(session::Started {

@@ -33,7 +33,7 @@ use entry::{Entry, ProcessEnd, State};
 use event::{ClaimId, Effect, Event, Filter, Now, RequestId};
 use requests::{OpenWorkRequest, Waiter};
 
-/// So many settled claims are remembered, for output that comes late.
+/// Number of settled claims that are remembered, for output that comes late.
 pub const REMEMBERED: usize = 1024;
 
 /// See the module.
@@ -196,7 +196,7 @@ impl ClaimMachine {
         self.entries
             .values()
             .filter(|entry| !entry.is_over())
-            .map(Entry::told)
+            .map(Entry::to_ledger_entry)
             .collect()
     }
 

@@ -30,7 +30,7 @@ enum Step {
     Start(u8),
     End(u8),
     Callable(bool),
-    /// Killed after so many things were done of what the next step work requests for.
+    /// Killed after this number of effects of the next step.
     Kill(u8),
     /// The next write fails.
     Full,

@@ -14,7 +14,7 @@ const TOO_LATE: &str =
 /// How long a work request waits at the operator while the plugin keeps getting nothing, in milliseconds:
 /// plugins may work request in a loop without sleep.
 pub(super) const WAITS_MS: [u64; 3] = [200, 400, 750];
-/// The answer of the operator may be so late; then there is none. With the longest hold it makes
+/// How late the answer of the operator may be; later the plugin is told that there is no job. With the longest hold it makes
 /// the second after which a plugin gets its "no job" in any case.
 pub(super) const SLACK_MS: u64 = 250;
 /// A work request whose plugin was answered in the meantime is kept for the next request of its kind. So

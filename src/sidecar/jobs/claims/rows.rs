@@ -43,7 +43,7 @@ impl ClaimMachine {
                 past.find(|entry| entry.claim == *claim)
             }),
         };
-        found.filter(|entry| entry.is_delivered() && entry.word().is_some())
+        found.filter(|entry| entry.is_delivered() && entry.pcp_status().is_some())
     }
 
     pub(super) fn row_given(&mut self, given: RowGiven, effects: &mut Vec<Effect>) {

@@ -260,7 +260,10 @@ fn a_job_is_in_the_ledger_before_the_plugin_has_it() {
         other => panic!("{other:?}"),
     }
     assert!(bench.machine.ledger()[0].delivered);
-    assert_eq!(bench.machine.of_job("uid").unwrap().word(), Some("Pending"));
+    assert_eq!(
+        bench.machine.of_job("uid").unwrap().pcp_status(),
+        Some("Pending")
+    );
 }
 
 #[test]
@@ -496,7 +499,7 @@ fn pcp_28_rows_keep_their_order_and_few_are_on_their_way() {
     }
     assert_eq!(sent, [1, 2, 3, 4]);
     assert_eq!(
-        bench.machine.of_job("uid-1").unwrap().word(),
+        bench.machine.of_job("uid-1").unwrap().pcp_status(),
         Some("Active")
     );
     let effects = bench.stored(claim, 1, None);
@@ -509,14 +512,20 @@ fn pcp_28_rows_keep_their_order_and_few_are_on_their_way() {
     );
     let (effects, _) = bench.row("uid-1", 6, 10, RowEnd::Succeeded);
     assert!(sent_rows(&effects).is_empty());
-    assert_eq!(bench.machine.of_job("uid-1").unwrap().word(), Some("Done"));
+    assert_eq!(
+        bench.machine.of_job("uid-1").unwrap().pcp_status(),
+        Some("Done")
+    );
     for row in 2..=5 {
         sent.extend(sent_rows(&bench.stored(claim, row, None)));
     }
     assert_eq!(sent, [1, 2, 3, 4, 6]);
     bench.stored(claim, 6, Some("Succeeded"));
     assert!(bench.disk.is_empty() && bench.machine.ledger().is_empty());
-    assert_eq!(bench.machine.of_job("uid-1").unwrap().word(), Some("Done"));
+    assert_eq!(
+        bench.machine.of_job("uid-1").unwrap().pcp_status(),
+        Some("Done")
+    );
 }
 
 #[test]
@@ -575,7 +584,10 @@ fn pcp_30_what_comes_after_the_end_is_kept_as_late() {
         panic!("{effects:?}")
     };
     assert_eq!(late.row.end, RowEnd::More);
-    assert_eq!(bench.machine.of_job("uid-1").unwrap().word(), Some("Error"));
+    assert_eq!(
+        bench.machine.of_job("uid-1").unwrap().pcp_status(),
+        Some("Error")
+    );
     bench.stored(claim, 1, Some("Failed"));
     bench.stored(claim, 2, Some("Failed"));
     assert!(bench.disk.is_empty());
@@ -604,7 +616,7 @@ fn pcp_37_a_new_job_of_the_same_name_never_gets_the_old_answer() {
         [Effect::RemoveSpool(_), Effect::AnswerRow(..)]
     ));
     assert_eq!(
-        bench.machine.of_job("uid-2").unwrap().word(),
+        bench.machine.of_job("uid-2").unwrap().pcp_status(),
         Some("Pending")
     );
     assert_eq!(
@@ -703,7 +715,7 @@ fn a_process_that_ended_while_the_sidecar_was_away_is_noticed() {
     bench.restart();
     bench.open();
     bench.handle(Event::PluginStarted(StartId(8)));
-    // Its exit becomes known later; the grace does not begin anew.
+    // Its exit becomes known later; the grace does not begin again.
     bench.now += 10_000;
     bench.handle(Event::PluginEnded(PLUGIN, Some(Exit::Code(3))));
     let effects = bench.tick(20_000);
@@ -861,7 +873,10 @@ fn a_cancelled_job_is_over_and_its_answer_late() {
     };
     bench.operator_message(cancel(claim));
     assert!(bench.disk.is_empty());
-    assert_eq!(bench.machine.of_job("uid-1").unwrap().word(), Some("Error"));
+    assert_eq!(
+        bench.machine.of_job("uid-1").unwrap().pcp_status(),
+        Some("Error")
+    );
     let (_, answer) = bench.row("uid-1", 1, 3, RowEnd::Succeeded);
     assert_eq!(answer, RowAnswer::Kept { row: 1, late: true });
 

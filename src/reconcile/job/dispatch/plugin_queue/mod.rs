@@ -107,7 +107,7 @@ impl PluginQueue {
             || self.claiming as usize >= claiming
     }
 
-    /// The bucket of a client, made when it is new. Whoever puts nothing there lets it go again.
+    /// The bucket of a client, made when it is new. A caller that puts nothing there calls [`Self::remove_if_idle`].
     pub(super) fn bucket(&mut self, client: Option<&Arc<str>>) -> u32 {
         let Some(client) = client else {
             return ANY_CLIENT;
@@ -199,7 +199,7 @@ impl PluginQueue {
         if jobs.entries[id].accepted {
             self.ready += 1;
         }
-        // Whoever could have it could have the one before it.
+        // A request that fits it also fits the one before it.
         if leads {
             self.mark_dirty(bucket);
         }

@@ -262,7 +262,7 @@ fn a_claim_of_the_session_before_is_not_granted_to_the_next_one() {
     world.attach(1);
     world.job("a", json!({}));
     world.request(1, "x");
-    // The same pod dials in anew while the claim is written.
+    // The same pod opens another session while the claim is written.
     world.attach(101);
     assert_eq!(world.run(), []);
     assert_eq!(phase(&world, "a"), Phase::Ready);

@@ -54,7 +54,7 @@ fn a_client_has_no_more_jobs_than_it_may_and_the_others_go_on() {
     world.request_for(1, "w", Some("a"), None);
     world.idle();
     finish_run(&mut world, "a1");
-    // Whoever waited longer.
+    // The one that waited longer.
     assert_eq!(world.run(), [granted("z", "a2")]);
 }
 

@@ -242,7 +242,7 @@ fn other_clients_do_not_wait_for_the_verdict() {
     world.request_for(1, "port", Some("10.0.0.1"), Some("2"));
     assert_eq!(world.run(), [granted("port", "a2")]);
     world.job("c", target("10.0.0.3", "1", -10));
-    // Whoever takes any job waits.
+    // A request for any job waits.
     stand(&mut world, "any", None);
     world.idle();
     accepted(&mut world, "a1");

@@ -231,7 +231,7 @@ impl Judge {
                 .is_some_and(|most| self.running().len() >= most as usize);
         let now = self.world.now;
         let shown = &self.shown;
-        // Whoever's time has not come, or is over, begins anew when it has come back.
+        // A job before its start or after its expiry starts waiting again when it comes back.
         self.in_the_way.retain(|name, _| {
             shown.get(name).is_some_and(|job| {
                 is_pending_acceptance(job)

@@ -31,7 +31,7 @@ enum Action {
         name: usize,
         how: u8,
     },
-    /// The watch catches up by so many actions.
+    /// The watch catches up by this number of actions.
     Watch {
         actions: usize,
     },

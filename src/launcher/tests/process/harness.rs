@@ -15,7 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const USER: u32 = 65532;
 
 /// A running launcher and its folder; both are gone with the value.
-pub(crate) struct Rig {
+pub(crate) struct Harness {
     folder: tempfile::TempDir,
     unshare: Child,
     /// The launcher as the test counts processes.
@@ -46,7 +46,7 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
 /// What the launcher and its plugin write to stderr, in the rig's folder.
 const LOG: &str = "log";
 
-impl Rig {
+impl Harness {
     /// Starts a launcher whose plugin is this shell script.
     pub(crate) fn new(script: &str) -> Self {
         Self::with_user(script, 0)
@@ -197,7 +197,7 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
+impl Drop for Harness {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read(self.path(LOG)).unwrap_or_default();

@@ -14,7 +14,7 @@ use patchbay_protocol::location;
 
 use crate::jobs::Translate;
 
-/// Most clients of one pod. An address of IPv6 takes 60 bytes of the private volume, and whoever
+/// Most clients of one pod. An address of IPv6 takes 60 bytes of the private volume, and a client that
 /// has a whole network of them shall not fill it.
 const MAX_CLIENTS: u32 = 65_536;
 /// Largest file in bytes.
@@ -22,7 +22,7 @@ const MAX_FILE: u64 = 8 * 1024 * 1024;
 
 /// Why the addresses are not known, or a client gets none.
 #[derive(Debug, thiserror::Error)]
-pub enum BookError {
+pub enum AddressMapError {
     /// The file cannot be read or written.
     #[error("{attempt} the workers' addresses: {error}")]
     File {
@@ -44,7 +44,7 @@ pub enum BookError {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Book(Mutex<Entries>);
+pub struct AddressMap(Mutex<Entries>);
 
 #[derive(Debug)]
 struct Entries {
@@ -57,13 +57,13 @@ struct Entries {
     by_local: HashMap<Ipv4Addr, IpAddr>,
 }
 
-impl Book {
+impl AddressMap {
     /// Reads the file, or begins it.
     ///
     /// # Errors
-    /// See [`BookError`].
-    pub fn open(path: &Path) -> Result<Book, BookError> {
-        let failed = |error| BookError::File {
+    /// See [`AddressMapError`].
+    pub fn open(path: &Path) -> Result<AddressMap, AddressMapError> {
+        let failed = |error| AddressMapError::File {
             attempt: "read",
             error,
         };
@@ -91,17 +91,17 @@ impl Book {
         for (index, line) in text[..whole].lines().enumerate() {
             entries
                 .remember(line)
-                .ok_or(BookError::Damaged { line: index + 1 })?;
+                .ok_or(AddressMapError::Damaged { line: index + 1 })?;
         }
         entries.file.set_len(entries.length).map_err(failed)?;
-        Ok(Book(Mutex::new(entries)))
+        Ok(AddressMap(Mutex::new(entries)))
     }
 
     /// The address under which the plugin sees this client.
     ///
     /// # Errors
     /// The client is new and its address could not be written down.
-    pub fn local(&self, client: IpAddr) -> Result<Ipv4Addr, BookError> {
+    pub fn local(&self, client: IpAddr) -> Result<Ipv4Addr, AddressMapError> {
         let client = client.to_canonical();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match entries.by_client.get(&client) {
@@ -111,7 +111,7 @@ impl Book {
     }
 }
 
-impl Translate for Book {
+impl Translate for AddressMap {
     fn real(&self, local: &str) -> Option<String> {
         let IpAddr::V4(local) = location::address(local)? else {
             return None;
@@ -122,14 +122,14 @@ impl Translate for Book {
 }
 
 impl Entries {
-    fn admit(&mut self, client: IpAddr) -> Result<Ipv4Addr, BookError> {
-        let local = nth(self.next).ok_or(BookError::Full)?;
+    fn admit(&mut self, client: IpAddr) -> Result<Ipv4Addr, AddressMapError> {
+        let local = nth(self.next).ok_or(AddressMapError::Full)?;
         let line = format!("{local} {client}\n");
         if let Err(error) = self.file.write_all(line.as_bytes()) {
             // Half a line in front of a later one would damage that.
             let _ = self.file.set_len(self.length);
             let attempt = "write";
-            return Err(BookError::File { attempt, error });
+            return Err(AddressMapError::File { attempt, error });
         }
         self.length += line.len() as u64;
         self.next += 1;
@@ -189,17 +189,22 @@ mod tests {
     #[test]
     fn one_client_is_one_client_in_every_spelling() {
         let (_folder, path) = path();
-        let book = Book::open(&path).unwrap();
-        let local = book.local("::ffff:10.1.2.3".parse().unwrap()).unwrap();
-        assert_eq!(book.local("10.1.2.3".parse().unwrap()).unwrap(), local);
-        assert_eq!(book.real(&local.to_string()).unwrap(), "10.1.2.3");
+        let address_map = AddressMap::open(&path).unwrap();
+        let local = address_map
+            .local("::ffff:10.1.2.3".parse().unwrap())
+            .unwrap();
         assert_eq!(
-            book.real(&format!("::ffff:{local}")).unwrap(),
+            address_map.local("10.1.2.3".parse().unwrap()).unwrap(),
+            local
+        );
+        assert_eq!(address_map.real(&local.to_string()).unwrap(), "10.1.2.3");
+        assert_eq!(
+            address_map.real(&format!("::ffff:{local}")).unwrap(),
             "10.1.2.3",
             "a plugin may listen with a socket of both families"
         );
         for unknown in ["127.0.0.1", "10.1.2.3", "localhost", "::1", ""] {
-            assert_eq!(book.real(unknown), None, "{unknown}");
+            assert_eq!(address_map.real(unknown), None, "{unknown}");
         }
     }
 
@@ -207,10 +212,10 @@ mod tests {
     fn half_a_line_was_never_used_and_a_damaged_one_ends_it() {
         let (_folder, path) = path();
         std::fs::write(&path, "127.0.1.1 10.0.0.1\n127.0.1.2 10.0").unwrap();
-        let book = Book::open(&path).unwrap();
-        let second = book.local("10.0.0.9".parse().unwrap()).unwrap();
+        let address_map = AddressMap::open(&path).unwrap();
+        let second = address_map.local("10.0.0.9".parse().unwrap()).unwrap();
         assert_eq!(second, Ipv4Addr::new(127, 0, 1, 2));
-        drop(book);
+        drop(address_map);
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "127.0.1.1 10.0.0.1\n127.0.1.2 10.0.0.9\n");
         for damaged in [
@@ -220,7 +225,10 @@ mod tests {
             "127.0.1.1 10.0.0.1\n127.0.1.2 10.0.0.1\n",
         ] {
             std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(Book::open(&path), Err(BookError::Damaged { .. })));
+            assert!(matches!(
+                AddressMap::open(&path),
+                Err(AddressMapError::Damaged { .. })
+            ));
         }
     }
 
@@ -232,20 +240,20 @@ mod tests {
             visits in proptest::collection::vec((0_u8..40, proptest::bool::ANY, 0_u8..10), 1..150),
         ) {
             let (_folder, path) = path();
-            let mut book = Book::open(&path).unwrap();
+            let mut address_map = AddressMap::open(&path).unwrap();
             let mut known: HashMap<IpAddr, Ipv4Addr> = HashMap::new();
             for (number, v6, restart) in visits {
                 if restart == 0 {
-                    book = Book::open(&path).unwrap();
+                    address_map = AddressMap::open(&path).unwrap();
                 }
                 let client: IpAddr = if v6 {
                     format!("2001:db8::{number:x}").parse().unwrap()
                 } else {
                     Ipv4Addr::new(10, 0, 0, number).into()
                 };
-                let local = book.local(client).unwrap();
+                let local = address_map.local(client).unwrap();
                 proptest::prop_assert_eq!(*known.entry(client).or_insert(local), local);
-                proptest::prop_assert_eq!(book.real(&local.to_string()), Some(client.to_string()));
+                proptest::prop_assert_eq!(address_map.real(&local.to_string()), Some(client.to_string()));
             }
             let different: HashSet<&Ipv4Addr> = known.values().collect();
             proptest::prop_assert_eq!(different.len(), known.len());
