@@ -5,7 +5,7 @@ use crate::trouble::{ReadError, explain};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Plugin;
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 
 /// The Plugin `name` of the namespace; when there is none, the error names what may be meant.
 pub(crate) async fn one(connection: &Connection, name: &str) -> Result<Plugin, ReadError> {
@@ -24,11 +24,11 @@ pub(crate) async fn one(connection: &Connection, name: &str) -> Result<Plugin, R
         .await
         .map_err(|error| explain(connection, what.clone(), error))?;
     let names: Vec<String> = here.iter().map(ResourceExt::name_any).collect();
-    let close = near(name, names.iter().map(String::as_str));
+    let close = similar(name, names.iter().map(String::as_str));
     let hint = if close.is_empty() {
         elsewhere(connection, name).await
     } else {
-        question(&close)
+        did_you_mean(&close)
     };
     Err(ReadError::NoObject { what, hint })
 }

@@ -1,7 +1,7 @@
 //! Which method a person means. Pure.
 
 use patchbay_protocol::reflect::{is_machinery, written};
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
 /// A method as it was written.
@@ -72,7 +72,7 @@ impl Wanted {
         }
         Err(MethodError::NoService {
             wanted: format!("service {part}"),
-            hint: question(&near(part, all())),
+            hint: did_you_mean(&similar(part, all())),
             served: none_or(&all().filter(|name| !is_machinery(name)).collect::<Vec<_>>()),
         })
     }
@@ -100,7 +100,7 @@ impl Wanted {
             [one] => Ok((*one).clone()),
             [] => {
                 let names: Vec<String> = methods.iter().map(written).collect();
-                let close = near(&self.method, methods.iter().map(MethodDescriptor::name));
+                let close = similar(&self.method, methods.iter().map(MethodDescriptor::name));
                 let close: Vec<&str> = names
                     .iter()
                     .map(String::as_str)
@@ -111,7 +111,7 @@ impl Wanted {
                     .collect();
                 Err(MethodError::NoMethod {
                     wanted: self.to_string(),
-                    hint: question(&close),
+                    hint: did_you_mean(&close),
                 })
             }
             several => Err(MethodError::Ambiguous {

@@ -26,7 +26,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 
 /// Why something about a Job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ async fn one(connection: &Connection, name: &str) -> Result<Job, JobError> {
         .await
         .map_err(|error| explain(connection, what.clone(), error))?;
     let names: Vec<String> = others.iter().map(ResourceExt::name_any).collect();
-    let hint = question(&near(name, names.iter().map(String::as_str)));
+    let hint = did_you_mean(&similar(name, names.iter().map(String::as_str)));
     Err(ReadError::NoObject { what, hint }.into())
 }
 

@@ -15,7 +15,7 @@ use patchbay_api::job::{Call, Command, DeliveryPolicy, Input, PluginRef, Target}
 use patchbay_api::job_status::Phase;
 use patchbay_api::plugin_status::AdvertisedCommand;
 use patchbay_api::{Job, JobSpec, Plugin};
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 use serde_json::{Map, Value};
 
 /// Makes the Job; with `--wait` also waits for its end. Whether it is well.
@@ -146,7 +146,7 @@ fn command(plugin: &Plugin, arguments: &args::Submit) -> Result<Command, String>
             arguments.plugin,
             arguments.work,
             names.join(", "),
-            question(&near(&arguments.work, names.iter().copied()))
+            did_you_mean(&similar(&arguments.work, names.iter().copied()))
         ));
     }
     let mut inputs = Vec::new();
