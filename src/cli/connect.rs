@@ -2,7 +2,7 @@
 //!
 //! The client differs from kube's own in one point: it resolves names itself (see `resolve`).
 
-use crate::args::Cluster;
+use crate::args::ClusterArgs;
 use crate::resolve::OwnResolver;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tower::{BoxError, ServiceBuilder};
 
 /// A cluster, ready to be asked.
-pub(crate) struct Connection {
+pub(crate) struct ClusterClient {
     /// The client.
     pub(crate) client: Client,
     /// The namespace that the command line or the context names.
@@ -46,8 +46,8 @@ pub(crate) enum ConnectError {
 }
 
 /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
-pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectError> {
-    let kubeconfig = match &cluster.kubeconfig {
+pub(crate) async fn connect(arguments: &ClusterArgs) -> Result<ClusterClient, ConnectError> {
+    let kubeconfig = match &arguments.kubeconfig {
         Some(path) => Kubeconfig::read_from(path).map_err(|source| ConnectError::NamedFile {
             path: path.clone(),
             source,
@@ -55,7 +55,7 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectErro
         None => Kubeconfig::read().map_err(|source| ConnectError::DefaultFile { source })?,
     };
     let options = KubeConfigOptions {
-        context: cluster.context.clone(),
+        context: arguments.context.clone(),
         ..KubeConfigOptions::default()
     };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options)
@@ -70,12 +70,12 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectErro
     if config.proxy_url.is_some() {
         return Err(ConnectError::Proxy { server });
     }
-    let namespace = cluster
+    let namespace = arguments
         .namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
-    match client(config) {
-        Ok(client) => Ok(Connection {
+    match build_client(config) {
+        Ok(client) => Ok(ClusterClient {
             client,
             namespace,
             server,
@@ -84,7 +84,7 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectErro
     }
 }
 
-fn client(config: Config) -> Result<Client, kube::Error> {
+fn build_client(config: Config) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new_with_resolver(OwnResolver::default());
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
