@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of kubectl")]
 pub(crate) struct ClusterArgs {
-    /// Path of the kubeconfig file (default: $KUBECONFIG, then ~/.kube/config)
+    /// Path of the kubeconfig file (default: $KUBECONFIG, then ~/.kube/config, then the pod's service account)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig
@@ -35,6 +35,30 @@ pub(crate) struct ClusterArgs {
     /// Namespace (default: the context's)
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Cluster of the kubeconfig (default: the context's)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// User of the kubeconfig (default: the context's)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// URL of the API server (default: the cluster's)
+    #[arg(short, long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Bearer token for the API server
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// User to impersonate
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    pub(crate) impersonate: Option<String>,
+    /// Group to impersonate, may be given several times
+    #[arg(long = "as-group", global = true, value_name = "NAME")]
+    pub(crate) impersonate_groups: Vec<String>,
+    /// How long to wait for each response of the API server, such as 10s; 0 means no limit
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    pub(crate) request_timeout: Option<Duration>,
+    /// Do not verify the certificate of the API server; this makes the connection insecure
+    #[arg(long, global = true)]
+    pub(crate) insecure_skip_tls_verify: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -259,10 +283,29 @@ mod tests {
 
     #[test]
     fn flags_of_kubectl_are_read_behind_the_verb() {
-        let line = ["status", "-n", "demo", "--context", "c", "-o", "json"];
+        let line = [
+            "status",
+            "-n",
+            "demo",
+            "--context",
+            "c",
+            "--as",
+            "ann",
+            "--as-group",
+            "a",
+            "--as-group",
+            "b",
+            "--request-timeout",
+            "5s",
+            "-o",
+            "json",
+        ];
         let read = parse(&line).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(read.cluster.namespace.as_deref(), Some("demo"));
         assert_eq!(read.cluster.context.as_deref(), Some("c"));
+        assert_eq!(read.cluster.impersonate.as_deref(), Some("ann"));
+        assert_eq!(read.cluster.impersonate_groups, ["a", "b"]);
+        assert_eq!(read.cluster.request_timeout, Some(Duration::from_secs(5)));
     }
 
     #[test]
