@@ -136,7 +136,7 @@ pub(crate) struct CallArgs {
     /// Metadata of the call, NAME:VALUE; the value of a NAME-bin is base64
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<String>,
-    /// Give up after this time, such as 500ms, 10s or 2m; 0 means no limit
+    /// Give up after this time, such as 90s or 1h30m; 0 means no limit
     #[arg(long, value_parser = duration, value_name = "DURATION", default_value = "30s")]
     pub(crate) timeout: Duration,
     /// Compiled FileDescriptorSet, for a plugin without reflection
@@ -162,7 +162,7 @@ pub(crate) struct ReattachArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   kubectl patchbay submit scraper wget http://example.com/ --client 10.1.2.3 --wait
-  kubectl patchbay submit scraper wget 'Target IP Address=10.1.2.3' --start +10m --expire +1h
+  kubectl patchbay submit scraper wget 'Target IP Address=10.1.2.3' --start +10m --expire +1h30m
   kubectl patchbay submit kv-go proto.KV/Get '{\"key\":\"a\"}' --wait")]
 pub(crate) struct SubmitArgs {
     /// Name of the Plugin
@@ -180,10 +180,10 @@ pub(crate) struct SubmitArgs {
     /// Only for this port of the plugin (default: any)
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// Do not start before this time: RFC 3339, or a duration such as +10m (default: now)
+    /// Do not start before this time: RFC 3339, or a duration such as +1h30m (default: now)
     #[arg(long, value_name = "TIME")]
     pub(crate) start: Option<String>,
-    /// Fail if not started by this time: RFC 3339, or a duration such as +10m (default: never)
+    /// Fail if not started by this time: RFC 3339, or a duration such as +1h30m (default: never)
     #[arg(long, value_name = "TIME")]
     pub(crate) expire: Option<String>,
     /// Among Jobs with the same start time, the one with the higher priority runs first
@@ -240,7 +240,7 @@ pub(crate) struct CancelArgs {
 pub(crate) struct RetryArgs {
     /// Name of the Job
     pub(crate) job: String,
-    /// Fail if not started by this time: RFC 3339, or a duration such as +10m (default: as before)
+    /// Fail if not started by this time: RFC 3339, or a duration such as +1h30m (default: as before)
     #[arg(long, value_name = "TIME")]
     pub(crate) expire: Option<String>,
 }
@@ -276,7 +276,7 @@ mod tests {
         assert!(parse(&["call", "kv"]).is_err());
         assert!(parse(&["call", "kv", "--list"]).is_ok());
         assert!(parse(&["call", "kv", "Get", "{}"]).is_ok());
-        assert!(parse(&["call", "kv", "Get", "--timeout", "2m"]).is_ok());
+        assert!(parse(&["call", "kv", "Get", "--timeout", "1h30m"]).is_ok());
         assert!(parse(&["call", "kv", "Get", "--timeout", "soon"]).is_err());
         assert!(parse(&["status", "kv", "-A"]).is_err());
     }
