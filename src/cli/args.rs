@@ -67,6 +67,9 @@ pub(crate) enum CliCommand {
     ///
     /// Exit code: 0 if every plugin shown is Ready, 1 if one is not, 2 if the status could not be read.
     Status(StatusArgs),
+    /// Show everything that happened to one object, in order
+    #[command(subcommand)]
+    Describe(DescribeCommand),
     /// Call a gRPC method of a plugin with JSON
     ///
     /// The call goes through a port-forward to a Ready pod, so it works from wherever kubectl works.
@@ -94,6 +97,15 @@ pub(crate) enum CliCommand {
     Crds,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum DescribeCommand {
+    /// Show the life of one Job: every step with its time, what it waits for now, and its events
+    ///
+    /// Exit code: 0, or 1 if the Job has failed, 2 if it could not be read.
+    #[command(visible_aliases = ["jobs", "pbjob"])]
+    Job(DescribeJobArgs),
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Name of the Plugin (default: all in the namespace)
@@ -113,6 +125,15 @@ pub(crate) enum OutputFormat {
     Text,
     /// One JSON document
     Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DescribeJobArgs {
+    /// Name of the Job
+    pub(crate) job: String,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Args, Debug)]
@@ -314,6 +335,7 @@ mod tests {
             &["status", "-o", "json"][..],
             &["queue", "-o", "json"],
             &["output", "a", "-o", "json"],
+            &["describe", "job", "a", "-o", "json"],
         ] {
             assert!(parse(line).is_ok(), "{line:?}");
         }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, CliCommand};
+use args::{Cli, CliCommand, DescribeCommand};
 use stdio::StdoutError;
 
 /// The verb was carried out, with a bad result: not Ready, Failed, or a call that ended with an error.
@@ -93,6 +93,9 @@ async fn run(cli: Cli) -> Result<bool, CliError> {
             true
         }
         CliCommand::Status(arguments) => status::run(&connect().await?, arguments).await?,
+        CliCommand::Describe(DescribeCommand::Job(arguments)) => {
+            job::describe(&connect().await?, arguments).await?
+        }
         CliCommand::Call(arguments) => matches!(
             call::run(&connect().await?, arguments).await?,
             call::CallOutcome::Succeeded

@@ -1,9 +1,10 @@
-//! The verbs about Jobs: `submit`, `output`, `cancel`, `retry`, `queue`.
+//! The verbs about Jobs: `submit`, `describe job`, `output`, `cancel`, `retry`, `queue`.
 //!
 //! The operator decides about Jobs; these verbs write only what a user could write with
 //! `kubectl apply`, and read status.
 
 mod cancel;
+mod describe;
 mod output;
 mod queue;
 mod retry;
@@ -13,6 +14,7 @@ mod submit;
 mod tests;
 
 pub(crate) use cancel::run as cancel;
+pub(crate) use describe::run as describe;
 pub(crate) use output::run as output;
 pub(crate) use queue::run as queue;
 pub(crate) use retry::run as retry;

@@ -7,6 +7,8 @@ mod summary;
 mod tests;
 mod tree;
 
+pub(crate) use summary::event_time;
+
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;

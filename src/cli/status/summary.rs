@@ -270,7 +270,7 @@ fn repeats_the_pod(event: &Event) -> bool {
 }
 
 /// When the event last happened. Old and new APIs fill different fields.
-fn event_time(event: &Event) -> Option<Timestamp> {
+pub(crate) fn event_time(event: &Event) -> Option<Timestamp> {
     [
         event
             .series
