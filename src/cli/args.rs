@@ -93,8 +93,12 @@ pub(crate) enum CliCommand {
     Retry(RetryArgs),
     /// Count open Jobs by plugin and client, with the reasons why they are not running
     Queue(QueueArgs),
+    /// Explain a reason that a condition or an event shows
+    Explain(ExplainArgs),
     /// Print the CustomResourceDefinitions of this version
     Crds,
+    /// Print the versions of this program, the operator and the kinds in the cluster
+    Version(VersionArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -278,6 +282,25 @@ pub(crate) struct QueueArgs {
     pub(crate) output: OutputFormat,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The reason, such as PluginLost (default: all)
+    pub(crate) reason: Option<String>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VersionArgs {
+    /// Only this program's version; no cluster is asked
+    #[arg(long)]
+    pub(crate) client: bool,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) output: OutputFormat,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +359,8 @@ mod tests {
             &["queue", "-o", "json"],
             &["output", "a", "-o", "json"],
             &["describe", "job", "a", "-o", "json"],
+            &["explain", "PluginLost", "-o", "json"],
+            &["version", "-o", "json"],
         ] {
             assert!(parse(line).is_ok(), "{line:?}");
         }

@@ -10,6 +10,7 @@ mod call;
 mod color;
 mod connect;
 mod crds;
+mod explain;
 mod job;
 mod plugins;
 mod proxy;
@@ -18,6 +19,7 @@ mod reattach;
 mod status;
 mod stdio;
 mod time_arg;
+mod version;
 
 use std::process::ExitCode;
 
@@ -44,7 +46,11 @@ enum CliError {
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
     #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
     Job(#[from] job::JobCommandError),
+    #[error(transparent)]
+    Version(#[from] version::VersionError),
     #[error("starting the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -57,7 +63,9 @@ impl CliError {
                 | CliError::Call(call::CallError::Output(StdoutError::Closed))
                 | CliError::Reattach(reattach::ReattachError::Output(StdoutError::Closed))
                 | CliError::Crds(crds::CrdsError::Output(StdoutError::Closed))
+                | CliError::Explain(explain::ExplainError::Output(StdoutError::Closed))
                 | CliError::Job(job::JobCommandError::Output(StdoutError::Closed))
+                | CliError::Version(version::VersionError::Output(StdoutError::Closed))
         )
     }
 }
@@ -92,6 +100,11 @@ async fn run(cli: Cli) -> Result<bool, CliError> {
             crds::run()?;
             true
         }
+        CliCommand::Explain(arguments) => {
+            explain::run(arguments)?;
+            true
+        }
+        CliCommand::Version(arguments) => version::run(&cli.cluster, arguments).await?,
         CliCommand::Status(arguments) => status::run(&connect().await?, arguments).await?,
         CliCommand::Describe(DescribeCommand::Job(arguments)) => {
             job::describe(&connect().await?, arguments).await?
