@@ -23,7 +23,7 @@ const DELIVERED: &str = "Delivered";
 
 /// What happened, in the order of a Job's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(super) enum Step {
+pub(super) enum HistoryStep {
     Created,
     Accepted,
     /// The plugin does not accept the Job as it is written.
@@ -57,7 +57,7 @@ pub(super) struct HistoryEntry {
     /// Absent if it is not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) time: Option<Timestamp>,
-    pub(super) step: Step,
+    pub(super) step: HistoryStep,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) attempt: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub(super) struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    pub(super) fn new(time: Option<Timestamp>, step: Step) -> Self {
+    pub(super) fn new(time: Option<Timestamp>, step: HistoryStep) -> Self {
         Self {
             time,
             step,
@@ -114,7 +114,7 @@ pub(super) fn history(job: &Job, objects: &JobObjects) -> Vec<HistoryEntry> {
     let meta = &job.metadata;
     entries.push(HistoryEntry::new(
         meta.creation_timestamp.as_ref().map(|time| time.0),
-        Step::Created,
+        HistoryStep::Created,
     ));
     entries.extend(before_claim(&status));
     entries.extend(attempts(&status));
@@ -124,7 +124,7 @@ pub(super) fn history(job: &Job, objects: &JobObjects) -> Vec<HistoryEntry> {
     entries.extend(
         meta.deletion_timestamp
             .as_ref()
-            .map(|time| HistoryEntry::new(Some(time.0), Step::Deleting).attempt(i32::MAX)),
+            .map(|time| HistoryEntry::new(Some(time.0), HistoryStep::Deleting).attempt(i32::MAX)),
     );
     entries.extend(events(&entries, objects));
     sort(&mut entries);
@@ -173,8 +173,8 @@ fn before_claim(status: &JobStatus) -> Vec<HistoryEntry> {
     };
     if let Some(accepted) = find(status, ConditionType::Accepted) {
         match accepted.status.as_str() {
-            "True" => push(accepted, Step::Accepted, 0),
-            "False" => push(accepted, Step::Refused, 0),
+            "True" => push(accepted, HistoryStep::Accepted, 0),
+            "False" => push(accepted, HistoryStep::Refused, 0),
             _ => {}
         }
     }
@@ -185,14 +185,16 @@ fn before_claim(status: &JobStatus) -> Vec<HistoryEntry> {
     };
     if let Some(suspended) = find(status, ConditionType::Suspended) {
         match (suspended.status.as_str(), Reason::parse(&suspended.reason)) {
-            ("True", _) => push(suspended, Step::Suspended, attempt),
-            (_, Some(Reason::Resumed)) => push(suspended, Step::Resumed, attempt),
-            (_, Some(Reason::AlreadyClaimed)) => push(suspended, Step::SuspendRefused, attempt),
+            ("True", _) => push(suspended, HistoryStep::Suspended, attempt),
+            (_, Some(Reason::Resumed)) => push(suspended, HistoryStep::Resumed, attempt),
+            (_, Some(Reason::AlreadyClaimed)) => {
+                push(suspended, HistoryStep::SuspendRefused, attempt)
+            }
             _ => {}
         }
     }
     if let Some(eligible) = find(status, ConditionType::Eligible).filter(|c| c.status == "True") {
-        push(eligible, Step::Eligible, attempt);
+        push(eligible, HistoryStep::Eligible, attempt);
     }
     entries
 }
@@ -201,10 +203,10 @@ fn before_claim(status: &JobStatus) -> Vec<HistoryEntry> {
 fn attempts(status: &JobStatus) -> Vec<HistoryEntry> {
     let mut entries = Vec::new();
     for earlier in &status.attempts {
-        let mut claimed = HistoryEntry::new(Some(earlier.claimed_at.0), Step::Claimed);
+        let mut claimed = HistoryEntry::new(Some(earlier.claimed_at.0), HistoryStep::Claimed);
         claimed.claim_id = Some(earlier.claim_id.clone());
         claimed.pod = Some(earlier.holder_pod.clone());
-        let ended = HistoryEntry::new(Some(earlier.ended_at.0), Step::AttemptEnded)
+        let ended = HistoryEntry::new(Some(earlier.ended_at.0), HistoryStep::AttemptEnded)
             .because(&earlier.reason, &earlier.message);
         entries.push(claimed.attempt(earlier.attempt));
         entries.push(ended.attempt(earlier.attempt));
@@ -218,13 +220,13 @@ fn claim(status: &JobStatus) -> Vec<HistoryEntry> {
         return Vec::new();
     };
     let claimed_at = Some(claim.claimed_at.0);
-    let mut claimed = HistoryEntry::new(claimed_at, Step::Claimed).attempt(status.attempt);
+    let mut claimed = HistoryEntry::new(claimed_at, HistoryStep::Claimed).attempt(status.attempt);
     claimed.claim_id = Some(claim.claim_id.clone());
     claimed.pod = Some(claim.holder_pod.clone());
     let mut entries = vec![claimed];
     if let Some(delivered) = delivered(status) {
         entries.push(
-            HistoryEntry::new(None, Step::Delivered)
+            HistoryEntry::new(None, HistoryStep::Delivered)
                 .attempt(status.attempt)
                 .because("", &delivered.message)
                 .not_before(claimed_at),
@@ -232,7 +234,7 @@ fn claim(status: &JobStatus) -> Vec<HistoryEntry> {
     }
     if let Some(started) = find(status, ConditionType::Started).filter(|c| c.status == "True") {
         entries.push(
-            HistoryEntry::new(since(started), Step::Started)
+            HistoryEntry::new(since(started), HistoryStep::Started)
                 .attempt(status.attempt)
                 .because("", &started.message),
         );
@@ -250,9 +252,9 @@ pub(super) fn delivered(status: &JobStatus) -> Option<&Condition> {
 
 fn end(status: &JobStatus) -> Option<HistoryEntry> {
     let (step, type_) = match status.phase? {
-        Phase::Invalid => (Step::Invalid, ConditionType::Accepted),
-        Phase::Succeeded => (Step::Succeeded, ConditionType::Complete),
-        Phase::Failed => (Step::Failed, ConditionType::Failed),
+        Phase::Invalid => (HistoryStep::Invalid, ConditionType::Accepted),
+        Phase::Succeeded => (HistoryStep::Succeeded, ConditionType::Complete),
+        Phase::Failed => (HistoryStep::Failed, ConditionType::Failed),
         _ => return None,
     };
     let time = status.completion_time.as_ref().map(|time| time.0);
@@ -286,13 +288,13 @@ fn events(entries: &[HistoryEntry], objects: &JobObjects) -> Vec<HistoryEntry> {
                 return None;
             }
             let step = match event.type_.as_deref() {
-                Some("Warning") => Step::Warning,
-                _ => Step::Event,
+                Some("Warning") => HistoryStep::Warning,
+                _ => HistoryStep::Event,
             };
             // Within the same second it comes after the claim that it is about.
             let attempt = entries
                 .iter()
-                .filter(|entry| entry.step == Step::Claimed && entry.time <= time)
+                .filter(|entry| entry.step == HistoryStep::Claimed && entry.time <= time)
                 .filter_map(|entry| entry.attempt)
                 .max();
             let note = event.note.as_deref().unwrap_or_default();

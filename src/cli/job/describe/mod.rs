@@ -27,7 +27,7 @@ use crate::color::Color;
 use crate::connect::ClusterClient;
 use crate::stdio;
 use history::HistoryEntry;
-use waiting::Waiting;
+use waiting::CurrentWait;
 
 /// Everything that is read from the cluster.
 #[derive(Default)]
@@ -66,7 +66,7 @@ struct JobDescription {
     history: Vec<HistoryEntry>,
     /// Absent if nothing can follow.
     #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<Waiting>,
+    waiting: Option<CurrentWait>,
     errors: Vec<String>,
 }
 

@@ -8,7 +8,7 @@ use patchbay_api::{ConditionType, JobStatus};
 use serde::Serialize;
 
 use super::JobObjects;
-use super::history::{HistoryEntry, Step, find, since};
+use super::history::{HistoryEntry, HistoryStep, find, since};
 
 /// At most this many rows of output are listed for one attempt: the first and the last ones.
 const MAX_ROWS: usize = 20;
@@ -51,7 +51,7 @@ pub(super) fn rows(status: &JobStatus, objects: &JobObjects) -> Vec<HistoryEntry
         };
         let stored = object.creation_timestamp.as_ref().map(|time| time.0);
         let entry = rows.entry((attempt, row)).or_insert_with(|| {
-            let mut entry = HistoryEntry::new(stored, Step::Output).attempt(attempt);
+            let mut entry = HistoryEntry::new(stored, HistoryStep::Output).attempt(attempt);
             entry.output = Some(OutputEntry {
                 row,
                 ..OutputEntry::default()
@@ -69,9 +69,9 @@ pub(super) fn rows(status: &JobStatus, objects: &JobObjects) -> Vec<HistoryEntry
     let current = status.output.as_ref();
     for row in current.map_or(&[][..], |output| &output.rows) {
         let key = (status.attempt, row.row);
-        let entry = rows
-            .entry(key)
-            .or_insert_with(|| HistoryEntry::new(None, Step::Output).attempt(status.attempt));
+        let entry = rows.entry(key).or_insert_with(|| {
+            HistoryEntry::new(None, HistoryStep::Output).attempt(status.attempt)
+        });
         entry.output = Some(OutputEntry {
             row: row.row,
             bytes: Some(row.bytes),
@@ -80,7 +80,7 @@ pub(super) fn rows(status: &JobStatus, objects: &JobObjects) -> Vec<HistoryEntry
             omitted: 0,
         });
         if row.late {
-            entry.step = Step::LateOutput;
+            entry.step = HistoryStep::LateOutput;
         }
     }
     let ended = status.completion_time.as_ref().map(|time| time.0);
@@ -89,18 +89,18 @@ pub(super) fn rows(status: &JobStatus, objects: &JobObjects) -> Vec<HistoryEntry
         // `late` is only recorded for rows that the status lists.
         let is_late = *attempt == status.attempt && second(entry.time) > second(ended);
         if ended.is_some() && is_late {
-            entry.step = Step::LateOutput;
+            entry.step = HistoryStep::LateOutput;
         }
     }
     // The row of a result, and that of an expiry, is stored in the same write as the end.
     let ends_with_row = status.phase == Some(Phase::Succeeded) || status.claim.is_none();
     let last = rows
         .iter()
-        .rfind(|(_, entry)| entry.step == Step::Output)
+        .rfind(|(_, entry)| entry.step == HistoryStep::Output)
         .map(|(key, _)| *key)
         .filter(|_| ends_with_row);
     for (key, entry) in &mut rows {
-        if entry.step == Step::LateOutput {
+        if entry.step == HistoryStep::LateOutput {
             not_before = not_before.max(ended);
         } else if Some(*key) == last {
             entry.time = entry.time.or(ended);

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::JobDescription;
-use super::history::{HistoryEntry, Step};
+use super::history::{HistoryEntry, HistoryStep};
 use super::rows::OutputEntry;
-use super::waiting::Waiting;
+use super::waiting::CurrentWait;
 use crate::age::{age, format_seconds};
 use crate::color::Color;
 use crate::stdio::one_line;
@@ -81,9 +81,14 @@ fn line(entry: &HistoryEntry, now: Timestamp, color: Color) -> String {
     };
     let step = format!("{:<STEP_WIDTH$}", format!("{:?}", entry.step));
     let step = match entry.step {
-        Step::Succeeded => color.good(&step),
-        Step::Failed | Step::Invalid | Step::Refused | Step::AttemptEnded => color.bad(&step),
-        Step::Warning | Step::Suspended | Step::SuspendRefused => color.waiting(&step),
+        HistoryStep::Succeeded => color.good(&step),
+        HistoryStep::Failed
+        | HistoryStep::Invalid
+        | HistoryStep::Refused
+        | HistoryStep::AttemptEnded => color.bad(&step),
+        HistoryStep::Warning | HistoryStep::Suspended | HistoryStep::SuspendRefused => {
+            color.waiting(&step)
+        }
         _ => step,
     };
     let line = format!("  {time:<TIME_WIDTH$}  {ago:<9}  {step}  {}", detail(entry));
@@ -139,7 +144,7 @@ fn output_facts(output: &OutputEntry) -> Vec<String> {
     facts
 }
 
-fn now_lines(waiting: &Waiting, now: Timestamp) -> String {
+fn now_lines(waiting: &CurrentWait, now: Timestamp) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         let name = format!("{name}:");

@@ -14,7 +14,7 @@ use crate::reason_text::{message_or_sentence, next_move, without_next_move};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Waiting {
+pub(super) struct CurrentWait {
     /// What has to happen.
     pub(super) waiting_for: String,
     /// When it happens, if that is known.
@@ -32,11 +32,11 @@ pub(super) struct Waiting {
 }
 
 /// `None` for a Job that has ended and is kept.
-pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Option<Waiting> {
+pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Option<CurrentWait> {
     let nothing = JobStatus::default();
     let status = job.status.as_ref().unwrap_or(&nothing);
     let name = &job.spec.plugin_ref.name;
-    let operator = |what: &str| Waiting {
+    let operator = |what: &str| CurrentWait {
         waiting_for: format!("the operator to {what}; check that it is running"),
         at: None,
         fails_at: None,
@@ -54,7 +54,7 @@ pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Opt
     }
     Some(match phase {
         Phase::Invalid | Phase::Succeeded | Phase::Failed => return after_end(job, status),
-        Phase::Suspended => Waiting {
+        Phase::Suspended => CurrentWait {
             waiting_for: "somebody to set spec.suspend to false".to_owned(),
             at: None,
             fails_at: None,
@@ -78,7 +78,7 @@ pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Opt
                 _ => "",
             };
             let message = [delivery, &pod].into_iter().filter(|part| !part.is_empty());
-            Waiting {
+            CurrentWait {
                 waiting_for: format!("Plugin {name} {what}"),
                 at: None,
                 fails_at: times::deadline(job).filter(|deadline| *deadline > now),
@@ -90,13 +90,13 @@ pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Opt
 }
 
 /// Deletion, or what a user can do about a failure.
-fn after_end(job: &Job, status: &JobStatus) -> Option<Waiting> {
+fn after_end(job: &Job, status: &JobStatus) -> Option<CurrentWait> {
     let delete_at = times::delete_at(job);
     let mover = next_move(&status.reason).filter(|_| status.phase != Some(Phase::Succeeded));
     if delete_at.is_none() && mover.is_none() {
         return None;
     }
-    Some(Waiting {
+    Some(CurrentWait {
         waiting_for: match delete_at {
             Some(_) => "its deletion, as spec.ttlSecondsAfterFinished says".to_owned(),
             None => "nothing, the Job has ended".to_owned(),
@@ -112,7 +112,7 @@ fn after_end(job: &Job, status: &JobStatus) -> Option<Waiting> {
     })
 }
 
-fn not_eligible(job: &Job, status: &JobStatus) -> Waiting {
+fn not_eligible(job: &Job, status: &JobStatus) -> CurrentWait {
     let name = &job.spec.plugin_ref.name;
     let (waiting_for, at) = match Reason::parse(&status.reason) {
         Some(Reason::StartTimeInFuture) => ("its start time".to_owned(), Some(times::start(job))),
@@ -128,7 +128,7 @@ fn not_eligible(job: &Job, status: &JobStatus) -> Waiting {
         Some(_) => String::new(),
         None => condition_message(status, ConditionType::Accepted),
     };
-    Waiting {
+    CurrentWait {
         waiting_for,
         at,
         fails_at: times::expire(job),
@@ -138,7 +138,7 @@ fn not_eligible(job: &Job, status: &JobStatus) -> Waiting {
 }
 
 /// Ready: the plugin has to request work. If the plugin is not Ready, that is why it does not.
-fn not_claimed(job: &Job, status: &JobStatus, plugin: Option<&Plugin>) -> Waiting {
+fn not_claimed(job: &Job, status: &JobStatus, plugin: Option<&Plugin>) -> CurrentWait {
     let name = &job.spec.plugin_ref.name;
     let (message, mover) = match plugin {
         None => (
@@ -151,7 +151,7 @@ fn not_claimed(job: &Job, status: &JobStatus, plugin: Option<&Plugin>) -> Waitin
         "" => condition_message(status, ConditionType::Eligible),
         _ => message,
     };
-    Waiting {
+    CurrentWait {
         waiting_for: match job.spec.call {
             Some(_) => format!("a pod of Plugin {name} to be free for the call"),
             None => format!("Plugin {name} to request work"),
