@@ -32,8 +32,7 @@ use waiting::CurrentWait;
 /// Everything that is read from the cluster.
 #[derive(Default)]
 struct JobObjects {
-    /// `None` if the Plugin does not exist.
-    plugin: Option<Plugin>,
+    plugin: PluginLookup,
     /// Metadata only: the content may be large.
     outputs: Vec<ObjectMeta>,
     /// Of the Job.
@@ -42,6 +41,15 @@ struct JobObjects {
     retries: Vec<Job>,
     /// What could not be read, and why.
     errors: Vec<String>,
+}
+
+#[derive(Default)]
+enum PluginLookup {
+    /// It could not be read.
+    #[default]
+    Unknown,
+    Missing,
+    Found(Box<Plugin>),
 }
 
 /// What `-o json` prints.
@@ -109,13 +117,13 @@ async fn read(cluster: &ClusterClient, job: &Job) -> JobObjects {
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), namespace);
     let of_job = ListParams::default().labels(&format!("{JOB_LABEL}={name}"));
     let of_retries = ListParams::default().labels(&format!("{RETRY_OF_LABEL}={name}"));
-    // `regarding` of events.k8s.io cannot be selected by, so all events of the namespace are read.
-    let all = ListParams::default();
+    let about_job =
+        ListParams::default().fields(&format!("regarding.kind=Job,regarding.name={name}"));
     let jobs = jobs(cluster);
     let (plugin, outputs, events, retries) = futures::join!(
         plugins.get_opt(&job.spec.plugin_ref.name),
         outputs.list_metadata(&of_job),
-        events.list(&all),
+        events.list(&about_job),
         jobs.list(&of_retries),
     );
     let errors = &mut objects.errors;
@@ -124,7 +132,8 @@ async fn read(cluster: &ClusterClient, job: &Job) -> JobObjects {
         errors.extend(error.lines().next().map(str::to_owned));
     };
     match plugin {
-        Ok(plugin) => objects.plugin = plugin,
+        Ok(Some(plugin)) => objects.plugin = PluginLookup::Found(Box::new(plugin)),
+        Ok(None) => objects.plugin = PluginLookup::Missing,
         Err(error) => failed("reading the Plugin", error),
     }
     match outputs {
@@ -183,7 +192,7 @@ fn describe(job: &Job, objects: JobObjects, now: Timestamp) -> JobDescription {
         retry_of,
         retries,
         history: history::history(job, &objects),
-        waiting: waiting::waiting(job, objects.plugin.as_ref(), now),
+        waiting: waiting::waiting(job, &objects.plugin, now),
         errors: objects.errors,
     }
 }

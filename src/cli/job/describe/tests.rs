@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use patchbay_api::{Job, Plugin};
 use serde_json::{Value, json};
 
-use super::{JobObjects, describe, text};
+use super::{JobObjects, PluginLookup, describe, text};
 use crate::color::Color;
 
 const CLAIM: &str = "00112233445566778899aabbccddeeff";
@@ -44,8 +44,8 @@ fn plugin(ready: &str, reason: &str, message: &str) -> Plugin {
     }))
 }
 
-fn ready_plugin() -> Option<Plugin> {
-    Some(plugin("True", "Ready", "1 of 1 replicas answer"))
+fn ready_plugin() -> PluginLookup {
+    PluginLookup::Found(Box::new(plugin("True", "Ready", "1 of 1 replicas answer")))
 }
 
 fn condition(type_: &str, status: &str, reason: &str, message: &str, time: &str) -> Value {
@@ -109,7 +109,7 @@ fn printed(job: &Job, objects: JobObjects) -> String {
     text::print(&describe(job, objects, now()), now(), Color::None)
 }
 
-fn with_plugin(plugin: Option<Plugin>) -> JobObjects {
+fn with_plugin(plugin: PluginLookup) -> JobObjects {
     JobObjects {
         plugin,
         ..JobObjects::default()
@@ -137,7 +137,10 @@ fn describe_of_a_ready_job_says_why_its_plugin_does_not_take_it() {
     );
     let message = "The plugin ends again and again. Next move: the maker of the plugin program.";
     let plugin = plugin("False", "CrashLoop", message);
-    insta::assert_snapshot!(printed(&job, with_plugin(Some(plugin))));
+    insta::assert_snapshot!(printed(
+        &job,
+        with_plugin(PluginLookup::Found(Box::new(plugin)))
+    ));
 }
 
 fn claimed_job(started: Value) -> Job {
@@ -187,7 +190,10 @@ fn describe_of_a_running_job_shows_output_and_a_lost_pod() {
     if let Some(status) = &mut plugin.status {
         status.instances[0].pod_uid = "uid-of-the-next-pod".to_owned();
     }
-    insta::assert_snapshot!(printed(&job, with_plugin(Some(plugin))));
+    insta::assert_snapshot!(printed(
+        &job,
+        with_plugin(PluginLookup::Found(Box::new(plugin)))
+    ));
 }
 
 #[test]
@@ -352,6 +358,15 @@ fn describe_as_json_has_times_reasons_and_the_next_move() {
     let job = claimed_job(not_started());
     let description = describe(&job, with_plugin(ready_plugin()), now());
     insta::assert_json_snapshot!(description);
+}
+
+#[test]
+fn describe_says_that_the_plugin_is_missing_only_when_it_is() {
+    let job = job(json!({}), json!({"phase": "Ready", "reason": "Eligible"}));
+    let text = printed(&job, with_plugin(PluginLookup::Unknown));
+    assert!(!text.contains("does not exist"), "{text}");
+    let text = printed(&job, with_plugin(PluginLookup::Missing));
+    assert!(text.contains("Plugin scraper does not exist"), "{text}");
 }
 
 #[test]

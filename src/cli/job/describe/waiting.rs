@@ -9,6 +9,7 @@ use patchbay_api::{ConditionType, Job, JobStatus, Plugin, Reason};
 use patchbay_reconcile::job::times;
 use serde::Serialize;
 
+use super::PluginLookup;
 use super::history::delivered;
 use crate::reason_text::{message_or_sentence, next_move, without_next_move};
 
@@ -32,7 +33,7 @@ pub(super) struct CurrentWait {
 }
 
 /// `None` for a Job that has ended and is kept.
-pub(super) fn waiting(job: &Job, plugin: Option<&Plugin>, now: Timestamp) -> Option<CurrentWait> {
+pub(super) fn waiting(job: &Job, plugin: &PluginLookup, now: Timestamp) -> Option<CurrentWait> {
     let nothing = JobStatus::default();
     let status = job.status.as_ref().unwrap_or(&nothing);
     let name = &job.spec.plugin_ref.name;
@@ -138,14 +139,15 @@ fn not_eligible(job: &Job, status: &JobStatus) -> CurrentWait {
 }
 
 /// Ready: the plugin has to request work. If the plugin is not Ready, that is why it does not.
-fn not_claimed(job: &Job, status: &JobStatus, plugin: Option<&Plugin>) -> CurrentWait {
+fn not_claimed(job: &Job, status: &JobStatus, plugin: &PluginLookup) -> CurrentWait {
     let name = &job.spec.plugin_ref.name;
     let (message, mover) = match plugin {
-        None => (
+        PluginLookup::Missing => (
             format!("Plugin {name} does not exist"),
             next_move(Reason::PluginMissing.as_str()),
         ),
-        Some(plugin) => not_ready(plugin),
+        PluginLookup::Found(plugin) => not_ready(plugin),
+        PluginLookup::Unknown => (String::new(), None),
     };
     let message = match message.as_str() {
         "" => condition_message(status, ConditionType::Eligible),
@@ -187,10 +189,15 @@ fn not_ready(plugin: &Plugin) -> (String, Option<&'static str>) {
 }
 
 /// The pod that has the job, if something is wrong with it.
-fn holder(claim: &Claim, name: &str, plugin: Option<&Plugin>) -> (String, Option<&'static str>) {
+fn holder(claim: &Claim, name: &str, plugin: &PluginLookup) -> (String, Option<&'static str>) {
     let pod = &claim.holder_pod;
-    let Some(status) = plugin.and_then(|plugin| plugin.status.as_ref()) else {
-        return (format!("Plugin {name} does not exist any more"), None);
+    let plugin = match plugin {
+        PluginLookup::Found(plugin) => plugin,
+        PluginLookup::Missing => return (format!("Plugin {name} does not exist any more"), None),
+        PluginLookup::Unknown => return (String::new(), None),
+    };
+    let Some(status) = &plugin.status else {
+        return (String::new(), None);
     };
     let instance = status
         .instances
