@@ -1,25 +1,21 @@
 //! From the command line to a client of the API server.
-//!
-//! The client differs from kube's own in one point: it resolves names itself (see `resolve`).
 
-use crate::args::Cluster;
-use crate::resolve::OwnResolver;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use std::path::PathBuf;
-use tower::{BoxError, ServiceBuilder};
 
-/// A cluster, ready to be asked.
-pub(crate) struct Connection {
-    /// The client.
+use kube::client::ClientBuilder;
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use tower::ServiceBuilder;
+
+use crate::args::ClusterArgs;
+use crate::proxy::{self, ProxyError};
+
+/// A client and what messages say about the cluster.
+pub(crate) struct ClusterClient {
     pub(crate) client: Client,
     /// The namespace that the command line or the context names.
     pub(crate) namespace: String,
-    /// Address of the API server, for messages.
+    /// URL of the API server, for messages.
     pub(crate) server: String,
 }
 
@@ -32,51 +28,48 @@ pub(crate) enum ConnectError {
         source: KubeconfigError,
     },
     #[error(
-        "reading the kubeconfig: {source}\nName one by --kubeconfig or the variable KUBECONFIG; for the embedded cluster: export KUBECONFIG=$(make kubeconfig)"
+        "reading the kubeconfig: {source}\nName one with --kubeconfig or the variable KUBECONFIG; for the embedded cluster: export KUBECONFIG=$(make kubeconfig)"
     )]
     DefaultFile { source: KubeconfigError },
+    #[error("reading the service account of this pod: {0}")]
+    InCluster(InClusterError),
+    #[error(
+        "reading the variable NO_PROXY: {0}; it is a list of hosts, addresses and CIDRs, separated by commas"
+    )]
+    NoProxy(kube::config::NoProxyError),
     #[error("choosing a context of the kubeconfig: {0}")]
     Context(KubeconfigError),
+    #[error("reading --server {server:?}: {source}")]
+    Server {
+        server: String,
+        source: http::uri::InvalidUri,
+    },
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error("preparing the connection to {server}: {source}")]
     Client { server: String, source: kube::Error },
-    #[error(
-        "preparing the connection to {server}: the kubeconfig names a proxy, which this program does not use; unset proxy-url or port-forward yourself"
-    )]
-    Proxy { server: String },
 }
 
 /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
-pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectError> {
-    let kubeconfig = match &cluster.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path).map_err(|source| ConnectError::NamedFile {
-            path: path.clone(),
-            source,
-        })?,
-        None => Kubeconfig::read().map_err(|source| ConnectError::DefaultFile { source })?,
-    };
-    let options = KubeConfigOptions {
-        context: cluster.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(ConnectError::Context)?;
-
-    let server = config
-        .cluster_url
-        .to_string()
-        .trim_end_matches('/')
-        .to_owned();
-    if config.proxy_url.is_some() {
-        return Err(ConnectError::Proxy { server });
-    }
-    let namespace = cluster
+pub(crate) async fn connect(arguments: &ClusterArgs) -> Result<ClusterClient, ConnectError> {
+    let config = config(arguments).await?;
+    let server = config.cluster_url.to_string();
+    let server = server.trim_end_matches('/').to_owned();
+    let namespace = arguments
         .namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
-    match client(config) {
-        Ok(client) => Ok(Connection {
-            client,
+    // Zero is kubectl's word for no timeout.
+    let timeout = arguments.request_timeout.filter(|limit| !limit.is_zero());
+    match ClientBuilder::try_from(config) {
+        Ok(builder) => Ok(ClusterClient {
+            client: match timeout {
+                // Until the headers of the response: a watch or a port-forward may last longer.
+                Some(limit) => builder
+                    .with_layer(&ServiceBuilder::new().timeout(limit).into_inner())
+                    .build(),
+                None => builder.build(),
+            },
             namespace,
             server,
         }),
@@ -84,19 +77,106 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ConnectErro
     }
 }
 
-fn client(config: Config) -> Result<Client, kube::Error> {
-    let mut tcp = HttpConnector::new_with_resolver(OwnResolver::default());
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let http: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(tls);
+/// The kubeconfig, or the pod's service account when there is none, with the flags applied.
+async fn config(arguments: &ClusterArgs) -> Result<Config, ConnectError> {
+    let kubeconfig = match &arguments.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path).map_err(|source| ConnectError::NamedFile {
+            path: path.clone(),
+            source,
+        })?,
+        None => match Kubeconfig::read() {
+            Ok(kubeconfig) => kubeconfig,
+            Err(source) if is_absent(&source) && std::env::var_os(SERVICE_HOST).is_some() => {
+                let mut config = Config::incluster().map_err(ConnectError::InCluster)?;
+                apply(&mut config, arguments, None)?;
+                return Ok(config);
+            }
+            Err(source) => return Err(ConnectError::DefaultFile { source }),
+        },
+    };
+    let options = KubeConfigOptions {
+        context: arguments.context.clone(),
+        cluster: arguments.cluster.clone(),
+        user: arguments.user.clone(),
+    };
+    let proxy_url = proxy_url(&kubeconfig, &options);
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| match error {
+            KubeconfigError::ParseNoProxy(source) => ConnectError::NoProxy(source),
+            error => ConnectError::Context(error),
+        })?;
+    apply(&mut config, arguments, proxy_url.as_deref())?;
+    Ok(config)
+}
 
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(ClientBuilder::new(service, config.default_namespace).build())
+/// Set by the kubelet in every pod.
+const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
+
+fn is_absent(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::ReadConfig(source, _) => source.kind() == std::io::ErrorKind::NotFound,
+        KubeconfigError::FindPath => true,
+        _ => false,
+    }
+}
+
+/// `proxy-url` of the cluster that kube will choose.
+fn proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Option<String> {
+    let context = options
+        .context
+        .as_ref()
+        .or(kubeconfig.current_context.as_ref())?;
+    let context = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| named.name == *context)?
+        .context
+        .as_ref()?;
+    let cluster = options.cluster.as_ref().unwrap_or(&context.cluster);
+    let cluster = kubeconfig
+        .clusters
+        .iter()
+        .find(|named| named.name == *cluster)?
+        .cluster
+        .as_ref()?;
+    cluster.proxy_url.clone().filter(|url| !url.is_empty())
+}
+
+/// What the flags say wins over the kubeconfig.
+fn apply(
+    config: &mut Config,
+    arguments: &ClusterArgs,
+    proxy_url: Option<&str>,
+) -> Result<(), ConnectError> {
+    if let Some(server) = &arguments.server {
+        config.cluster_url = server.parse().map_err(|source| ConnectError::Server {
+            server: server.clone(),
+            source,
+        })?;
+    }
+    if arguments.insecure_skip_tls_verify {
+        config.accept_invalid_certs = true;
+    }
+    let user = &mut config.auth_info;
+    if let Some(token) = &arguments.token {
+        // kube would prefer these to a token.
+        user.auth_provider = None;
+        user.username = None;
+        user.password = None;
+        user.token = Some(token.clone().into());
+    }
+    if let Some(name) = &arguments.impersonate {
+        user.impersonate = Some(name.clone());
+    }
+    if !arguments.impersonate_groups.is_empty() {
+        user.impersonate_groups = Some(arguments.impersonate_groups.clone());
+    }
+    // kube repeats a request after a 504, which a Job with a generated name may have survived: there
+    // would be two.
+    config.default_retry = false;
+    config.proxy_url = proxy::choose(&config.cluster_url, proxy_url, |name| {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    })?;
+    Ok(())
 }

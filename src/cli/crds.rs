@@ -1,10 +1,10 @@
-//! `crds`: the kinds that this version knows, as the API crate defines them.
+//! `crds`: the CustomResourceDefinitions, generated from the API crate.
 
-use crate::output::{self, OutputError};
 use kube::CustomResourceExt;
 use patchbay_api::{Job, JobOutput, Plugin};
 
-/// Why the kinds are not printed.
+use crate::stdio::{self, StdoutError};
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CrdsError {
     #[error("writing {name} as YAML: {source}")]
@@ -13,10 +13,10 @@ pub(crate) enum CrdsError {
         source: serde_norway::Error,
     },
     #[error(transparent)]
-    Output(#[from] OutputError),
+    Output(#[from] StdoutError),
 }
 
-/// Prints one YAML document for each kind.
+/// Prints one YAML document per kind.
 pub(crate) fn run() -> Result<(), CrdsError> {
     for (name, crd) in [
         (Plugin::crd_name(), Plugin::crd()),
@@ -25,7 +25,7 @@ pub(crate) fn run() -> Result<(), CrdsError> {
     ] {
         let text =
             serde_norway::to_string(&crd).map_err(|source| CrdsError::Yaml { name, source })?;
-        output::text(&format!("---\n{text}"))?;
+        stdio::text(&format!("---\n{text}"))?;
     }
     Ok(())
 }

@@ -1,38 +1,44 @@
-//! kubectl-patchbay: looks at plugins, calls them and gives them jobs.
+//! kubectl-patchbay: shows plugins, calls them and gives them jobs.
 //!
-//! It reads what the operator wrote and decides nothing: conditions and reasons are those of the
-//! API crate. The only objects that it writes are Jobs.
+//! It reads what the operator wrote: conditions and reasons are those of the API crate. The only
+//! objects that it writes are Jobs.
 
+mod age;
+mod api_error;
 mod args;
 mod call;
+mod color;
 mod connect;
 mod crds;
+mod explain;
 mod job;
-mod output;
 mod plugins;
+mod proxy;
+mod reason_text;
 mod reattach;
-mod resolve;
 mod status;
-mod trouble;
+mod stdio;
+mod time_arg;
+mod version;
 
-use args::{Arguments, Verb};
-use clap::Parser;
 use std::process::ExitCode;
 
-/// The thing asked about is not well: not Ready, or a call that ended with an error.
-const NOT_WELL: u8 = 1;
-/// It could not be found out or done.
-const NOT_DONE: u8 = 2;
+use clap::Parser;
 
-/// One error of any verb.
+use args::{Cli, CliCommand, DescribeCommand};
+use stdio::StdoutError;
+
+/// The verb was carried out, with a bad result: not Ready, Failed, or a call that ended with an error.
+const BAD_RESULT: u8 = 1;
+/// The verb could not be carried out.
+const ERROR: u8 = 2;
+
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CliError {
     #[error(transparent)]
     Connect(#[from] connect::ConnectError),
     #[error(transparent)]
-    Read(#[from] trouble::ReadError),
-    #[error(transparent)]
-    Status(#[from] status::StatusError),
+    Status(#[from] status::StatusCommandError),
     #[error(transparent)]
     Call(#[from] call::CallError),
     #[error(transparent)]
@@ -40,91 +46,87 @@ enum Failure {
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
     #[error(transparent)]
-    Job(#[from] job::JobError),
+    Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
+    Job(#[from] job::JobCommandError),
+    #[error(transparent)]
+    Version(#[from] version::VersionError),
     #[error("starting the runtime: {0}")]
     Runtime(std::io::Error),
 }
 
-impl Failure {
-    fn is_closed_output(&self) -> bool {
-        use output::OutputError::Closed;
+impl CliError {
+    fn is_closed_stdout(&self) -> bool {
         matches!(
             self,
-            Failure::Status(status::StatusError::Output(Closed))
-                | Failure::Call(call::CallError::Output(Closed))
-                | Failure::Reattach(reattach::ReattachError::Output(Closed))
-                | Failure::Crds(crds::CrdsError::Output(Closed))
-                | Failure::Job(job::JobError::Output(Closed))
+            CliError::Status(status::StatusCommandError::Output(StdoutError::Closed))
+                | CliError::Call(call::CallError::Output(StdoutError::Closed))
+                | CliError::Reattach(reattach::ReattachError::Output(StdoutError::Closed))
+                | CliError::Crds(crds::CrdsError::Output(StdoutError::Closed))
+                | CliError::Explain(explain::ExplainError::Output(StdoutError::Closed))
+                | CliError::Job(job::JobCommandError::Output(StdoutError::Closed))
+                | CliError::Version(version::VersionError::Output(StdoutError::Closed))
         )
     }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    // One provider for the whole process; it can only be there already when there is one.
+    let cli = Cli::parse();
+    // Fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
-    let ended = tokio::runtime::Builder::new_current_thread()
+    let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::Runtime)
-        .and_then(|runtime| runtime.block_on(run(arguments)));
-    match ended {
+        .map_err(CliError::Runtime)
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match result {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_WELL),
-        // Whoever read the answer has seen enough of it.
-        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::error(&failure.to_string());
-            ExitCode::from(NOT_DONE)
+        Ok(false) => ExitCode::from(BAD_RESULT),
+        // For example `| head`.
+        Err(error) if error.is_closed_stdout() => ExitCode::SUCCESS,
+        Err(error) => {
+            stdio::error(&error.to_string());
+            ExitCode::from(ERROR)
         }
     }
 }
 
-/// Whether the thing asked about is well.
-async fn run(arguments: Arguments) -> Result<bool, Failure> {
-    match arguments.verb {
-        Verb::Crds => {
+/// Returns false for a bad result.
+async fn run(cli: Cli) -> Result<bool, CliError> {
+    let connect = || connect::connect(&cli.cluster);
+    Ok(match &cli.command {
+        CliCommand::Crds => {
             crds::run()?;
-            Ok(true)
+            true
         }
-        Verb::Status(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            Ok(status::run(&connection, &verb).await?)
+        CliCommand::Explain(arguments) => {
+            explain::run(arguments)?;
+            true
         }
-        Verb::Call(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            Ok(matches!(
-                call::run(&connection, &verb).await?,
-                call::Ended::Well
-            ))
+        CliCommand::Version(arguments) => version::run(&cli.cluster, arguments).await?,
+        CliCommand::Status(arguments) => status::run(&connect().await?, arguments).await?,
+        CliCommand::Describe(DescribeCommand::Job(arguments)) => {
+            job::describe(&connect().await?, arguments).await?
         }
-        Verb::Reattach(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            reattach::run(&connection, &verb).await?;
-            Ok(true)
+        CliCommand::Call(arguments) => matches!(
+            call::run(&connect().await?, arguments).await?,
+            call::CallOutcome::Succeeded
+        ),
+        CliCommand::Reattach(arguments) => {
+            reattach::run(&connect().await?, arguments).await?;
+            true
         }
-        Verb::Submit(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            Ok(job::submit(&connection, &verb).await?)
+        CliCommand::Submit(arguments) => job::submit(&connect().await?, arguments).await?,
+        CliCommand::Output(arguments) => job::output(&connect().await?, arguments).await?,
+        CliCommand::Cancel(arguments) => job::cancel(&connect().await?, arguments).await?,
+        CliCommand::Retry(arguments) => {
+            job::retry(&connect().await?, arguments).await?;
+            true
         }
-        Verb::Output(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            Ok(job::output(&connection, &verb).await?)
+        CliCommand::Queue(arguments) => {
+            job::queue(&connect().await?, arguments).await?;
+            true
         }
-        Verb::Cancel(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            Ok(job::cancel(&connection, &verb).await?)
-        }
-        Verb::Retry(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            job::retry(&connection, &verb).await?;
-            Ok(true)
-        }
-        Verb::Queue(verb) => {
-            let connection = connect::connect(&arguments.cluster).await?;
-            job::queue(&connection, &verb).await?;
-            Ok(true)
-        }
-    }
+    })
 }

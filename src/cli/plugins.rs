@@ -1,73 +1,71 @@
-//! Plugins as the cluster holds them.
+//! Reads Plugins.
 
-use crate::connect::Connection;
-use crate::trouble::{ReadError, explain};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Plugin;
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 
-/// The Plugin `name` of the namespace; when there is none, the error names what may be meant.
-pub(crate) async fn one(connection: &Connection, name: &str) -> Result<Plugin, ReadError> {
-    let what = format!(
-        "reading Plugin {name} in namespace {}",
-        connection.namespace
-    );
-    let api: Api<Plugin> = Api::namespaced(connection.client.clone(), &connection.namespace);
+use crate::api_error::ApiError;
+use crate::connect::ClusterClient;
+
+/// Gets the Plugin `name`; if it does not exist, the error suggests where or what it may be.
+pub(crate) async fn get(cluster: &ClusterClient, name: &str) -> Result<Plugin, ApiError> {
+    let what = format!("reading Plugin {name} in namespace {}", cluster.namespace);
+    let api: Api<Plugin> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     match api.get_opt(name).await {
         Ok(Some(plugin)) => return Ok(plugin),
         Ok(None) => {}
-        Err(error) => return Err(explain(connection, what, error)),
+        Err(error) => return Err(ApiError::from_kube(cluster, what, error)),
     }
     let here = api
         .list(&ListParams::default())
         .await
-        .map_err(|error| explain(connection, what.clone(), error))?;
+        .map_err(|error| ApiError::from_kube(cluster, what.clone(), error))?;
     let names: Vec<String> = here.iter().map(ResourceExt::name_any).collect();
-    let close = near(name, names.iter().map(String::as_str));
+    let close = similar(name, names.iter().map(String::as_str));
     let hint = if close.is_empty() {
-        elsewhere(connection, name).await
+        elsewhere(cluster, name).await
     } else {
-        question(&close)
+        did_you_mean(&close)
     };
-    Err(ReadError::NoObject { what, hint })
+    Err(ApiError::NoObject { what, hint })
 }
 
 /// All Plugins of the namespace.
-pub(crate) async fn all(connection: &Connection) -> Result<Vec<Plugin>, ReadError> {
-    let api = Api::namespaced(connection.client.clone(), &connection.namespace);
+pub(crate) async fn all(cluster: &ClusterClient) -> Result<Vec<Plugin>, ApiError> {
+    let api = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     list(
-        connection,
+        cluster,
         api,
-        format!("reading the Plugins of namespace {}", connection.namespace),
+        format!("reading the Plugins of namespace {}", cluster.namespace),
     )
     .await
 }
 
 /// All Plugins of the cluster.
-pub(crate) async fn everywhere(connection: &Connection) -> Result<Vec<Plugin>, ReadError> {
+pub(crate) async fn everywhere(cluster: &ClusterClient) -> Result<Vec<Plugin>, ApiError> {
     list(
-        connection,
-        Api::all(connection.client.clone()),
+        cluster,
+        Api::all(cluster.client.clone()),
         "reading the Plugins of all namespaces".to_owned(),
     )
     .await
 }
 
 async fn list(
-    connection: &Connection,
+    cluster: &ClusterClient,
     api: Api<Plugin>,
     what: String,
-) -> Result<Vec<Plugin>, ReadError> {
+) -> Result<Vec<Plugin>, ApiError> {
     match api.list(&ListParams::default()).await {
         Ok(list) => Ok(list.items),
-        Err(error) => Err(explain(connection, what, error)),
+        Err(error) => Err(ApiError::from_kube(cluster, what, error)),
     }
 }
 
-/// A Plugin of that name in another namespace, when those may be looked at.
-async fn elsewhere(connection: &Connection, name: &str) -> String {
-    let found = everywhere(connection).await.unwrap_or_default();
+/// A Plugin of that name in another namespace, if the user may list those.
+async fn elsewhere(cluster: &ClusterClient, name: &str) -> String {
+    let found = everywhere(cluster).await.unwrap_or_default();
     let namespaces: Vec<String> = found
         .iter()
         .filter(|plugin| plugin.name_any() == name)
@@ -76,6 +74,9 @@ async fn elsewhere(connection: &Connection, name: &str) -> String {
     match namespaces.as_slice() {
         [] => String::new(),
         [one] => format!("; there is one in namespace {one} (-n {one})"),
-        several => format!("; there are such in the namespaces {}", several.join(", ")),
+        several => format!(
+            "; there is one in each of the namespaces {}",
+            several.join(", ")
+        ),
     }
 }

@@ -14,5 +14,5 @@
 
 pub mod build;
 pub mod job;
-pub mod near;
 pub mod plugin;
+pub mod suggest;

@@ -1,20 +1,22 @@
 //! Reflection and calls against a real gRPC server over a pipe. The service is gRPC's own health
 //! service, which has a method with one answer and one with a stream of answers.
 
-use super::method::Wanted;
-use super::{CallError, Offer, call, message, reflect};
-use crate::output::OutputError;
-use hyper_util::rt::TokioIo;
-use patchbay_protocol::reflect::{ReflectionError, messages, written};
-use prost_reflect::MethodDescriptor;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use patchbay_protocol::reflect::{ReflectionError, messages, written};
+use prost_reflect::MethodDescriptor;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
+
+use super::method::MethodQuery;
+use super::{CallError, ServedMethods, call, message, reflect};
+use crate::stdio::StdoutError;
 
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -71,20 +73,20 @@ async fn with_v1alpha() -> Routes {
     health().await.add_service(reflection)
 }
 
-fn wanted(text: &str) -> Wanted {
-    Wanted::parse(text).unwrap_or_else(|error| panic!("{error}"))
+fn wanted(text: &str) -> MethodQuery {
+    MethodQuery::parse(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn method(channel: &Channel, text: &str) -> MethodDescriptor {
     let wanted = wanted(text);
-    let offer: Offer = reflect(channel, Some(&wanted))
+    let served: ServedMethods = reflect(channel, Some(&wanted))
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     let services = wanted
-        .services(&offer.services)
+        .services(&served.services)
         .unwrap_or_else(|error| panic!("{error}"));
     wanted
-        .choose(&offer.pool, &services)
+        .choose(&served.pool, &services)
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -101,7 +103,7 @@ async fn called(
         .and_then(|values| Ok(messages(&method, values)?))
         .unwrap_or_else(|error| panic!("{error}"));
     let mut lines = Vec::new();
-    let mut print = |line: &str| -> Result<(), OutputError> {
+    let mut print = |line: &str| -> Result<(), StdoutError> {
         lines.push(line.to_owned());
         Ok(())
     };
@@ -118,7 +120,7 @@ async fn called(
 }
 
 #[tokio::test]
-async fn a_method_is_described_and_called_by_either_version_of_reflection() {
+async fn call_works_with_either_version_of_reflection() {
     for routes in [with_v1().await, with_v1alpha().await] {
         let channel = serving(routes).await;
         let (lines, ended) = called(
@@ -134,7 +136,7 @@ async fn a_method_is_described_and_called_by_either_version_of_reflection() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_plugin_is_its_status() -> Result<(), Infallible> {
+async fn call_returns_the_status_of_the_plugin() -> Result<(), Infallible> {
     let channel = serving(with_v1().await).await;
     let (lines, ended) = called(&channel, "Health/Check", r#"{"service":"nobody"}"#, SHORT).await;
     assert!(lines.is_empty(), "{lines:?}");
@@ -143,7 +145,7 @@ async fn an_error_of_the_plugin_is_its_status() -> Result<(), Infallible> {
 }
 
 #[tokio::test]
-async fn a_stream_prints_each_answer_and_ends_with_the_deadline() {
+async fn stream_prints_each_response_and_ends_at_the_deadline() {
     let channel = serving(with_v1().await).await;
     let (lines, ended) = called(
         &channel,
@@ -160,7 +162,7 @@ async fn a_stream_prints_each_answer_and_ends_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_server_without_reflection_is_told_apart() {
+async fn call_says_when_the_plugin_has_no_reflection() {
     let channel = serving(health().await).await;
     let refused = reflect(&channel, Some(&wanted("Get"))).await.err();
     assert!(
@@ -173,7 +175,7 @@ async fn a_server_without_reflection_is_told_apart() {
 }
 
 #[tokio::test]
-async fn names_of_methods_are_written_in_full() {
+async fn method_name_is_written_in_full() {
     let channel = serving(with_v1().await).await;
     assert_eq!(
         written(&method(&channel, "Health/Watch").await),

@@ -1,23 +1,25 @@
 //! A connection to one pod's proxy port, through the API server.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use patchbay_api::names::PROXY_PORT;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::DuplexStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::BoxError;
 
-/// So long the kubelet's own words about a broken forward are waited for.
-const WORDS: Duration = Duration::from_secs(1);
+use crate::api_error::error_chain;
 
-type Words = BoxFuture<'static, Option<String>>;
+/// How long to wait for the kubelet's own message about a broken forward.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why there is no connection.
+type ErrorText = BoxFuture<'static, Option<String>>;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     #[error("forwarding to port {PROXY_PORT} of pod {pod}: {cause}")]
@@ -26,20 +28,19 @@ pub(crate) enum ForwardError {
 
 /// A forwarded connection. It connects once: a second one would need a second forward.
 pub(crate) struct Forward {
-    /// The plugin, for gRPC.
     pub(crate) channel: Channel,
-    words: Arc<Mutex<Option<Words>>>,
+    error_text: Arc<Mutex<Option<ErrorText>>>,
 }
 
 impl Forward {
     /// Connects to the proxy port of `pod`.
-    pub(crate) async fn open(pods: Api<Pod>, pod: &str) -> Result<Forward, ForwardError> {
-        let words: Arc<Mutex<Option<Words>>> = Arc::default();
+    pub(crate) async fn open(pods: Api<Pod>, pod: &str) -> Result<Self, ForwardError> {
+        let error_text: Arc<Mutex<Option<ErrorText>>> = Arc::default();
         let connector = tower::service_fn({
-            let (pod, words) = (pod.to_owned(), Arc::clone(&words));
-            move |_| dial(pods.clone(), pod.clone(), Arc::clone(&words))
+            let (pod, error_text) = (pod.to_owned(), Arc::clone(&error_text));
+            move |_| dial(pods.clone(), pod.clone(), Arc::clone(&error_text))
         });
-        // The host in the address is never resolved: the connector knows where to go.
+        // The host is never resolved: the connector dials the pod.
         let opened = Endpoint::from_static("http://plugin")
             .user_agent(concat!("kubectl-patchbay/", env!("CARGO_PKG_VERSION")));
         let opened = match opened {
@@ -53,9 +54,14 @@ impl Forward {
             Err(error) => Err(error),
         };
         match opened {
-            Ok(channel) => Ok(Forward { channel, words }),
+            Ok(channel) => Ok(Self {
+                channel,
+                error_text,
+            }),
             Err(error) => {
-                let cause = heard(&words).await.unwrap_or_else(|| chain(&error));
+                let cause = kubelet_error(&error_text)
+                    .await
+                    .unwrap_or_else(|| error_chain(&error));
                 Err(ForwardError::Connect {
                     pod: pod.to_owned(),
                     cause,
@@ -64,19 +70,19 @@ impl Forward {
         }
     }
 
-    /// What the kubelet says about the forward, when it broke.
-    pub(crate) async fn trouble(&self) -> Option<String> {
-        heard(&self.words).await
+    /// The kubelet's message about the forward, if it broke.
+    pub(crate) async fn error(&self) -> Option<String> {
+        kubelet_error(&self.error_text).await
     }
 }
 
 async fn dial(
     pods: Api<Pod>,
     pod: String,
-    words: Arc<Mutex<Option<Words>>>,
+    error_text: Arc<Mutex<Option<ErrorText>>>,
 ) -> Result<TokioIo<DuplexStream>, BoxError> {
     let mut forward = pods.portforward(&pod, &[PROXY_PORT]).await?;
-    if let (Some(error), Ok(mut slot)) = (forward.take_error(PROXY_PORT), words.lock()) {
+    if let (Some(error), Ok(mut slot)) = (forward.take_error(PROXY_PORT), error_text.lock()) {
         *slot = Some(error.boxed());
     }
     let stream = forward
@@ -85,25 +91,11 @@ async fn dial(
     Ok(TokioIo::new(stream))
 }
 
-async fn heard(words: &Mutex<Option<Words>>) -> Option<String> {
-    let waiting = words.lock().ok()?.take()?;
-    tokio::time::timeout(WORDS, waiting)
+async fn kubelet_error(error_text: &Mutex<Option<ErrorText>>) -> Option<String> {
+    let waiting = error_text.lock().ok()?.take()?;
+    tokio::time::timeout(ERROR_TIMEOUT, waiting)
         .await
         .ok()
         .flatten()
-        .map(|said| said.trim().to_owned())
-}
-
-/// The causes of an error in one line, without repetition.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
+        .map(|message| message.trim().to_owned())
 }

@@ -1,9 +1,9 @@
-//! The message that the command line names, as JSON.
+//! The request messages, as JSON.
 
-use serde_json::Value;
 use std::io::Read;
 
-/// Why there is nothing to send.
+use serde_json::Value;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MessageError {
     #[error("reading the message from {from}: {source}")]
@@ -36,7 +36,7 @@ pub(crate) fn text(argument: &str) -> Result<String, MessageError> {
     }
 }
 
-/// The JSON values that stand one after the other in `text`.
+/// The JSON values in `text`, one after the other.
 pub(crate) fn values(text: &str) -> Result<Vec<Value>, MessageError> {
     let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     values.collect::<Result<_, _>>().map_err(MessageError::Json)

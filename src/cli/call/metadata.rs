@@ -1,4 +1,4 @@
-//! Metadata of a call from `NAME:VALUE`. Pure.
+//! Metadata of a call from `NAME:VALUE`.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -6,23 +6,20 @@ use tonic::metadata::{
     AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
 };
 
-/// Why a header cannot be sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MetadataError {
     #[error("reading the header {0:?}: expected NAME:VALUE")]
     NoColon(String),
-    #[error(
-        "reading the header {0:?}: the name holds other characters than letters, digits, - _ and ."
-    )]
+    #[error("reading the header {0:?}: the name may only contain letters, digits, - _ and .")]
     Name(String),
     #[error(
-        "reading the header {0:?}: the value holds characters that a header cannot carry; use a name that ends in -bin with base64"
+        "reading the header {0:?}: the value contains characters that a header cannot carry; use a name that ends in -bin and base64"
     )]
     Value(String),
     #[error("reading the header {0:?}: a name that ends in -bin needs its value in base64")]
     NotBase64(String),
     #[error(
-        "reading the header {0:?}: gRPC sets names that begin with grpc- itself; for a deadline use --timeout"
+        "reading the header {0:?}: names that begin with grpc- are reserved; for a deadline use --timeout"
     )]
     Reserved(String),
 }
@@ -61,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_binary_values_are_told_apart_by_the_name() -> Result<(), MetadataError> {
+    fn metadata_is_binary_when_the_name_ends_in_bin() -> Result<(), MetadataError> {
         let map = metadata(&[
             "X-Tenant: a:b".to_owned(),
             "trace-bin:aGk".to_owned(),
@@ -81,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_header_is_named() {
+    fn metadata_is_refused_when_a_header_is_wrong() {
         let read = |header: &str| metadata(&[header.to_owned()]).err();
         assert_eq!(read("x"), Some(MetadataError::NoColon("x".to_owned())));
         assert_eq!(read("a b:c"), Some(MetadataError::Name("a b:c".to_owned())));

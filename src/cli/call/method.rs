@@ -1,19 +1,17 @@
-//! Which method a person means. Pure.
+//! Chooses the method that the user means.
 
 use patchbay_protocol::reflect::{is_machinery, written};
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
-/// A method as it was written.
+/// A method as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct MethodQuery {
     /// The part before the method: a full service name, or the end of one.
     pub(crate) service: Option<String>,
-    /// Name of the method.
     pub(crate) method: String,
 }
 
-/// Why no method was chosen.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MethodError {
     #[error("reading the method {0:?}: expected package.Service/Method or Method")]
@@ -24,15 +22,15 @@ pub(crate) enum MethodError {
         hint: String,
         served: String,
     },
-    #[error("choosing a method: there is no {wanted}{hint}\n`--list` shows all of them")]
+    #[error("choosing a method: there is no {wanted}{hint}\n`--list` shows all methods")]
     NoMethod { wanted: String, hint: String },
-    #[error("choosing a method: {wanted} is the name of several; write one of\n  {}", found.join("\n  "))]
+    #[error("choosing a method: {wanted} is ambiguous; use one of\n  {}", found.join("\n  "))]
     Ambiguous { wanted: String, found: Vec<String> },
 }
 
-impl Wanted {
+impl MethodQuery {
     /// Reads `pkg.Service/Method`, `pkg.Service.Method`, `/pkg.Service/Method` or `Method`.
-    pub(crate) fn parse(text: &str) -> Result<Wanted, MethodError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, MethodError> {
         let trimmed = text.strip_prefix('/').unwrap_or(text);
         let (service, method) = match trimmed
             .rsplit_once('/')
@@ -41,13 +39,13 @@ impl Wanted {
             Some((service, method)) => (Some(service), method),
             None => (None, trimmed),
         };
-        let identifier = |word: &str| {
-            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        let identifier = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         let whole =
             identifier(method) && service.is_none_or(|name| name.split('.').all(identifier));
         if whole {
-            Ok(Wanted {
+            Ok(Self {
                 service: service.map(str::to_owned),
                 method: method.to_owned(),
             })
@@ -56,7 +54,7 @@ impl Wanted {
         }
     }
 
-    /// The services among `served` that are meant; without a service part all of the plugin's own.
+    /// The services among `served` that match; without a service part all of the plugin's own.
     pub(crate) fn services<'a>(&self, served: &'a [String]) -> Result<Vec<&'a str>, MethodError> {
         let all = || served.iter().map(String::as_str);
         let Some(part) = &self.service else {
@@ -72,12 +70,12 @@ impl Wanted {
         }
         Err(MethodError::NoService {
             wanted: format!("service {part}"),
-            hint: question(&near(part, all())),
+            hint: did_you_mean(&similar(part, all())),
             served: none_or(&all().filter(|name| !is_machinery(name)).collect::<Vec<_>>()),
         })
     }
 
-    /// The one method that is meant, of the services named.
+    /// The one method of `services` that matches.
     pub(crate) fn choose(
         &self,
         pool: &DescriptorPool,
@@ -100,7 +98,7 @@ impl Wanted {
             [one] => Ok((*one).clone()),
             [] => {
                 let names: Vec<String> = methods.iter().map(written).collect();
-                let close = near(&self.method, methods.iter().map(MethodDescriptor::name));
+                let close = similar(&self.method, methods.iter().map(MethodDescriptor::name));
                 let close: Vec<&str> = names
                     .iter()
                     .map(String::as_str)
@@ -111,7 +109,7 @@ impl Wanted {
                     .collect();
                 Err(MethodError::NoMethod {
                     wanted: self.to_string(),
-                    hint: question(&close),
+                    hint: did_you_mean(&close),
                 })
             }
             several => Err(MethodError::Ambiguous {
@@ -122,7 +120,7 @@ impl Wanted {
     }
 }
 
-impl std::fmt::Display for Wanted {
+impl std::fmt::Display for MethodQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.service {
             Some(service) => write!(f, "{service}/{}", self.method),
@@ -139,10 +137,9 @@ fn ends_with_part(name: &str, part: &str) -> bool {
             .is_some_and(|front| front.ends_with('.'))
 }
 
-/// The names, or a word for none.
 pub(crate) fn none_or(names: &[&str]) -> String {
     if names.is_empty() {
-        "nothing of its own".to_owned()
+        "no services of its own".to_owned()
     } else {
         names.join(", ")
     }

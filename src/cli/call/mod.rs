@@ -1,7 +1,7 @@
 //! `call`: one gRPC method of a plugin, with JSON in and out.
 //!
-//! The way: a Ready pod, a port-forward to its proxy port, the shapes by reflection (or from a
-//! file), the messages from JSON, the call, one line of JSON for each answer.
+//! Steps: a Ready pod, a port-forward to its proxy port, descriptors by reflection (or from a file),
+//! messages from JSON, the call, one line of JSON for each response.
 
 #[cfg(test)]
 mod exchange_tests;
@@ -15,37 +15,35 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use forward::chain;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::args;
-use crate::connect::Connection;
-use crate::output::{self, OutputError};
-use forward::{Forward, ForwardError};
 use http::uri::PathAndQuery;
-use message::MessageError;
-use metadata::{MetadataError, metadata};
-use method::{MethodError, Wanted};
 use patchbay_protocol::reflect::{
     DynamicCodec, JsonError, Reflection, ReflectionError, is_machinery, json, messages, written,
 };
-use pod::PodError;
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, MethodDescriptor};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// How a call ended that took place.
-pub(crate) enum Ended {
-    /// Every answer is printed.
-    Well,
-    /// The plugin, or the way to it, answered with a status; it is printed.
-    WithStatus,
+use crate::args;
+use crate::connect::ClusterClient;
+use crate::stdio::{self, StdoutError};
+use forward::{Forward, ForwardError};
+use message::MessageError;
+use metadata::{MetadataError, metadata};
+use method::{MethodError, MethodQuery};
+use pod::PodError;
+
+pub(crate) enum CallOutcome {
+    /// Every response is printed.
+    Succeeded,
+    /// The call ended with a gRPC status, which is printed.
+    Status,
 }
 
-/// Why nothing was called, or why an answer is not shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error(transparent)]
@@ -63,7 +61,7 @@ pub(crate) enum CallError {
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     #[error(transparent)]
-    Output(#[from] OutputError),
+    Output(#[from] StdoutError),
     #[error("reading the descriptors {path}: {source}", path = path.display())]
     DescriptorFile {
         path: PathBuf,
@@ -74,8 +72,8 @@ pub(crate) enum CallError {
         path: PathBuf,
         source: DescriptorError,
     },
-    #[error("asking the plugin what it serves: no answer within {0:?}")]
-    Late(Duration),
+    #[error("reading the services of the plugin by reflection: no response within {0:?}")]
+    Timeout(Duration),
     #[error("calling {method}: {source}")]
     Path {
         method: String,
@@ -83,19 +81,21 @@ pub(crate) enum CallError {
     },
 }
 
-/// The methods on offer.
-struct Offer {
+struct ServedMethods {
     pool: DescriptorPool,
     services: Vec<String>,
 }
 
-/// Does what `arguments` ask.
 pub(crate) async fn run(
-    connection: &Connection,
-    arguments: &args::Call,
-) -> Result<Ended, CallError> {
-    // Whatever can be refused without the cluster is refused first.
-    let wanted = arguments.method.as_deref().map(Wanted::parse).transpose()?;
+    cluster: &ClusterClient,
+    arguments: &args::CallArgs,
+) -> Result<CallOutcome, CallError> {
+    // Check everything that needs no cluster first.
+    let wanted = arguments
+        .method
+        .as_deref()
+        .map(MethodQuery::parse)
+        .transpose()?;
     let headers = metadata(&arguments.headers)?;
     let text = arguments
         .message
@@ -109,25 +109,28 @@ pub(crate) async fn run(
         .map(read_descriptors)
         .transpose()?;
 
-    let (pods, pod) = pod::ready(connection, arguments).await?;
+    let (pods, pod) = pod::ready(cluster, arguments).await?;
     let forward = Forward::open(pods, &pod).await?;
-    let offer = match from_file {
-        Some(offer) => offer,
+    let served = match from_file {
+        Some(served) => served,
         None => {
             let needed = wanted.as_ref().filter(|_| !arguments.list);
             within(arguments.timeout, reflect(&forward.channel, needed))
                 .await
-                .unwrap_or(Err(CallError::Late(arguments.timeout)))?
+                .unwrap_or(Err(CallError::Timeout(arguments.timeout)))?
         }
     };
     let Some(wanted) = wanted.filter(|_| !arguments.list) else {
-        output::text(&output::clean(&shape::list(&offer.pool, &offer.services)))?;
-        return Ok(Ended::Well);
+        stdio::text(&stdio::escape_control(&shape::list(
+            &served.pool,
+            &served.services,
+        )))?;
+        return Ok(CallOutcome::Succeeded);
     };
-    let method = wanted.choose(&offer.pool, &wanted.services(&offer.services)?)?;
+    let method = wanted.choose(&served.pool, &wanted.services(&served.services)?)?;
     let messages = messages(&method, values)?;
 
-    let mut print = |line: &str| output::line(line);
+    let mut print = |line: &str| stdio::line(line);
     match call(
         &forward.channel,
         &method,
@@ -138,16 +141,19 @@ pub(crate) async fn run(
     )
     .await?
     {
-        Ok(()) => Ok(Ended::Well),
+        Ok(()) => Ok(CallOutcome::Succeeded),
         Err(status) => {
-            output::error(&said(&forward, &method, &status).await);
-            Ok(Ended::WithStatus)
+            stdio::error(&status_message(&forward, &method, &status).await);
+            Ok(CallOutcome::Status)
         }
     }
 }
 
-/// What the plugin serves, with the shapes that `wanted` needs, or all of the plugin's own.
-async fn reflect(channel: &Channel, wanted: Option<&Wanted>) -> Result<Offer, CallError> {
+/// Reads the services of the plugin and the descriptors that `wanted` needs, or all of the plugin's own.
+async fn reflect(
+    channel: &Channel,
+    wanted: Option<&MethodQuery>,
+) -> Result<ServedMethods, CallError> {
     let mut reflection = Reflection::open(channel).await?;
     let services = reflection.services.clone();
     let needed = match wanted {
@@ -159,10 +165,10 @@ async fn reflect(channel: &Channel, wanted: Option<&Wanted>) -> Result<Offer, Ca
             .collect(),
     };
     let pool = reflection.descriptors(&needed).await?;
-    Ok(Offer { pool, services })
+    Ok(ServedMethods { pool, services })
 }
 
-fn read_descriptors(path: &Path) -> Result<Offer, CallError> {
+fn read_descriptors(path: &Path) -> Result<ServedMethods, CallError> {
     let bytes = std::fs::read(path).map_err(|source| CallError::DescriptorFile {
         path: path.to_owned(),
         source,
@@ -176,17 +182,17 @@ fn read_descriptors(path: &Path) -> Result<Offer, CallError> {
         .services()
         .map(|service| service.full_name().to_owned())
         .collect();
-    Ok(Offer { pool, services })
+    Ok(ServedMethods { pool, services })
 }
 
-/// Every kind of method is a stream of messages each way; one message is a stream of one.
+/// Calls every kind of method as a bidirectional stream; one message is a stream of one.
 async fn call(
     channel: &Channel,
     method: &MethodDescriptor,
     messages: Vec<DynamicMessage>,
     headers: MetadataMap,
     timeout: Duration,
-    print: &mut dyn FnMut(&str) -> Result<(), OutputError>,
+    print: &mut dyn FnMut(&str) -> Result<(), StdoutError>,
 ) -> Result<Result<(), Status>, CallError> {
     let path = PathAndQuery::try_from(format!("/{}", written(method))).map_err(|source| {
         CallError::Path {
@@ -225,15 +231,15 @@ async fn call(
             }
         }
     };
-    let late = || Status::deadline_exceeded(format!("no answer within {timeout:?}"));
+    let timed_out = || Status::deadline_exceeded(format!("no response within {timeout:?}"));
     match within(timeout, exchange).await {
-        Some(Ok(Err(status))) if status::timed_out_here(&status) => Ok(Err(late())),
+        Some(Ok(Err(status))) if status::timed_out_here(&status) => Ok(Err(timed_out())),
         Some(ended) => ended,
-        None => Ok(Err(late())),
+        None => Ok(Err(timed_out())),
     }
 }
 
-/// Zero waits for ever. `None` when the time is over.
+/// `None` after the timeout; zero means no limit.
 async fn within<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
     if timeout.is_zero() {
         return Some(work.await);
@@ -241,13 +247,13 @@ async fn within<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T
     tokio::time::timeout(timeout, work).await.ok()
 }
 
-async fn said(forward: &Forward, method: &MethodDescriptor, status: &Status) -> String {
+async fn status_message(forward: &Forward, method: &MethodDescriptor, status: &Status) -> String {
     let mut text = format!("calling {}: {}", written(method), status::text(status));
-    // Only a status that was made on this side has a source, and then the forward may know more.
+    // Only a status that was made on this side has a source; the port-forward may know the cause.
     if std::error::Error::source(status).is_some()
-        && let Some(words) = forward.trouble().await
+        && let Some(message) = forward.error().await
     {
-        text.push_str(&format!("\nThe port-forward says: {words}"));
+        text.push_str(&format!("\nThe port-forward failed: {message}"));
     }
     if let Some(hint) = status::hint(status) {
         text.push_str(&format!("\n({hint})"));

@@ -1,9 +1,7 @@
-//! Which pod of a plugin is called.
+//! Chooses the pod to call.
 
-use crate::args;
-use crate::connect::Connection;
-use crate::plugins;
-use crate::trouble::{ReadError, explain};
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchEvent, WatchParams};
@@ -11,18 +9,21 @@ use kube::{Api, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::conditions::ConditionType;
 use patchbay_api::names::PLUGIN_LABEL;
-use std::time::Duration;
 
-/// How long a plugin that has worked before may be without a Ready pod.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::api_error::ApiError;
+use crate::args;
+use crate::connect::ClusterClient;
+use crate::plugins;
 
-/// Why no pod is called.
+/// How long to wait for a Ready pod of a plugin that has worked before.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PodError {
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] ApiError),
     #[error(
-        "choosing a pod of {plugin}: none is Ready{why}\n`kubectl patchbay status -n {namespace} {plugin}` tells more"
+        "choosing a pod of {plugin}: none is Ready{why}\n`kubectl patchbay status -n {namespace} {plugin}` shows more"
     )]
     NoneReady {
         plugin: String,
@@ -37,20 +38,19 @@ pub(crate) enum PodError {
     },
 }
 
-/// A pod to call and the interface to reach it by.
 pub(crate) async fn ready(
-    connection: &Connection,
-    arguments: &args::Call,
+    cluster: &ClusterClient,
+    arguments: &args::CallArgs,
 ) -> Result<(Api<Pod>, String), PodError> {
-    let plugin = plugins::one(connection, &arguments.plugin).await?;
-    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let plugin = plugins::get(cluster, &arguments.plugin).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let selector = ListParams::default().labels(&format!("{}={}", PLUGIN_LABEL, arguments.plugin));
     let found = pods
         .list(&selector)
         .await
         .map_err(|error| {
-            explain(
-                connection,
+            ApiError::from_kube(
+                cluster,
                 format!("reading the pods of {}", arguments.plugin),
                 error,
             )
@@ -72,32 +72,32 @@ pub(crate) async fn ready(
         .find(|pod| is_ready(pod))
         .map(ResourceExt::name_any);
     let ready = match ready {
-        // It has worked before: a sidecar that is being replaced is back within seconds.
-        None if has_shaken_hands(&plugin) => next_ready(&pods, &arguments.plugin).await,
+        // It has worked before: a sidecar that is being replaced is Ready again within seconds.
+        None if has_handshake(&plugin) => next_ready(&pods, &arguments.plugin).await,
         ready => ready,
     };
     match ready {
         Some(pod) => Ok((pods, pod)),
         None => Err(PodError::NoneReady {
             plugin: arguments.plugin.clone(),
-            namespace: connection.namespace.clone(),
+            namespace: cluster.namespace.clone(),
             why: why(&plugin, found.len()),
         }),
     }
 }
 
-fn has_shaken_hands(plugin: &Plugin) -> bool {
+fn has_handshake(plugin: &Plugin) -> bool {
     plugin
         .status
         .as_ref()
         .is_some_and(|status| status.handshake.is_some())
 }
 
-/// The first pod that turns Ready while there is patience.
+/// The first pod that becomes Ready within the timeout.
 async fn next_ready(pods: &Api<Pod>, plugin: &str) -> Option<String> {
     let of_plugin = WatchParams::default().labels(&format!("{PLUGIN_LABEL}={plugin}"));
     let watched = async {
-        // From version 0 a watch begins with what is there.
+        // From version 0 a watch begins with the existing objects.
         let mut changes = Box::pin(pods.watch(&of_plugin, "0").await.ok()?);
         while let Some(Ok(change)) = changes.next().await {
             if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = change
@@ -108,10 +108,13 @@ async fn next_ready(pods: &Api<Pod>, plugin: &str) -> Option<String> {
         }
         None
     };
-    tokio::time::timeout(PATIENCE, watched).await.ok().flatten()
+    tokio::time::timeout(READY_TIMEOUT, watched)
+        .await
+        .ok()
+        .flatten()
 }
 
-/// Ready and not on its way out.
+/// Ready and not being deleted.
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
@@ -147,6 +150,6 @@ fn why(plugin: &Plugin, pods: usize) -> String {
             format!(": {}: {}", condition.reason, condition.message)
         }
         Some(_) => format!(" of its {pods} pods"),
-        None => ": nothing has reported on it yet; is the operator running?".to_owned(),
+        None => ": its status is empty; check that the operator is running".to_owned(),
     }
 }

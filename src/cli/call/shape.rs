@@ -1,10 +1,10 @@
-//! Methods with the shapes of their messages, for people. Pure.
+//! The list of methods with the fields of their messages.
 
-use super::method::none_or;
 use patchbay_protocol::reflect::{is_machinery, shape};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
-/// The list of everything that `services` offer.
+use super::method::none_or;
+
 pub(crate) fn list(pool: &DescriptorPool, services: &[String]) -> String {
     let (machinery, own): (Vec<&str>, Vec<&str>) = services
         .iter()
@@ -18,14 +18,17 @@ pub(crate) fn list(pool: &DescriptorPool, services: &[String]) -> String {
             Some(service) => service
                 .methods()
                 .for_each(|method| text.push_str(&describe(&method))),
-            None => text.push_str("  (the plugin names it and does not describe it)\n"),
+            None => text.push_str("  (the plugin has no descriptor for it)\n"),
         }
     }
     if own.is_empty() {
         text.push_str(&format!("The plugin serves {}.\n", none_or(&own)));
     }
     if !machinery.is_empty() {
-        text.push_str(&format!("and the usual: {}\n", machinery.join(", ")));
+        text.push_str(&format!(
+            "and the standard services: {}\n",
+            machinery.join(", ")
+        ));
     }
     text
 }
@@ -33,7 +36,7 @@ pub(crate) fn list(pool: &DescriptorPool, services: &[String]) -> String {
 fn describe(method: &MethodDescriptor) -> String {
     let arrow = |streams: bool| if streams { "stream " } else { "" };
     format!(
-        "  {} ({}{}) -> {}{}\n      takes   {}\n      answers {}\n",
+        "  {} ({}{}) -> {}{}\n      request  {}\n      response {}\n",
         method.name(),
         arrow(method.is_client_streaming()),
         method.input().name(),

@@ -1,16 +1,16 @@
-//! gRPC status for people. Pure.
+//! gRPC status as text.
 
-use crate::output::clean;
 use patchbay_protocol::reflect::said;
 use tonic::{Code, Status, TimeoutExpired};
 
-/// `NotFound (5): no such key`. The plugin wrote it: nothing in it may reach the terminal as a
-/// control sequence.
+use crate::stdio::escape_control;
+
+/// `NotFound (5): no such key`. The message is untrusted, so control characters are escaped.
 pub(crate) fn text(status: &Status) -> String {
-    clean(&said(status))
+    escape_control(&said(status))
 }
 
-/// Whether the deadline passed on this side: the client's library calls that Cancelled.
+/// Whether the deadline passed on this side; tonic reports that as Cancelled.
 pub(crate) fn timed_out_here(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -22,13 +22,13 @@ pub(crate) fn timed_out_here(status: &Status) -> bool {
     false
 }
 
-/// What may help, for a code that has an answer of ours.
+/// What may help.
 pub(crate) fn hint(status: &Status) -> Option<&'static str> {
     match status.code() {
         Code::DeadlineExceeded => {
-            Some("the plugin did not answer in time; --timeout sets another limit")
+            Some("the plugin did not respond in time; --timeout sets another limit")
         }
-        Code::Unimplemented => Some("the plugin describes the method and does not offer it"),
+        Code::Unimplemented => Some("the plugin describes the method but does not implement it"),
         _ => None,
     }
 }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plugin_wrote_does_not_act_on_the_terminal() {
+    fn text_escapes_control_characters() {
         assert_eq!(
             text(&Status::unknown("a\u{1b}[2Jb")),
             "Unknown (2): a\\u{1b}[2Jb"

@@ -1,12 +1,13 @@
 //! Choosing methods, reading messages and showing shapes, on a small interface of all kinds.
 
-use super::CallError;
-use super::message::{self, MessageError};
-use super::method::{MethodError, Wanted};
-use super::shape;
 use patchbay_protocol::reflect;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+
+use super::CallError;
+use super::message::{self, MessageError};
+use super::method::{MethodError, MethodQuery};
+use super::shape;
 
 const PROTO: &str = r#"
 syntax = "proto3";
@@ -70,7 +71,7 @@ fn served() -> Vec<String> {
 }
 
 fn chosen(text: &str) -> Result<String, MethodError> {
-    let wanted = Wanted::parse(text)?;
+    let wanted = MethodQuery::parse(text)?;
     let served = served();
     let services = wanted.services(&served)?;
     wanted
@@ -79,7 +80,7 @@ fn chosen(text: &str) -> Result<String, MethodError> {
 }
 
 #[test]
-fn a_method_is_found_by_every_form_that_is_unique() {
+fn method_is_found_by_every_unique_form() {
     for text in [
         "demo.Notes/Watch",
         "/demo.Notes/Watch",
@@ -94,7 +95,7 @@ fn a_method_is_found_by_every_form_that_is_unique() {
 }
 
 #[test]
-fn a_name_of_several_methods_is_refused_with_all_of_them() {
+fn method_is_refused_with_all_candidates_when_ambiguous() {
     let found = vec!["demo.Notes/Get".to_owned(), "demo.Other/Get".to_owned()];
     assert_eq!(
         chosen("Get"),
@@ -107,7 +108,7 @@ fn a_name_of_several_methods_is_refused_with_all_of_them() {
 }
 
 #[test]
-fn unknown_services_and_methods_are_named_with_near_ones() {
+fn method_is_refused_with_similar_names_when_unknown() {
     let said = |wanted: &str| {
         chosen(wanted)
             .err()
@@ -133,7 +134,7 @@ fn unknown_services_and_methods_are_named_with_near_ones() {
     assert!(said("a b").contains("expected package.Service/Method"));
     for text in ["", "/", "demo.Notes/", "demo..Notes/Get", "demo.Notes/G-t"] {
         assert_eq!(
-            Wanted::parse(text),
+            MethodQuery::parse(text),
             Err(MethodError::Malformed(text.to_owned()))
         );
     }
@@ -150,14 +151,14 @@ fn messages(
 }
 
 fn method(name: &str) -> prost_reflect::MethodDescriptor {
-    let wanted = Wanted::parse(name).unwrap_or_else(|error| panic!("{error}"));
+    let wanted = MethodQuery::parse(name).unwrap_or_else(|error| panic!("{error}"));
     wanted
         .choose(&pool(), &["demo.Notes"])
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
-fn json_becomes_a_message_and_a_message_json() -> Result<(), CallError> {
+fn message_converts_from_and_to_json() -> Result<(), CallError> {
     let text = r#"{"title":"a","body":"aGk=","size":"7","tags":["x"],"counts":{"y":1},"color":"RED","url":"u","at":"2026-01-02T03:04:05Z"}"#;
     let messages = messages(&method("Get"), Some(text))?;
     let [one] = messages.as_slice() else {
@@ -173,7 +174,7 @@ fn json_becomes_a_message_and_a_message_json() -> Result<(), CallError> {
 }
 
 #[test]
-fn an_empty_answer_shows_its_fields() -> Result<(), CallError> {
+fn empty_response_shows_its_fields() -> Result<(), CallError> {
     let line = reflect::json(&DynamicMessage::new(method("Get").output()))?;
     assert!(
         line.starts_with(r#"{"title":"","body":"","size":"0","tags":[]"#),
@@ -183,7 +184,7 @@ fn an_empty_answer_shows_its_fields() -> Result<(), CallError> {
 }
 
 #[test]
-fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), CallError> {
+fn stream_takes_several_messages_and_unary_call_one() -> Result<(), CallError> {
     let three = Some("{\"title\":\"a\"} {\"title\":\"b\"}\n{}");
     assert_eq!(messages(&method("Collect"), three)?.len(), 3);
     assert_eq!(messages(&method("Collect"), None)?.len(), 0);
@@ -199,7 +200,7 @@ fn a_stream_takes_several_values_and_a_single_call_one() -> Result<(), CallError
 }
 
 #[test]
-fn a_wrong_message_is_answered_with_the_shape() {
+fn message_is_refused_with_its_fields_when_wrong() {
     let said = |text| {
         messages(&method("Get"), Some(text))
             .err()
@@ -220,6 +221,6 @@ fn a_wrong_message_is_answered_with_the_shape() {
 }
 
 #[test]
-fn the_list_shows_methods_with_the_shapes_of_their_messages() {
+fn list_shows_methods_with_the_fields_of_their_messages() {
     insta::assert_snapshot!(shape::list(&pool(), &served()));
 }

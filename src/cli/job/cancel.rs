@@ -1,75 +1,74 @@
 //! `cancel`: asks the operator to end Jobs, and waits for its answer.
 
-use super::{JobError, ended, jobs, one, phase, verdict};
-use crate::args;
-use crate::connect::Connection;
-use crate::output;
-use crate::trouble::explain;
+use std::time::Duration;
+
+use futures::future::try_join_all;
 use kube::api::{Patch, PatchParams};
 use patchbay_api::job_status::Phase;
 use patchbay_api::names::CANCEL_ANNOTATION;
 use serde_json::json;
-use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long the operator is waited for.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(200);
+use super::{JobCommandError, get_job, has_ended, jobs, outcome, phase};
+use crate::api_error::ApiError;
+use crate::args;
+use crate::connect::ClusterClient;
+use crate::stdio;
 
-/// Cancels each Job. Whether all of them are cancelled now.
+/// How long to wait for the operator.
+const TIMEOUT: Duration = Duration::from_secs(15);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Cancels the Jobs at the same time. Returns whether all of them are cancelled now.
 pub(crate) async fn run(
-    connection: &Connection,
-    arguments: &args::Cancel,
-) -> Result<bool, JobError> {
-    let mut all = true;
-    for name in &arguments.jobs {
-        all &= cancel(connection, name).await?;
-    }
-    Ok(all)
+    cluster: &ClusterClient,
+    arguments: &args::CancelArgs,
+) -> Result<bool, JobCommandError> {
+    let cancelled = try_join_all(arguments.jobs.iter().map(|name| cancel(cluster, name))).await?;
+    Ok(cancelled.into_iter().all(|cancelled| cancelled))
 }
 
-async fn cancel(connection: &Connection, name: &str) -> Result<bool, JobError> {
-    let job = one(connection, name).await?;
-    if ended(&job) {
-        output::line(&format!(
-            "job.patchbay.dev/{name} had ended before: {}",
-            verdict(&job)
+async fn cancel(cluster: &ClusterClient, name: &str) -> Result<bool, JobCommandError> {
+    let job = get_job(cluster, name).await?;
+    if has_ended(&job) {
+        stdio::line(&format!(
+            "job.patchbay.dev/{name} had already ended: {}",
+            outcome(&job)
         ))?;
         return Ok(false);
     }
-    let held = phase(&job).is_some_and(Phase::is_held);
+    let running = phase(&job).is_some_and(Phase::is_held);
     let patch = json!({"metadata": {
         "uid": job.metadata.uid,
         "annotations": {CANCEL_ANNOTATION: "kubectl patchbay cancel"},
     }});
-    jobs(connection)
+    jobs(cluster)
         .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
-        .map_err(|error| explain(connection, format!("cancelling Job {name}"), error))?;
-    let until = Instant::now() + PATIENCE;
+        .map_err(|error| ApiError::from_kube(cluster, format!("cancelling Job {name}"), error))?;
+    let until = Instant::now() + TIMEOUT;
     loop {
-        let job = one(connection, name).await?;
-        if ended(&job) {
+        let job = get_job(cluster, name).await?;
+        if has_ended(&job) {
             let cancelled = job.status.as_ref().is_some_and(|s| s.reason == "Cancelled");
-            let word = match cancelled {
+            let result = match cancelled {
                 true => "cancelled".to_owned(),
-                false => format!("ended otherwise: {}", verdict(&job)),
+                false => format!("ended for another reason: {}", outcome(&job)),
             };
-            output::line(&format!("job.patchbay.dev/{name} {word}"))?;
-            if cancelled && held {
-                output::note(
-                    "A plugin has it already; what it still does cannot be undone, and what it answers is kept as late output.",
+            stdio::line(&format!("job.patchbay.dev/{name} {result}"))?;
+            if cancelled && running {
+                stdio::note(
+                    "The plugin is not interrupted: it may still finish the work, and its output is kept as late output.",
                 );
             }
             return Ok(cancelled);
         }
         if Instant::now() >= until {
-            return Err(JobError::Refused(format!(
-                "cancelling Job {name}: the operator has not answered within {} s; is it running? The wish stays in the annotation {CANCEL_ANNOTATION}",
-                PATIENCE.as_secs()
+            return Err(JobCommandError::Refused(format!(
+                "cancelling Job {name}: the operator has not processed it within {} s; check that it is running. The request remains in the annotation {CANCEL_ANNOTATION}",
+                TIMEOUT.as_secs()
             )));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,29 +1,29 @@
-//! `queue`: what waits, for whom, why, and for how long.
+//! `queue`: open Jobs by plugin and client, and why they are not running.
 
-use super::JobError;
-use crate::args::{self, Output};
-use crate::connect::Connection;
-use crate::output;
-use crate::status::age;
-use crate::trouble::explain;
-use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
-/// Jobs per page.
+use super::JobCommandError;
+use crate::age;
+use crate::api_error::ApiError;
+use crate::args::{self, OutputFormat};
+use crate::connect::ClusterClient;
+use crate::stdio;
+
+/// Jobs per list request.
 const PAGE: u32 = 500;
-/// What has ended does not wait.
 const OPEN: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Invalid";
 
-/// Open Jobs of one plugin for one client.
+/// The open Jobs of one plugin for one client.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Line {
-    /// Only when several namespaces are shown.
+pub(super) struct QueueRow {
     pub(super) namespace: String,
     pub(super) plugin: String,
     /// Empty for jobs of any client.
@@ -31,20 +31,24 @@ pub(super) struct Line {
     pub(super) waiting: usize,
     pub(super) ready: usize,
     pub(super) suspended: usize,
-    pub(super) held: usize,
-    /// Seconds since the oldest of those that nobody has became eligible, or was created.
+    /// Claimed or Running.
+    pub(super) running: usize,
+    /// Seconds since the start time, or else the creation, of the oldest Job that is not running.
     pub(super) oldest_seconds: Option<i64>,
-    /// Why those that nobody has are not done: reason and number, most frequent first.
-    pub(super) why: Vec<(String, usize)>,
+    /// Why the others are not running: reason and count, most frequent first.
+    pub(super) reasons: Vec<(String, usize)>,
 }
 
 /// Shows the queue.
-pub(crate) async fn run(connection: &Connection, arguments: &args::Queue) -> Result<(), JobError> {
+pub(crate) async fn run(
+    cluster: &ClusterClient,
+    arguments: &args::QueueArgs,
+) -> Result<(), JobCommandError> {
     let api: Api<Job> = match arguments.all_namespaces {
-        true => Api::all(connection.client.clone()),
-        false => super::jobs(connection),
+        true => Api::all(cluster.client.clone()),
+        false => super::jobs(cluster),
     };
-    let mut lines = Lines::default();
+    let mut rows = QueueRows::default();
     let now = Timestamp::now();
     let mut fields = OPEN.to_owned();
     if let Some(plugin) = &arguments.plugin {
@@ -55,89 +59,88 @@ pub(crate) async fn run(connection: &Connection, arguments: &args::Queue) -> Res
         let page = api
             .list(&params)
             .await
-            .map_err(|error| explain(connection, "reading Jobs", error))?;
+            .map_err(|error| ApiError::from_kube(cluster, "reading Jobs", error))?;
         for job in &page.items {
-            lines.add(job, now);
+            rows.add(job, now);
         }
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => params = params.continue_token(&token),
             _ => break,
         }
     }
-    let lines = lines.sorted();
+    let rows = rows.sorted();
     match arguments.output {
-        Output::Json => {
-            output::line(&serde_json::to_string_pretty(&lines).map_err(JobError::Json)?)?;
+        OutputFormat::Json => {
+            stdio::line(&serde_json::to_string_pretty(&rows).map_err(JobCommandError::Json)?)?;
         }
-        Output::Tree if lines.is_empty() => output::note("Nothing waits."),
-        Output::Tree => output::text(&table(&lines, arguments.all_namespaces))?,
+        OutputFormat::Text if rows.is_empty() => stdio::note("There are no open Jobs."),
+        OutputFormat::Text => stdio::text(&table(&rows, arguments.all_namespaces))?,
     }
     Ok(())
 }
 
 /// Namespace, plugin and client.
-type Place = (String, String, String);
-/// How often each reason stands there.
-type Reasons = BTreeMap<String, usize>;
+type QueueKey = (String, String, String);
+type ReasonCounts = BTreeMap<String, usize>;
 
 #[derive(Default)]
-pub(super) struct Lines(BTreeMap<Place, (Line, Reasons)>);
+pub(super) struct QueueRows(BTreeMap<QueueKey, (QueueRow, ReasonCounts)>);
 
-impl Lines {
+impl QueueRows {
     pub(super) fn add(&mut self, job: &Job, now: Timestamp) {
         let key = (
             job.namespace().unwrap_or_default(),
             job.spec.plugin_ref.name.clone(),
             job.spec.target.location.clone(),
         );
-        let (line, why) = self.0.entry(key.clone()).or_insert_with(|| {
+        let (row, reasons) = self.0.entry(key.clone()).or_insert_with(|| {
             let (namespace, plugin, client) = key;
-            let line = Line {
+            let row = QueueRow {
                 namespace,
                 plugin,
                 client,
-                ..Line::default()
+                ..QueueRow::default()
             };
-            (line, Reasons::new())
+            (row, ReasonCounts::new())
         });
         let status = job.status.clone().unwrap_or_default();
         match status.phase {
             Some(phase) if phase.is_held() => {
-                line.held += 1;
+                row.running += 1;
                 return;
             }
-            Some(Phase::Ready) => line.ready += 1,
-            Some(Phase::Suspended) => line.suspended += 1,
-            _ => line.waiting += 1,
+            Some(Phase::Ready) => row.ready += 1,
+            Some(Phase::Suspended) => row.suspended += 1,
+            _ => row.waiting += 1,
         }
         let reason = match status.reason.as_str() {
             "" => "Pending".to_owned(),
             reason => reason.to_owned(),
         };
-        *why.entry(reason).or_default() += 1;
+        *reasons.entry(reason).or_default() += 1;
         let since = job.spec.start_time.as_ref().map(|start| start.0);
         let created = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
         if let Some(since) = since.max(created).filter(|since| *since <= now) {
             let seconds = now.as_second() - since.as_second();
-            line.oldest_seconds = line.oldest_seconds.max(Some(seconds));
+            row.oldest_seconds = row.oldest_seconds.max(Some(seconds));
         }
     }
 
-    pub(super) fn sorted(self) -> Vec<Line> {
+    pub(super) fn sorted(self) -> Vec<QueueRow> {
         self.0
             .into_values()
-            .map(|(mut line, why)| {
-                line.why = why.into_iter().collect();
-                line.why.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-                line
+            .map(|(mut row, reasons)| {
+                row.reasons = reasons.into_iter().collect();
+                row.reasons
+                    .sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+                row
             })
             .collect()
     }
 }
 
-/// Columns as wide as they need to be.
-pub(super) fn table(lines: &[Line], namespaces: bool) -> String {
-    let mut rows = vec![
+pub(super) fn table(rows: &[QueueRow], namespaces: bool) -> String {
+    let mut cells = vec![
         [
             "NAMESPACE",
             "PLUGIN",
@@ -145,43 +148,46 @@ pub(super) fn table(lines: &[Line], namespaces: bool) -> String {
             "READY",
             "WAITING",
             "SUSPENDED",
-            "HELD",
+            "RUNNING",
             "OLDEST",
-            "WHY",
+            "REASONS",
         ]
         .map(str::to_owned),
     ];
-    for line in lines {
-        let why: Vec<String> = line
-            .why
+    for row in rows {
+        let reasons: Vec<String> = row
+            .reasons
             .iter()
             .map(|(reason, count)| format!("{reason} {count}"))
             .collect();
-        rows.push([
-            line.namespace.clone(),
-            line.plugin.clone(),
-            match line.client.as_str() {
+        cells.push([
+            row.namespace.clone(),
+            row.plugin.clone(),
+            match row.client.as_str() {
                 "" => "any".to_owned(),
-                client => output::clean(client),
+                client => stdio::escape_control(client),
             },
-            line.ready.to_string(),
-            line.waiting.to_string(),
-            line.suspended.to_string(),
-            line.held.to_string(),
-            line.oldest_seconds.map_or("-".to_owned(), age::seconds),
-            why.join(", "),
+            row.ready.to_string(),
+            row.waiting.to_string(),
+            row.suspended.to_string(),
+            row.running.to_string(),
+            row.oldest_seconds
+                .map_or("-".to_owned(), age::format_seconds),
+            reasons.join(", "),
         ]);
     }
     let first = usize::from(!namespaces);
     let widths: Vec<usize> = (0..9)
         .map(|column| {
-            rows.iter()
+            cells
+                .iter()
                 .map(|row| row[column].chars().count())
                 .max()
                 .unwrap_or(0)
         })
         .collect();
-    rows.iter()
+    cells
+        .iter()
         .map(|row| {
             let cells: Vec<String> = (first..9)
                 .map(|column| format!("{:width$}", row[column], width = widths[column]))

@@ -1,59 +1,69 @@
-//! `retry`: the same work again, as a new Job that names the old one.
+//! `retry`: a new Job with the spec of one that has ended.
 
-use super::{JobError, ended, jobs, one, verdict, when::when};
-use crate::args;
-use crate::connect::Connection;
-use crate::output;
-use crate::trouble::explain;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
 use patchbay_api::Job;
 use patchbay_api::names::RETRY_OF_LABEL;
 
-/// Longest name of a Job.
-const LONGEST: usize = 48;
-/// So many retries of one Job have a number.
-const MOST: u32 = 999;
+use super::{JobCommandError, get_job, has_ended, jobs, outcome};
+use crate::api_error::ApiError;
+use crate::args;
+use crate::connect::ClusterClient;
+use crate::stdio;
+use crate::time_arg;
 
-/// Makes the new Job.
-pub(crate) async fn run(connection: &Connection, arguments: &args::Retry) -> Result<(), JobError> {
-    let old = one(connection, &arguments.job).await?;
-    if !ended(&old) {
-        return Err(JobError::Refused(format!(
+/// Maximum length of a Job's name.
+const MAX_NAME: usize = 48;
+/// Maximum number of retries of one Job.
+const MAX_RETRIES: u32 = 999;
+
+/// Creates the new Job.
+pub(crate) async fn run(
+    cluster: &ClusterClient,
+    arguments: &args::RetryArgs,
+) -> Result<(), JobCommandError> {
+    let old = get_job(cluster, &arguments.job).await?;
+    if !has_ended(&old) {
+        return Err(JobCommandError::Refused(format!(
             "retrying Job {}: it has not ended ({}); cancel it first, or wait",
             arguments.job,
-            verdict(&old)
+            outcome(&old)
         )));
     }
     let expire = match &arguments.expire {
-        Some(text) => Some(when(text, Timestamp::now()).map_err(JobError::Refused)?),
+        Some(text) => {
+            Some(time_arg::time(text, Timestamp::now()).map_err(JobCommandError::Refused)?)
+        }
         None => None,
     };
-    for number in 1..=MOST {
-        let new = again(&old, number, expire, Timestamp::now()).map_err(JobError::Refused)?;
+    for number in 1..=MAX_RETRIES {
+        let new =
+            retry_job(&old, number, expire, Timestamp::now()).map_err(JobCommandError::Refused)?;
         let name = new.name_any();
-        match jobs(connection).create(&PostParams::default(), &new).await {
+        match jobs(cluster).create(&PostParams::default(), &new).await {
             Ok(_) => {
-                output::line(&format!("job.patchbay.dev/{name} created"))?;
+                stdio::line(&format!("job.patchbay.dev/{name} created"))?;
                 return Ok(());
             }
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
             Err(error) => {
-                return Err(explain(connection, format!("making Job {name}"), error).into());
+                return Err(
+                    ApiError::from_kube(cluster, format!("creating Job {name}"), error).into(),
+                );
             }
         }
     }
-    Err(JobError::Refused(format!(
-        "retrying Job {}: it has {MOST} retries already",
+    Err(JobCommandError::Refused(format!(
+        "retrying Job {}: it already has {MAX_RETRIES} retries",
         arguments.job
     )))
 }
 
-/// The `number`th retry of `old`. A start that has passed is left out; an expiry that has passed
-/// needs a new one.
-pub(super) fn again(
+/// The `number`th retry of `old`. A start time that has passed is left out; an expire time that has
+/// passed has to be replaced.
+pub(super) fn retry_job(
     old: &Job,
     number: u32,
     expire: Option<Timestamp>,
@@ -67,7 +77,7 @@ pub(super) fn again(
         (Some(expire), _) => spec.expire_time = Some(MicroTime(expire)),
         (None, Some(passed)) if passed.0 <= now => {
             return Err(format!(
-                "retrying Job {}: its expireTime {} has passed; name another by --expire, such as --expire +1h",
+                "retrying Job {}: its expireTime {} has passed; set another with --expire, for example --expire +1h",
                 old.name_any(),
                 passed.0
             ));
@@ -75,19 +85,19 @@ pub(super) fn again(
         (None, _) => {}
     }
     spec.suspend = false;
-    // A retry of a retry still names the first.
+    // A retry of a retry is labelled with the first Job.
     let first = old
         .labels()
         .get(RETRY_OF_LABEL)
         .cloned()
         .unwrap_or_else(|| old.name_any());
-    let ending = format!("-r{number}");
-    let stem: String = first.chars().take(LONGEST - ending.len()).collect();
+    let suffix = format!("-r{number}");
+    let prefix: String = first.chars().take(MAX_NAME - suffix.len()).collect();
     let mut labels = old.labels().clone();
     labels.insert(RETRY_OF_LABEL.to_owned(), first);
     Ok(Job {
         metadata: ObjectMeta {
-            name: Some(format!("{}{ending}", stem.trim_end_matches('-'))),
+            name: Some(format!("{}{suffix}", prefix.trim_end_matches('-'))),
             labels: Some(labels),
             ..ObjectMeta::default()
         },

@@ -1,61 +1,63 @@
-//! `submit`: makes a Job from a line.
+//! `submit`: creates a Job from the command line.
 
-use super::deliver::{self, Printed};
-use super::{JobError, jobs, phase, verdict, when::when};
-use crate::args;
-use crate::connect::Connection;
-use crate::output;
-use crate::plugins;
-use crate::trouble::explain;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
 use patchbay_api::job::{Call, Command, DeliveryPolicy, Input, PluginRef, Target};
 use patchbay_api::job_status::Phase;
 use patchbay_api::plugin_status::AdvertisedCommand;
 use patchbay_api::{Job, JobSpec, Plugin};
-use patchbay_reconcile::near::{near, question};
+use patchbay_reconcile::suggest::{did_you_mean, similar};
 use serde_json::{Map, Value};
 
-/// Makes the Job; with `--wait` also waits for its end. Whether it is well.
+use super::output::{OutputPrinter, follow};
+use super::{JobCommandError, jobs, outcome, phase};
+use crate::api_error::ApiError;
+use crate::args::{self, RowFormat};
+use crate::connect::ClusterClient;
+use crate::plugins;
+use crate::stdio;
+use crate::time_arg;
+
+/// Creates the Job; with `--wait` also waits for its end. Returns false if it did not succeed.
 pub(crate) async fn run(
-    connection: &Connection,
-    arguments: &args::Submit,
-) -> Result<bool, JobError> {
-    let plugin = plugins::one(connection, &arguments.plugin).await?;
-    let job = job(&plugin, arguments, Timestamp::now()).map_err(JobError::Refused)?;
+    cluster: &ClusterClient,
+    arguments: &args::SubmitArgs,
+) -> Result<bool, JobCommandError> {
+    let plugin = plugins::get(cluster, &arguments.plugin).await?;
+    let job = job(&plugin, arguments, Timestamp::now()).map_err(JobCommandError::Refused)?;
     let what = format!(
-        "making a Job for plugin {} in namespace {}",
-        arguments.plugin, connection.namespace
+        "creating a Job for Plugin {} in namespace {}",
+        arguments.plugin, cluster.namespace
     );
-    let made = jobs(connection)
+    let created = jobs(cluster)
         .create(&PostParams::default(), &job)
         .await
-        .map_err(|error| explain(connection, what, error))?;
-    let name = made.name_any();
+        .map_err(|error| ApiError::from_kube(cluster, what, error))?;
+    let name = created.name_any();
     if !arguments.wait {
-        output::line(&format!("job.patchbay.dev/{name} created"))?;
+        stdio::line(&format!("job.patchbay.dev/{name} created"))?;
         return Ok(true);
     }
-    output::note(&format!("job.patchbay.dev/{name} created"));
-    let mut printed = Printed::new(false, false);
-    let done = deliver::follow(connection, made, &mut printed).await?;
-    let well = phase(&done) == Some(Phase::Succeeded);
-    if !well {
-        output::note(&verdict(&done));
+    stdio::note(&format!("job.patchbay.dev/{name} created"));
+    let mut printed = OutputPrinter::new(RowFormat::Raw, false);
+    let done = follow(cluster, created, &mut printed).await?;
+    let succeeded = phase(&done) == Some(Phase::Succeeded);
+    if !succeeded {
+        stdio::note(&outcome(&done));
     }
-    Ok(well)
+    Ok(succeeded)
 }
 
-/// The Job that the line describes.
+/// The Job that the arguments describe.
 pub(super) fn job(
     plugin: &Plugin,
-    arguments: &args::Submit,
+    arguments: &args::SubmitArgs,
     now: Timestamp,
 ) -> Result<Job, String> {
     let time = |text: &Option<String>| match text {
-        Some(text) => when(text, now).map(|time| Some(MicroTime(time))),
+        Some(text) => time_arg::time(text, now).map(|time| Some(MicroTime(time))),
         None => Ok(None),
     };
     let (command, call) = match arguments.work.split_once('/') {
@@ -63,7 +65,7 @@ pub(super) fn job(
         None => (Some(command(plugin, arguments)?), None),
     };
     let name = arguments.name.clone();
-    let generated = name.is_none().then(|| stem(&arguments.plugin));
+    let generate_name = name.is_none().then(|| generate_name(&arguments.plugin));
     let spec = JobSpec {
         plugin_ref: PluginRef {
             name: arguments.plugin.clone(),
@@ -92,7 +94,7 @@ pub(super) fn job(
     Ok(Job {
         metadata: ObjectMeta {
             name,
-            generate_name: generated,
+            generate_name,
             ..ObjectMeta::default()
         },
         spec,
@@ -100,10 +102,10 @@ pub(super) fn job(
     })
 }
 
-/// The API server adds five characters; a Job's name has at most 48.
-fn stem(plugin: &str) -> String {
-    let stem: String = plugin.chars().take(42).collect();
-    format!("{stem}-")
+/// The API server appends five characters; a Job's name has at most 48.
+fn generate_name(plugin: &str) -> String {
+    let prefix: String = plugin.chars().take(42).collect();
+    format!("{prefix}-")
 }
 
 fn call(service: &str, method: &str, values: &[String]) -> Result<Call, String> {
@@ -114,13 +116,13 @@ fn call(service: &str, method: &str, values: &[String]) -> Result<Call, String> 
             Ok(_) => return Err(format!("the request is {text}; expected a JSON object")),
             Err(error) => {
                 return Err(format!(
-                    "the request {text:?} is no JSON ({error}); expected an object such as {{\"key\": \"a\"}}"
+                    "the request {text:?} is not JSON ({error}); expected an object such as {{\"key\": \"a\"}}"
                 ));
             }
         },
         several => {
             return Err(format!(
-                "{} words follow the method; expected one: the request as JSON in quotes",
+                "{} arguments follow the method; expected one: the request as JSON in quotes",
                 several.len()
             ));
         }
@@ -132,7 +134,7 @@ fn call(service: &str, method: &str, values: &[String]) -> Result<Call, String> 
     })
 }
 
-fn command(plugin: &Plugin, arguments: &args::Submit) -> Result<Command, String> {
+fn command(plugin: &Plugin, arguments: &args::SubmitArgs) -> Result<Command, String> {
     let advertised: &[AdvertisedCommand] = plugin
         .status
         .as_ref()
@@ -142,11 +144,11 @@ fn command(plugin: &Plugin, arguments: &args::Submit) -> Result<Command, String>
     if known.is_none() && !advertised.is_empty() {
         let names: Vec<&str> = advertised.iter().map(|c| c.name.as_str()).collect();
         return Err(format!(
-            "plugin {} has no command {:?}; it has {}{}",
+            "Plugin {} has no command {:?}; it has {}{}",
             arguments.plugin,
             arguments.work,
             names.join(", "),
-            question(&near(&arguments.work, names.iter().copied()))
+            did_you_mean(&similar(&arguments.work, names.iter().copied()))
         ));
     }
     let mut inputs = Vec::new();
@@ -154,14 +156,14 @@ fn command(plugin: &Plugin, arguments: &args::Submit) -> Result<Command, String>
         inputs.push(input(value, place, known)?);
     }
     let optional_inputs = arguments
-        .options
+        .optional_inputs
         .iter()
         .map(|text| match text.split_once('=') {
             Some((name, value)) => Ok(Input {
                 name: name.to_owned(),
                 value: value.to_owned(),
             }),
-            None => Err(format!("--option is {text:?}; expected NAME=VALUE")),
+            None => Err(format!("--optional-input is {text:?}; expected NAME=VALUE")),
         })
         .collect::<Result<_, _>>()?;
     Ok(Command {
@@ -171,7 +173,7 @@ fn command(plugin: &Plugin, arguments: &args::Submit) -> Result<Command, String>
     })
 }
 
-/// `NAME=VALUE` where NAME is an input; anything else is the value of the input in that place.
+/// `NAME=VALUE` if NAME is an input of the command; anything else is a value by position.
 fn input(text: &str, place: usize, known: Option<&AdvertisedCommand>) -> Result<Input, String> {
     let named = text.split_once('=').map(|(name, value)| Input {
         name: name.to_owned(),
@@ -201,7 +203,7 @@ fn input(text: &str, place: usize, known: Option<&AdvertisedCommand>) -> Result<
         },
         (None, Some(named)) => Ok(named),
         (None, None) => Err(format!(
-            "{text:?} has no name, and the plugin has not said yet which inputs it has; write NAME=VALUE"
+            "{text:?} has no name, and the plugin has not reported its inputs yet; use NAME=VALUE"
         )),
     }
 }

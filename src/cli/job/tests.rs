@@ -1,11 +1,12 @@
-use super::queue::{Lines, table};
-use super::retry::again;
-use super::submit::job;
-use crate::args::{Arguments, Submit, Verb};
 use clap::Parser;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use patchbay_api::{Job, Plugin};
 use serde_json::{Value, json};
+
+use super::queue::{QueueRows, table};
+use super::retry::retry_job;
+use super::submit::job;
+use crate::args::{Cli, CliCommand, SubmitArgs};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -29,10 +30,10 @@ fn wget() -> Value {
     json!([{"name": "wget", "output": true, "inputs": [{"name": "Target IP Address"}]}])
 }
 
-fn submit(line: &[&str]) -> Submit {
+fn submit(line: &[&str]) -> SubmitArgs {
     let words = [&["x", "submit", "scraper"], line].concat();
-    match Arguments::try_parse_from(words).map(|read| read.verb) {
-        Ok(Verb::Submit(submit)) => submit,
+    match Cli::try_parse_from(words).map(|read| read.command) {
+        Ok(CliCommand::Submit(submit)) => submit,
         Ok(other) => panic!("{other:?}"),
         Err(error) => panic!("{error}"),
     }
@@ -44,7 +45,7 @@ fn made(line: &[&str]) -> Result<Value, String> {
 }
 
 #[test]
-fn a_value_finds_its_input_by_place_or_by_name() {
+fn submit_matches_values_to_inputs_by_position_or_name() {
     for line in [
         &["wget", "10.1.2.3"][..],
         &["wget", "Target IP Address=10.1.2.3"][..],
@@ -60,7 +61,7 @@ fn a_value_finds_its_input_by_place_or_by_name() {
 }
 
 #[test]
-fn what_the_plugin_does_not_know_is_named_before_anything_is_made() {
+fn submit_is_refused_when_the_plugin_does_not_know_the_work() {
     let error = made(&["wegt", "1"]).err().unwrap_or_default();
     assert!(error.contains("it has wget; did you mean wget?"), "{error}");
     let error = made(&["wget", "1", "2"]).err().unwrap_or_default();
@@ -74,7 +75,7 @@ fn what_the_plugin_does_not_know_is_named_before_anything_is_made() {
 }
 
 #[test]
-fn a_method_is_a_call_and_times_may_be_distances() {
+fn submit_of_a_method_is_a_call_and_times_may_be_durations() {
     let line = [
         "proto.KV/Get",
         r#"{"key": "a"}"#,
@@ -103,9 +104,9 @@ fn open(name: &str, client: &str, status: Value) -> Job {
 }
 
 #[test]
-fn the_queue_says_what_waits_for_whom_and_why() {
-    let mut lines = Lines::default();
-    lines.add(
+fn queue_counts_open_jobs_with_their_reasons() {
+    let mut rows = QueueRows::default();
+    rows.add(
         &open(
             "a",
             "10.0.0.1",
@@ -113,7 +114,7 @@ fn the_queue_says_what_waits_for_whom_and_why() {
         ),
         now(),
     );
-    lines.add(
+    rows.add(
         &open(
             "b",
             "10.0.0.1",
@@ -121,7 +122,7 @@ fn the_queue_says_what_waits_for_whom_and_why() {
         ),
         now(),
     );
-    lines.add(
+    rows.add(
         &open(
             "c",
             "10.0.0.1",
@@ -129,24 +130,24 @@ fn the_queue_says_what_waits_for_whom_and_why() {
         ),
         now(),
     );
-    lines.add(&open("d", "", json!({})), now());
-    let text = table(&lines.sorted(), false);
+    rows.add(&open("d", "", json!({})), now());
+    let text = table(&rows.sorted(), false);
     let expected = "\
-PLUGIN    CLIENT     READY   WAITING   SUSPENDED   HELD   OLDEST   WHY
-scraper   any        0       1         0           0      60s      Pending 1
-scraper   10.0.0.1   1       1         0           1      60s      Eligible 1, PluginNotReady 1
+PLUGIN    CLIENT     READY   WAITING   SUSPENDED   RUNNING   OLDEST   REASONS
+scraper   any        0       1         0           0         60s      Pending 1
+scraper   10.0.0.1   1       1         0           1         60s      Eligible 1, PluginNotReady 1
 ";
     assert_eq!(text, expected);
 }
 
 #[test]
-fn a_retry_names_the_first_job_and_needs_a_time_that_has_not_passed() {
+fn retry_is_labelled_with_the_first_job_and_needs_a_future_expire_time() {
     let old = open("scrape", "", json!({"phase": "Failed"}));
-    let error = again(&old, 1, None, now()).err().unwrap_or_default();
+    let error = retry_job(&old, 1, None, now()).err().unwrap_or_default();
     assert!(error.contains("--expire"), "{error}");
-    let first = again(&old, 1, Some(now()), now()).unwrap_or_else(|e| panic!("{e}"));
+    let first = retry_job(&old, 1, Some(now()), now()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(first.metadata.name.as_deref(), Some("scrape-r1"));
-    let second = again(&first, 2, Some(now()), now()).unwrap_or_else(|e| panic!("{e}"));
+    let second = retry_job(&first, 2, Some(now()), now()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(second.metadata.name.as_deref(), Some("scrape-r2"));
     let labels = second.metadata.labels.unwrap_or_default();
     assert_eq!(labels["patchbay.dev/retry-of"], "scrape");

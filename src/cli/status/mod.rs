@@ -1,114 +1,116 @@
 //! `status`: plugins as a tree for people or as JSON for programs.
 //!
-//! Reads Plugins and events; `view` makes of them what is to be known, `tree` draws it.
+//! Reads Plugins and events; `summary` joins them, `tree` draws the summary.
 
-pub(crate) mod age;
-mod paint;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod view;
 
-use crate::args::{self, Output};
-use crate::connect::Connection;
-use crate::output::{self, OutputError};
-use crate::plugins;
-use crate::trouble::{ReadError, explain};
+pub(crate) use summary::event_time;
+
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
-use paint::Paint;
 use serde::Serialize;
-use view::PluginView;
 
-/// Why there is no status to show.
+use crate::api_error::ApiError;
+use crate::args::{self, OutputFormat};
+use crate::color::Color;
+use crate::connect::ClusterClient;
+use crate::plugins;
+use crate::stdio::{self, StdoutError};
+use summary::PluginSummary;
+
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StatusError {
+pub(crate) enum StatusCommandError {
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] ApiError),
     #[error(transparent)]
-    Output(#[from] OutputError),
-    #[error("writing the status as JSON: {0}")]
+    Output(#[from] StdoutError),
+    #[error("writing JSON: {0}")]
     Json(serde_json::Error),
 }
 
-/// The answer for programs.
+/// What `-o json` prints.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    /// Whether every Plugin below is Ready.
+struct StatusDocument<'a> {
+    /// Whether all of `plugins` are Ready.
     ready: bool,
-    /// Why there are no events, when they could not be read.
+    /// Why the events could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     events_note: Option<&'a str>,
-    plugins: &'a [PluginView],
+    plugins: &'a [PluginSummary],
 }
 
-/// Shows what is asked for. Whether all of it is Ready.
+/// Prints the status. Returns whether all Plugins shown are Ready.
 pub(crate) async fn run(
-    connection: &Connection,
-    arguments: &args::Status,
-) -> Result<bool, StatusError> {
+    cluster: &ClusterClient,
+    arguments: &args::StatusArgs,
+) -> Result<bool, StatusCommandError> {
     let (mut found, events) = match &arguments.plugin {
         Some(name) => (
-            vec![plugins::one(connection, name).await?],
-            namespaced(connection),
+            vec![plugins::get(cluster, name).await?],
+            namespaced(cluster),
         ),
         None if arguments.all_namespaces => (
-            plugins::everywhere(connection).await?,
-            Api::all(connection.client.clone()),
+            plugins::everywhere(cluster).await?,
+            Api::all(cluster.client.clone()),
         ),
-        None => (plugins::all(connection).await?, namespaced(connection)),
+        None => (plugins::all(cluster).await?, namespaced(cluster)),
     };
     found.sort_by(|a, b| {
         (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name))
     });
-    // Events are an extra: without them there is still an answer.
+    // The status is useful without events, too.
     let (events, note) = match events.list(&ListParams::default()).await {
         Ok(list) => (list.items, None),
         Err(error) => (
             Vec::new(),
-            Some(explain(connection, "reading events", error).to_string()),
+            Some(ApiError::from_kube(cluster, "reading events", error).to_string()),
         ),
     };
-    let views: Vec<PluginView> = found
+    let summaries: Vec<PluginSummary> = found
         .iter()
-        .map(|plugin| view::view(plugin, &events))
+        .map(|plugin| summary::summarize(plugin, &events))
         .collect();
-    let ready = views.iter().all(|view| view.ready);
+    let ready = summaries.iter().all(|summary| summary.ready);
 
     match arguments.output {
-        Output::Json => {
-            let answer = Answer {
+        OutputFormat::Json => {
+            let document = StatusDocument {
                 ready,
                 events_note: note.as_deref(),
-                plugins: &views,
+                plugins: &summaries,
             };
-            output::line(&serde_json::to_string_pretty(&answer).map_err(StatusError::Json)?)?;
+            stdio::line(
+                &serde_json::to_string_pretty(&document).map_err(StatusCommandError::Json)?,
+            )?;
         }
-        Output::Tree => {
-            let paint = Paint::of_stdout();
-            let trees: Vec<String> = views
+        OutputFormat::Text => {
+            let color = Color::of_stdout();
+            let trees: Vec<String> = summaries
                 .iter()
-                .map(|view| tree::draw(view, Timestamp::now(), paint))
+                .map(|summary| tree::draw(summary, Timestamp::now(), color))
                 .collect();
-            output::text(&trees.join("\n"))?;
-            if views.is_empty() {
+            stdio::text(&trees.join("\n"))?;
+            if summaries.is_empty() {
                 let place = match arguments.all_namespaces {
                     true => "any namespace".to_owned(),
-                    false => format!("namespace {}; -A looks at all", connection.namespace),
+                    false => format!("namespace {}; use -A for all namespaces", cluster.namespace),
                 };
-                output::note(&format!("There is no Plugin in {place}."));
+                stdio::note(&format!("No Plugin found in {place}."));
             }
             if let Some(note) = note {
-                output::note(&format!("Events are missing: {note}"));
+                stdio::note(&format!("No events shown: {note}"));
             }
         }
     }
     Ok(ready)
 }
 
-fn namespaced(connection: &Connection) -> Api<Event> {
-    Api::namespaced(connection.client.clone(), &connection.namespace)
+fn namespaced(cluster: &ClusterClient) -> Api<Event> {
+    Api::namespaced(cluster.client.clone(), &cluster.namespace)
 }

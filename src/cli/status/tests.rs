@@ -1,12 +1,13 @@
 //! Golden trees, from objects as the API server gives them.
 
-use super::paint::Paint;
-use super::tree::draw;
-use super::view::{PluginView, view};
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::jiff::Timestamp;
 use patchbay_api::Plugin;
 use serde_json::{Value, json};
+
+use super::summary::{PluginSummary, summarize};
+use super::tree::draw;
+use crate::color::Color;
 
 fn plugin(status: Value) -> Plugin {
     let object = json!({
@@ -65,13 +66,13 @@ fn healthy() -> Value {
     })
 }
 
-fn drawn(view: &PluginView, paint: Paint) -> String {
+fn drawn(summary: &PluginSummary, color: Color) -> String {
     let now: Timestamp = "2026-01-02T03:10:00Z".parse().unwrap_or_default();
-    draw(view, now, paint)
+    draw(summary, now, color)
 }
 
 #[test]
-fn a_plugin_that_works_is_a_short_tree() {
+fn status_of_a_working_plugin_is_a_short_tree() {
     let events = [
         event(
             "Plugin",
@@ -106,13 +107,13 @@ fn a_plugin_that_works_is_a_short_tree() {
             "Readiness probe failed: Starting: the plugin was started",
         ),
     ];
-    let view = view(&plugin(healthy()), &events);
-    assert!(view.ready);
-    insta::assert_snapshot!(drawn(&view, Paint::None));
+    let summary = summarize(&plugin(healthy()), &events);
+    assert!(summary.ready);
+    insta::assert_snapshot!(drawn(&summary, Color::None));
 }
 
 #[test]
-fn a_plugin_in_trouble_says_what_and_whose_move_it_is() {
+fn status_of_a_failing_plugin_shows_the_problem_and_the_next_move() {
     let status = json!({
         "observedGeneration": 2, "replicas": 2, "readyReplicas": 0, "updatedReplicas": 2,
         "conditions": [
@@ -149,50 +150,50 @@ fn a_plugin_in_trouble_says_what_and_whose_move_it_is() {
             "the cookie",
         ),
     ];
-    let view = view(&plugin(status), &events);
-    assert!(!view.ready);
-    insta::assert_snapshot!(drawn(&view, Paint::None));
+    let summary = summarize(&plugin(status), &events);
+    assert!(!summary.ready);
+    insta::assert_snapshot!(drawn(&summary, Color::None));
 }
 
 #[test]
-fn colours_change_nothing_but_colours() {
-    let view = view(&plugin(healthy()), &[]);
-    let coloured = drawn(&view, Paint::Ansi);
+fn color_changes_no_text() {
+    let summary = summarize(&plugin(healthy()), &[]);
+    let colored = drawn(&summary, Color::Ansi);
     let plain = ["1", "2", "31", "32", "33", "0"]
         .iter()
-        .fold(coloured.clone(), |text, code| {
+        .fold(colored.clone(), |text, code| {
             text.replace(&format!("\u{1b}[{code}m"), "")
         });
-    assert_ne!(coloured, plain);
-    assert_eq!(plain, drawn(&view, Paint::None));
+    assert_ne!(colored, plain);
+    assert_eq!(plain, drawn(&summary, Color::None));
 }
 
 #[test]
-fn a_plugin_nobody_reported_on_is_not_ready_and_says_so() {
-    let view = view(&plugin(Value::Null), &[]);
-    assert!(!view.ready);
-    assert!(drawn(&view, Paint::None).contains("Is the operator running?"));
+fn plugin_without_status_is_not_ready() {
+    let summary = summarize(&plugin(Value::Null), &[]);
+    assert!(!summary.ready);
+    assert!(drawn(&summary, Color::None).contains("Check that the operator is running."));
 }
 
 #[test]
-fn ready_for_an_older_spec_is_not_ready() {
+fn ready_of_an_older_generation_is_not_ready() {
     let mut plugin = plugin(healthy());
     plugin.metadata.generation = Some(3);
-    let view = view(&plugin, &[]);
-    assert!(!view.ready);
+    let summary = summarize(&plugin, &[]);
+    assert!(!summary.ready);
     assert!(
-        drawn(&view, Paint::None).contains("generation 3, reported on "),
+        drawn(&summary, Color::None).contains("generation 3, status is of "),
         "{}",
-        drawn(&view, Paint::None)
+        drawn(&summary, Color::None)
     );
 }
 
 #[test]
-fn the_last_trouble_is_the_present_one_then_a_warning_then_an_exit() {
+fn last_problem_is_the_present_one_then_a_warning_then_an_exit() {
     let warning = [event(
         "Plugin", "kv-go", "Warning", 4, "Crashed", "signal 9",
     )];
-    let of = |status: Value, events: &[Event]| view(&plugin(status), events).trouble;
+    let of = |status: Value, events: &[Event]| summarize(&plugin(status), events).last_problem;
     assert_eq!(of(healthy(), &[]), None);
     let warned = of(healthy(), &warning);
     assert_eq!(

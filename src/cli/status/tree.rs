@@ -1,16 +1,18 @@
-//! The tree: plugin, conditions, pods with their handshakes, last trouble, events. Pure.
+//! Draws a summary as a tree: conditions, pods with their handshakes, last problem, events.
 
-use super::age::age;
-use super::paint::Paint;
-use super::view::{EventView, PluginView, Trouble};
-use crate::output::clean;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use patchbay_api::Reason;
 use patchbay_api::conditions::ConditionType;
 use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, UpdateStatus};
 use patchbay_protocol::reflect::is_machinery;
 
-/// A line and what hangs beneath it.
+use super::summary::{EventSummary, PluginSummary, Problem};
+use crate::age::age;
+use crate::color::Color;
+use crate::reason_text::without_next_move;
+use crate::stdio::one_line;
+
+/// A line and the lines below it.
 struct Branch {
     text: String,
     below: Vec<Branch>,
@@ -32,51 +34,52 @@ impl Branch {
     }
 }
 
-/// What drawing needs besides the text.
 #[derive(Clone, Copy)]
-struct Ink {
+struct Style {
     now: Timestamp,
-    paint: Paint,
+    color: Color,
 }
 
-/// Draws one Plugin, with an end of line.
-pub(crate) fn draw(view: &PluginView, now: Timestamp, paint: Paint) -> String {
-    let ink = Ink { now, paint };
+pub(crate) fn draw(summary: &PluginSummary, now: Timestamp, color: Color) -> String {
+    let style = Style { now, color };
     let mut below = Vec::new();
-    if let Some(note) = &view.note {
-        below.push(Branch::leaf(paint.waiting(&untrusted_text(note))));
+    if let Some(note) = &summary.note {
+        below.push(Branch::leaf(color.waiting(&one_line(note))));
     }
-    if !view.conditions.is_empty() {
-        below.push(conditions(view, ink));
+    if !summary.conditions.is_empty() {
+        below.push(conditions(summary, style));
     }
-    below.push(pods(view, ink));
-    below.extend(services(view));
-    below.extend(view.update.as_ref().map(|change| update(change, ink)));
-    below.push(trouble(view.trouble.as_ref(), ink));
-    if !view.events.is_empty() {
+    below.push(pods(summary, style));
+    below.extend(services(summary));
+    below.extend(summary.update.as_ref().map(|change| update(change, style)));
+    below.push(last_problem(summary.last_problem.as_ref(), style));
+    if !summary.events.is_empty() {
         below.push(Branch::with(
             "events",
-            view.events.iter().map(|one| event(one, ink)).collect(),
+            summary.events.iter().map(|one| event(one, style)).collect(),
         ));
     }
 
-    let state = format!("{}/{} ready", view.ready_replicas, view.wanted_replicas);
-    let state = if view.ready {
-        paint.good(&state)
+    let state = format!(
+        "{}/{} ready",
+        summary.ready_replicas, summary.wanted_replicas
+    );
+    let state = if summary.ready {
+        color.good(&state)
     } else {
-        paint.bad(&state)
+        color.bad(&state)
     };
-    let name = paint.strong(&format!("{}/{}", view.namespace, view.name));
+    let name = color.strong(&format!("{}/{}", summary.namespace, summary.name));
     let mut text = format!(
         "{name}  {state}  {}  {}\n",
-        view.family,
-        untrusted_text(&view.image)
+        summary.family,
+        one_line(&summary.image)
     );
-    hang(&below, "", &mut text);
+    draw_branches(&below, "", &mut text);
     text
 }
 
-fn hang(branches: &[Branch], indent: &str, text: &mut String) {
+fn draw_branches(branches: &[Branch], indent: &str, text: &mut String) {
     for (index, branch) in branches.iter().enumerate() {
         let last = index + 1 == branches.len();
         text.push_str(indent);
@@ -84,49 +87,55 @@ fn hang(branches: &[Branch], indent: &str, text: &mut String) {
         text.push_str(&branch.text);
         text.push('\n');
         let deeper = format!("{indent}{}", if last { "   " } else { "│  " });
-        hang(&branch.below, &deeper, text);
+        draw_branches(&branch.below, &deeper, text);
     }
 }
 
-/// Reasons by their word and what it means. What exactly was found stands at the pods and at the
-/// last trouble, or here when no pod has that reason.
-fn conditions(view: &PluginView, ink: Ink) -> Branch {
-    let bad = || view.conditions.iter().filter(|condition| !condition.good);
+/// Each condition that is not good, with its reason and what the reason means. The message itself is
+/// shown at the pods and at the last problem, or here if no pod has that reason.
+fn conditions(summary: &PluginSummary, style: Style) -> Branch {
+    let bad = || {
+        summary
+            .conditions
+            .iter()
+            .filter(|condition| !condition.good)
+    };
     let width = bad()
         .map(|condition| condition.type_.len())
         .max()
         .unwrap_or(0);
-    let mut told: Vec<&str> = view
-        .trouble
+    let mut shown_elsewhere: Vec<&str> = summary
+        .last_problem
         .iter()
-        .filter(|trouble| trouble.present)
-        .map(|trouble| trouble.reason.as_str())
+        .filter(|problem| problem.present)
+        .map(|problem| problem.reason.as_str())
         .collect();
-    told.extend(
-        view.instances
+    shown_elsewhere.extend(
+        summary
+            .instances
             .iter()
             .map(|instance| instance.reason.as_str())
             .filter(|reason| !reason.is_empty()),
     );
     let mut explained: Vec<&str> = Vec::new();
     let mut below = Vec::new();
-    for condition in &view.conditions {
+    for condition in &summary.conditions {
         if condition.good {
             below.push(Branch::leaf(format!(
                 "{} {}",
-                ink.paint.good("✓"),
+                style.color.good("✓"),
                 condition.type_
             )));
             continue;
         }
         let mark = match condition.status.as_str() {
-            "Unknown" => ink.paint.waiting("?"),
-            _ => ink.paint.bad("✗"),
+            "Unknown" => style.color.waiting("?"),
+            _ => style.color.bad("✗"),
         };
         let reason = condition.reason.as_str();
-        // Degraded repeats the pods' words, with a count.
-        let repeats = told.contains(&reason)
-            || (!told.is_empty() && condition.type_ == ConditionType::Degraded.as_str());
+        // Degraded repeats the messages of the pods, with a count.
+        let repeats = shown_elsewhere.contains(&reason)
+            || (!shown_elsewhere.is_empty() && condition.type_ == ConditionType::Degraded.as_str());
         let meaning = match Reason::parse(reason) {
             _ if explained.contains(&reason) => "",
             Some(known) if repeats => known.sentence(),
@@ -136,48 +145,51 @@ fn conditions(view: &PluginView, ink: Ink) -> Branch {
         below.push(Branch::leaf(format!(
             "{mark} {:width$}  {}",
             condition.type_,
-            said(reason, meaning)
+            reason_and_message(reason, meaning)
         )));
     }
     Branch::with("conditions", below)
 }
 
-fn pods(view: &PluginView, ink: Ink) -> Branch {
-    if view.instances.is_empty() {
+fn pods(summary: &PluginSummary, style: Style) -> Branch {
+    if summary.instances.is_empty() {
         return Branch::leaf("pods  none");
     }
-    let mut below: Vec<Branch> = view
+    let mut below: Vec<Branch> = summary
         .instances
         .iter()
-        .map(|instance| pod(instance, view.trouble.as_ref(), ink))
+        .map(|instance| pod(instance, summary.last_problem.as_ref(), style))
         .collect();
-    if view.instances_omitted > 0 {
-        below.push(Branch::leaf(format!("and {} more", view.instances_omitted)));
+    if summary.instances_omitted > 0 {
+        below.push(Branch::leaf(format!(
+            "and {} more",
+            summary.instances_omitted
+        )));
     }
     Branch::with("pods", below)
 }
 
-fn pod(instance: &InstanceStatus, trouble: Option<&Trouble>, ink: Ink) -> Branch {
+fn pod(instance: &InstanceStatus, problem: Option<&Problem>, style: Style) -> Branch {
     let state = format!("{:?}", instance.state);
     let state = match instance.state {
-        InstanceState::Ready => ink.paint.good(&state),
+        InstanceState::Ready => style.color.good(&state),
         InstanceState::Failed | InstanceState::BackingOff | InstanceState::Unhealthy => {
-            ink.paint.bad(&state)
+            style.color.bad(&state)
         }
-        _ => ink.paint.waiting(&state),
+        _ => style.color.waiting(&state),
     };
     let mut text = format!("{}  {state}", instance.pod);
     if !instance.reason.is_empty() {
-        text.push_str(&format!("  {}", untrusted_text(&instance.reason)));
+        text.push_str(&format!("  {}", one_line(&instance.reason)));
     }
     let mut below = Vec::new();
-    // The words of the pod that the last trouble speaks of stand there.
-    let spoken = trouble
-        .is_some_and(|trouble| trouble.present && trouble.pod.as_ref() == Some(&instance.pod));
-    if !instance.message.is_empty() && !spoken {
-        below.push(Branch::leaf(untrusted_text(&instance.message)));
+    // The message of the pod with the last problem is shown there.
+    let is_last_problem = problem
+        .is_some_and(|problem| problem.present && problem.pod.as_ref() == Some(&instance.pod));
+    if !instance.message.is_empty() && !is_last_problem {
+        below.push(Branch::leaf(one_line(&instance.message)));
     }
-    below.extend(process(instance, ink));
+    below.extend(process(instance, style));
     if let Some(done) = &instance.handshake {
         below.push(Branch::leaf(format!("handshake  {}", handshake(done))));
     }
@@ -187,23 +199,22 @@ fn pod(instance: &InstanceStatus, trouble: Option<&Trouble>, ink: Ink) -> Branch
     ] {
         if !image.is_empty() {
             below.push(Branch::leaf(
-                ink.paint
-                    .faint(&format!("{what:9}  {}", untrusted_text(image))),
+                style.color.faint(&format!("{what:9}  {}", one_line(image))),
             ));
         }
     }
     Branch::with(text, below)
 }
 
-/// The plugin process: its start, and how the one before it ended.
-fn process(instance: &InstanceStatus, ink: Ink) -> Option<Branch> {
+/// The start of the plugin process, and how the previous one ended.
+fn process(instance: &InstanceStatus, style: Style) -> Option<Branch> {
     let mut facts = Vec::new();
     facts.extend(instance.start_id.clone());
     facts.extend(
         instance
             .started_at
             .as_ref()
-            .map(|time| format!("{} ago", age(time.0, ink.now))),
+            .map(|time| format!("{} ago", age(time.0, style.now))),
     );
     facts.extend(match instance.restarts {
         0 => None,
@@ -214,7 +225,7 @@ fn process(instance: &InstanceStatus, ink: Ink) -> Option<Branch> {
         instance
             .last_exit
             .as_ref()
-            .map(|exit| format!("before: {}", untrusted_text(exit))),
+            .map(|exit| format!("previous: {}", one_line(exit))),
     );
     if facts.is_empty() {
         return None;
@@ -229,10 +240,10 @@ fn handshake(done: &HandshakeStatus) -> String {
         text.push_str(&format!(" (offered {})", offered.join(", ")));
     }
     if !done.transport.is_empty() {
-        text.push_str(&format!(", {}", untrusted_text(&done.transport)));
+        text.push_str(&format!(", {}", one_line(&done.transport)));
     }
     if !done.tls.is_empty() {
-        text.push_str(&format!(", TLS {}", untrusted_text(&done.tls)));
+        text.push_str(&format!(", TLS {}", one_line(&done.tls)));
     }
     match done.seconds {
         short if short < 1.0 => format!("{text}, {:.0} ms", short * 1_000.0),
@@ -240,50 +251,52 @@ fn handshake(done: &HandshakeStatus) -> String {
     }
 }
 
-/// The plugin's own services; those of gRPC and go-plugin are the same everywhere.
-fn services(view: &PluginView) -> Option<Branch> {
-    let own: Vec<&str> = view
+/// The plugin's own services, without those of gRPC and go-plugin.
+fn services(summary: &PluginSummary) -> Option<Branch> {
+    let own: Vec<&str> = summary
         .services
         .iter()
         .map(String::as_str)
         .filter(|name| !is_machinery(name))
         .collect();
-    let omitted = match view.services_omitted {
+    let omitted = match summary.services_omitted {
         0 => String::new(),
         n => format!(" and {n} more"),
     };
-    match (own.as_slice(), view.services.as_slice()) {
+    match (own.as_slice(), summary.services.as_slice()) {
         (_, []) => None,
-        ([], _) => Some(Branch::leaf(format!("serves  nothing of its own{omitted}"))),
+        ([], _) => Some(Branch::leaf(format!(
+            "serves  no services of its own{omitted}"
+        ))),
         (own, _) => Some(Branch::leaf(format!(
             "serves  {}{omitted}",
-            untrusted_text(&own.join(", "))
+            one_line(&own.join(", "))
         ))),
     }
 }
 
-fn update(change: &UpdateStatus, ink: Ink) -> Branch {
+fn update(change: &UpdateStatus, style: Style) -> Branch {
     let when = match (&change.finished_at, &change.started_at) {
-        (Some(end), _) => format!("done {} ago", age(end.0, ink.now)),
-        (None, Some(start)) => ink
-            .paint
-            .waiting(&format!("begun {} ago", age(start.0, ink.now))),
-        (None, None) => ink.paint.waiting("not begun"),
+        (Some(end), _) => format!("finished {} ago", age(end.0, style.now)),
+        (None, Some(start)) => style
+            .color
+            .waiting(&format!("started {} ago", age(start.0, style.now))),
+        (None, None) => style.color.waiting("not started"),
     };
     let mut text = format!(
-        "change  {}  {when}, {} through",
-        untrusted_text(&change.change),
+        "change  {}  {when}, {} updated",
+        one_line(&change.change),
         change.swapped
     );
     if change.failed > 0 {
         text.push_str(&format!(
             ", {}",
-            ink.paint.bad(&format!("{} put back", change.failed))
+            style.color.bad(&format!("{} rolled back", change.failed))
         ));
     }
     let below = match (change.from.is_empty(), change.to.is_empty()) {
         (true, true) => Vec::new(),
-        _ => vec![Branch::leaf(untrusted_text(&format!(
+        _ => vec![Branch::leaf(one_line(&format!(
             "{} -> {}",
             change.from, change.to
         )))],
@@ -291,69 +304,57 @@ fn update(change: &UpdateStatus, ink: Ink) -> Branch {
     Branch::with(text, below)
 }
 
-fn trouble(trouble: Option<&Trouble>, ink: Ink) -> Branch {
-    let Some(trouble) = trouble else {
-        return Branch::leaf("last trouble  none seen");
+fn last_problem(problem: Option<&Problem>, style: Style) -> Branch {
+    let Some(problem) = problem else {
+        return Branch::leaf("last problem  none");
     };
-    let when = match (trouble.present, trouble.at) {
-        (true, Some(at)) => ink.paint.bad(&format!("now, for {}", age(at, ink.now))),
-        (true, None) => ink.paint.bad("now"),
-        (false, Some(at)) => format!("{} ago", age(at, ink.now)),
+    let when = match (problem.present, problem.at) {
+        (true, Some(at)) => style.color.bad(&format!("now, for {}", age(at, style.now))),
+        (true, None) => style.color.bad("now"),
+        (false, Some(at)) => format!("{} ago", age(at, style.now)),
         (false, None) => "before".to_owned(),
     };
-    let mut text = format!("last trouble  {when}");
-    text.extend(trouble.pod.iter().map(|pod| format!(", {pod}")));
-    text.push_str(&format!(": {}", untrusted_text(&trouble.reason)));
-    let mut below = vec![Branch::leaf(untrusted_text(without_move(&trouble.message)))];
+    let mut text = format!("last problem  {when}");
+    text.extend(problem.pod.iter().map(|pod| format!(", {pod}")));
+    text.push_str(&format!(": {}", one_line(&problem.reason)));
+    let mut below = vec![Branch::leaf(one_line(without_next_move(&problem.message)))];
     below.extend(
-        trouble
+        problem
             .next_move
-            .map(|mover| Branch::leaf(ink.paint.strong(&format!("next move: {mover}")))),
+            .map(|mover| Branch::leaf(style.color.strong(&format!("next move: {mover}")))),
     );
     Branch::with(text, below)
 }
 
-/// Messages of conditions end with the next move, which has a line of its own here.
-fn without_move(message: &str) -> &str {
-    message
-        .rfind(" Next move: ")
-        .map_or(message, |end| &message[..end])
-}
-
-fn event(event: &EventView, ink: Ink) -> Branch {
+fn event(event: &EventSummary, style: Style) -> Branch {
     let when = event
         .at
-        .map_or_else(|| "?".to_owned(), |at| age(at, ink.now));
+        .map_or_else(|| "?".to_owned(), |at| age(at, style.now));
     let reason = match event.warning {
-        true => ink.paint.waiting(&untrusted_text(&event.reason)),
-        false => untrusted_text(&event.reason),
+        true => style.color.waiting(&one_line(&event.reason)),
+        false => one_line(&event.reason),
     };
-    let words = match &event.pod {
-        Some(pod) => format!("{pod}: {}", untrusted_text(&event.message)),
-        None => untrusted_text(&event.message),
+    let text = match &event.pod {
+        Some(pod) => format!("{pod}: {}", one_line(&event.message)),
+        None => one_line(&event.message),
     };
-    Branch::leaf(format!("{when:>4}  {reason}  {}", short(&words)))
+    Branch::leaf(format!("{when:>4}  {reason}  {}", truncate(&text)))
 }
 
-/// `Reason: message`, whichever there are.
-fn said(reason: &str, message: &str) -> String {
+/// `Reason: message`, or the one that is not empty.
+fn reason_and_message(reason: &str, message: &str) -> String {
     match (reason, message) {
-        ("", message) => untrusted_text(message),
-        (reason, "") => untrusted_text(reason),
-        (reason, message) => untrusted_text(&format!("{reason}: {}", without_move(message))),
+        ("", message) => one_line(message),
+        (reason, "") => one_line(reason),
+        (reason, message) => one_line(&format!("{reason}: {}", without_next_move(message))),
     }
 }
 
 /// At most 160 characters.
-fn short(text: &str) -> String {
-    const MOST: usize = 160;
-    match text.char_indices().nth(MOST) {
+fn truncate(text: &str) -> String {
+    const MAX: usize = 160;
+    match text.char_indices().nth(MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-/// Text that others wrote, on one line and without control characters.
-fn untrusted_text(text: &str) -> String {
-    clean(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -3,8 +3,8 @@
 
 use super::location::is_port;
 use super::observe::{PluginFamily, PluginView};
-use crate::near::near;
 use crate::plugin::text::untrusted_name;
+use crate::suggest::similar;
 use patchbay_api::job::{Command, Input};
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
 use patchbay_api::{JobSpec, Reason};
@@ -207,7 +207,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// The name that was probably meant.
 fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    near(name, known)
+    similar(name, known)
         .first()
         .map(|near| format!("did you mean {near:?}? "))
         .unwrap_or_default()

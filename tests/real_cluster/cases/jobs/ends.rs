@@ -113,6 +113,13 @@ async fn cancelled(world: Arc<World>) -> Outcome {
     {
         fail!("{:?}", retried.labels());
     }
+    let described = world
+        .patchbay(&["describe", "job", "-n", &sandbox.name, "stop"])
+        .await?
+        .out;
+    if !described.contains("Failed (Cancelled)") || !described.contains("stop-r1 Succeeded") {
+        fail!("describe prints\n{described}");
+    }
     let printed = world
         .patchbay(&[
             "submit",

@@ -265,6 +265,12 @@ async fn no_plugin(world: Arc<World>) -> Outcome {
     if !printed.out.contains("PluginMissing 1") {
         fail!("queue prints\n{}{}", printed.out, printed.err);
     }
+    let described = world
+        .patchbay(&["describe", "job", "-n", &sandbox.name, "orphan"])
+        .await?;
+    if !described.out.contains("to be created") {
+        fail!("describe prints\n{}{}", described.out, described.err);
+    }
     sandbox.with_actor().await?;
     sandbox.job_phase("orphan", "Succeeded").await?;
     sandbox.close().await

@@ -1,14 +1,13 @@
-//! Times as people say them. Pure.
+//! Ages as kubectl prints them: one unit.
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
-/// `40s`, `3m`, `2h`, `5d`: from `then` to `now`, in the largest unit that fits.
+/// `40s`, `3m`, `2h` or `5d` from `then` to `now`.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
-    seconds(now.as_second().saturating_sub(then.as_second()).max(0))
+    format_seconds(now.as_second().saturating_sub(then.as_second()).max(0))
 }
 
-/// A number of seconds in the largest unit that fits.
-pub(crate) fn seconds(seconds: i64) -> String {
+pub(crate) fn format_seconds(seconds: i64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),
@@ -22,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_have_one_unit() {
+    fn age_has_one_unit() {
         let at = |second| Timestamp::from_second(second).unwrap_or_default();
         for (seconds, text) in [
             (-5, "0s"),

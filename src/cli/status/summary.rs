@@ -1,38 +1,37 @@
-//! What is to be known about one Plugin. Pure: an object and events in, plain data out.
+//! The summary of one Plugin, from the object and events.
 //!
-//! Nothing is judged anew here: conditions, reasons, sentences and the next mover are the
-//! operator's and the API crate's.
+//! Conditions and reasons are the operator's; their sentences and movers are the API crate's.
 
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use patchbay_api::conditions::ConditionType;
 use patchbay_api::names::{PluginName, PodName};
 use patchbay_api::plugin_status::{InstanceStatus, UpdateStatus};
-use patchbay_api::reasons::Mover;
 use patchbay_api::{Plugin, PluginStatus, Reason};
 use serde::Serialize;
 
-/// So many events are shown.
-const EVENTS: usize = 5;
+use crate::reason_text::{message_or_sentence, next_move};
 
-/// One Plugin.
+/// Maximum number of events shown.
+const MAX_EVENTS: usize = 5;
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PluginView {
+pub(crate) struct PluginSummary {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// Whether the present spec is Ready.
+    /// Whether it is Ready at its current generation.
     pub(crate) ready: bool,
     pub(crate) ready_replicas: i32,
     pub(crate) wanted_replicas: i32,
     pub(crate) family: String,
     pub(crate) image: String,
-    /// What hinders believing the conditions: nobody reported, or not on the present spec.
+    /// Why the conditions may not be up to date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
-    pub(crate) conditions: Vec<ConditionView>,
+    pub(crate) conditions: Vec<ConditionSummary>,
     pub(crate) instances: Vec<InstanceStatus>,
     pub(crate) instances_omitted: i32,
     pub(crate) services: Vec<String>,
@@ -40,36 +39,34 @@ pub(crate) struct PluginView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) update: Option<UpdateStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) trouble: Option<Trouble>,
-    /// The latest, newest first.
-    pub(crate) events: Vec<EventView>,
+    pub(crate) last_problem: Option<Problem>,
+    /// Newest first.
+    pub(crate) events: Vec<EventSummary>,
 }
 
-/// One condition and whose move it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ConditionView {
+pub(crate) struct ConditionSummary {
     #[serde(rename = "type")]
     pub(crate) type_: String,
     pub(crate) status: String,
-    /// Whether it stands as it should.
+    /// Whether it has its desired status.
     pub(crate) good: bool,
     pub(crate) reason: String,
     pub(crate) message: String,
-    /// Absent when it is nobody's, or when this build does not know the reason.
+    /// Who has to act. Absent if nobody, or if this version does not know the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_move: Option<&'static str>,
 }
 
-/// The last thing that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Trouble {
-    /// Whether it still is so.
+pub(crate) struct Problem {
+    /// Whether it persists.
     pub(crate) present: bool,
     pub(crate) reason: String,
     pub(crate) message: String,
-    /// Since when it is so, or when it was.
+    /// Since when, or when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,27 +78,26 @@ pub(crate) struct Trouble {
 /// One event of the Plugin or of its pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EventView {
+pub(crate) struct EventSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<Timestamp>,
     pub(crate) warning: bool,
     pub(crate) reason: String,
-    /// The pod that it is about; absent when about the Plugin.
+    /// Absent if the event is about the Plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pod: Option<String>,
     pub(crate) message: String,
 }
 
-/// Brings together what is known of `plugin`.
-pub(crate) fn view(plugin: &Plugin, events: &[Event]) -> PluginView {
+pub(crate) fn summarize(plugin: &Plugin, events: &[Event]) -> PluginSummary {
     let name = plugin.name_any();
     let nothing = PluginStatus::default();
     let status = plugin.status.as_ref().unwrap_or(&nothing);
-    let conditions: Vec<ConditionView> = status.conditions.iter().map(condition).collect();
+    let conditions: Vec<ConditionSummary> = status.conditions.iter().map(condition).collect();
     let ready = find(status, ConditionType::Ready);
     let events = events_of(plugin, events);
 
-    PluginView {
+    PluginSummary {
         namespace: plugin.namespace().unwrap_or_default(),
         ready: ready
             .is_some_and(|condition| condition.status == "True" && !is_stale(plugin, condition)),
@@ -128,8 +124,8 @@ pub(crate) fn view(plugin: &Plugin, events: &[Event]) -> PluginView {
             .as_ref()
             .map_or(0, |provides| provides.omitted),
         update: status.update.clone(),
-        trouble: trouble(status, ready, &events),
-        events: events.into_iter().take(EVENTS).collect(),
+        last_problem: last_problem(status, ready, &events),
+        events: events.into_iter().take(MAX_EVENTS).collect(),
         name,
     }
 }
@@ -141,19 +137,19 @@ fn find(status: &PluginStatus, type_: ConditionType) -> Option<&Condition> {
         .find(|condition| condition.type_ == type_.as_str())
 }
 
-fn condition(condition: &Condition) -> ConditionView {
+fn condition(condition: &Condition) -> ConditionSummary {
     let wanted = if condition.type_ == ConditionType::Degraded.as_str() {
         "False"
     } else {
         "True"
     };
     let good = condition.status == wanted;
-    ConditionView {
+    ConditionSummary {
         type_: condition.type_.clone(),
         status: condition.status.clone(),
         good,
         reason: condition.reason.clone(),
-        message: told(&condition.reason, &condition.message),
+        message: message_or_sentence(&condition.reason, &condition.message),
         next_move: if good {
             None
         } else {
@@ -162,59 +158,47 @@ fn condition(condition: &Condition) -> ConditionView {
     }
 }
 
-/// The message, or the catalogue's sentence when there is none.
-fn told(reason: &str, message: &str) -> String {
-    match Reason::parse(reason) {
-        Some(known) if message.is_empty() => known.sentence().to_owned(),
-        _ => message.to_owned(),
-    }
-}
-
-fn next_move(reason: &str) -> Option<&'static str> {
-    Reason::parse(reason)
-        .map(Reason::mover)
-        .filter(|mover| *mover != Mover::Nobody)
-        .map(Mover::as_str)
-}
-
 fn is_stale(plugin: &Plugin, condition: &Condition) -> bool {
     matches!((condition.observed_generation, plugin.metadata.generation), (Some(seen), Some(now)) if seen < now)
 }
 
 fn note(plugin: &Plugin) -> Option<String> {
     let Some(status) = &plugin.status else {
-        return Some("Nothing has been reported on it yet. Is the operator running?".to_owned());
+        return Some(
+            "The operator has not reported a status yet. Check that the operator is running."
+                .to_owned(),
+        );
     };
     if plugin.metadata.deletion_timestamp.is_some() {
-        return Some("It is being deleted.".to_owned());
+        return Some("The Plugin is being deleted.".to_owned());
     }
     match (status.observed_generation, plugin.metadata.generation) {
         (seen, Some(now)) if seen.unwrap_or(0) < now => Some(format!(
-            "The operator has not looked at the latest change yet (generation {now}, reported on {}).",
+            "The operator has not processed the latest change yet (generation {now}, status is of {}).",
             seen.unwrap_or(0)
         )),
         _ => None,
     }
 }
 
-/// What is wrong now; else the last warning; else how a plugin process ended before.
-fn trouble(
+/// What is wrong now; else the last warning; else how the previous plugin process ended.
+fn last_problem(
     status: &PluginStatus,
     ready: Option<&Condition>,
-    events: &[EventView],
-) -> Option<Trouble> {
+    events: &[EventSummary],
+) -> Option<Problem> {
     if let Some(condition) = ready.filter(|condition| condition.status != "True") {
         let worst = status
             .instances
             .iter()
             .find(|instance| instance.reason == condition.reason);
-        return Some(Trouble {
+        return Some(Problem {
             present: true,
             reason: condition.reason.clone(),
-            // The pod's own words say more than the sum over all pods.
+            // The message of one pod says more than the summary over all pods.
             message: match worst {
-                Some(instance) => told(&instance.reason, &instance.message),
-                None => told(&condition.reason, &condition.message),
+                Some(instance) => message_or_sentence(&instance.reason, &instance.message),
+                None => message_or_sentence(&condition.reason, &condition.message),
             },
             at: Some(condition.last_transition_time.0),
             pod: worst.map(|instance| instance.pod.clone()),
@@ -222,10 +206,10 @@ fn trouble(
         });
     }
     if let Some(event) = events.iter().find(|event| event.warning) {
-        return Some(Trouble {
+        return Some(Problem {
             present: false,
             reason: event.reason.clone(),
-            message: told(&event.reason, &event.message),
+            message: message_or_sentence(&event.reason, &event.message),
             at: event.at,
             pod: event.pod.clone(),
             next_move: None,
@@ -235,10 +219,10 @@ fn trouble(
         .instances
         .iter()
         .find_map(|instance| Some((instance, instance.last_exit.clone()?)));
-    ended.map(|(instance, exit)| Trouble {
+    ended.map(|(instance, exit)| Problem {
         present: false,
         reason: Reason::Restarted.as_str().to_owned(),
-        message: format!("the process before the present one ended with {exit}"),
+        message: format!("the previous process ended with {exit}"),
         at: instance.started_at.as_ref().map(|time| time.0),
         pod: Some(instance.pod.clone()),
         next_move: None,
@@ -246,7 +230,7 @@ fn trouble(
 }
 
 /// Events of the Plugin and of its pods, newest first.
-fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventView> {
+fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventSummary> {
     let parsed = PluginName::parse(&plugin.name_any()).ok();
     let about = |event: &Event| -> Option<Option<String>> {
         let regarding = event.regarding.as_ref()?;
@@ -262,13 +246,13 @@ fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventView> {
             _ => None,
         }
     };
-    let mut found: Vec<EventView> = events
+    let mut found: Vec<EventSummary> = events
         .iter()
         .filter(|event| !repeats_the_pod(event))
         .filter_map(|event| {
-            Some(EventView {
+            Some(EventSummary {
                 pod: about(event)?,
-                at: time(event),
+                at: event_time(event),
                 warning: event.type_.as_deref() == Some("Warning"),
                 reason: event.reason.clone().unwrap_or_default(),
                 message: event.note.clone().unwrap_or_default(),
@@ -279,14 +263,14 @@ fn events_of(plugin: &Plugin, events: &[Event]) -> Vec<EventView> {
     found
 }
 
-/// The kubelet repeats, at every probe, what the sidecar answered; that stands at the pod.
+/// The kubelet repeats the sidecar's probe message, which is shown at the pod.
 fn repeats_the_pod(event: &Event) -> bool {
     let note = event.note.as_deref().unwrap_or_default();
     event.reason.as_deref() == Some("Unhealthy") && note.starts_with("Readiness probe failed:")
 }
 
-/// When it last happened: writers of the old and the new form leave different fields empty.
-fn time(event: &Event) -> Option<Timestamp> {
+/// When the event last happened. Old and new APIs fill different fields.
+pub(crate) fn event_time(event: &Event) -> Option<Timestamp> {
     [
         event
             .series

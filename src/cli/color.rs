@@ -1,25 +1,22 @@
-//! Colours, on a terminal that wants them.
+//! Colors, if standard output is a terminal and NO_COLOR is not set.
 
 use std::io::IsTerminal;
 
-/// Whether and how text is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Paint {
-    /// Plain text.
+pub(crate) enum Color {
     None,
-    /// ANSI sequences.
+    /// ANSI escape sequences.
     Ansi,
 }
 
-impl Paint {
-    /// Colours when standard output is a terminal and NO_COLOR is not set.
-    pub(crate) fn of_stdout() -> Paint {
+impl Color {
+    pub(crate) fn of_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         if std::io::stdout().is_terminal() && !refused {
-            Paint::Ansi
+            Color::Ansi
         } else {
-            Paint::None
+            Color::None
         }
     }
 
@@ -45,8 +42,8 @@ impl Paint {
 
     fn with(self, code: &str, text: &str) -> String {
         match self {
-            Paint::None => text.to_owned(),
-            Paint::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Color::None => text.to_owned(),
+            Color::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         }
     }
 }
