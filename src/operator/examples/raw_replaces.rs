@@ -20,7 +20,7 @@ use patchbay_api::Job;
 use patchbay_operator::client::{ServerClock, connect};
 use patchbay_operator::jobs::write::body;
 use patchbay_operator::metrics::Metrics;
-use patchbay_operator::wall::Wall;
+use patchbay_operator::wall::WallClock;
 use patchbay_reconcile::job::desk::Limits;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -78,7 +78,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Arc::new(Metrics::new(Arc::default())),
         Arc::<ServerClock>::default(),
         None,
-        Wall::right(),
+        WallClock::default(),
     )
     .await?;
     let api: Api<Job> = Api::namespaced(client.clone(), &arguments.namespace);

@@ -9,7 +9,7 @@ use super::output::{ChunkError, Place};
 use super::rows::{Assembly, Fate, Stored};
 use super::settle::phase;
 use super::write::{AGAIN, ChangeError, has_ended};
-use crate::retry::spread;
+use crate::retry::jitter;
 use kube::ResourceExt;
 use patchbay_api::{Job, Reason};
 use patchbay_reconcile::job::output::{fits_inline, is_text, preview};
@@ -217,12 +217,12 @@ impl Said<'_> {
                 }
             }
             let stored = stored_row(assembly, end, rest.as_deref());
-            let (claim_id, draw) = (&self.of.claim_id, spread());
+            let (claim_id, jitter) = (&self.of.claim_id, jitter());
             let changed = self
                 .jobs
                 .change(&self.key(), &self.of.uid, |job, now| {
                     self.check(job)?;
-                    transition::store_row(job, claim_id, &stored, now, draw)
+                    transition::store_row(job, claim_id, &stored, now, jitter)
                 })
                 .await;
             match changed {

@@ -7,7 +7,7 @@ use super::doors::{Came, Inbox};
 use super::feed::Seen;
 use super::letters::{ClaimOf, Entry, Holder, Letter};
 use crate::client::ServerClock;
-use crate::health::{Health, Part};
+use crate::health::{LivenessCheck, ProcessHealth};
 use crate::leader::LeaderError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -33,7 +33,7 @@ const CHOSEN: usize = 1024;
 /// Runs the desk for one term.
 pub struct Clerk {
     pub(super) jobs: Arc<Jobs>,
-    health: Arc<Health>,
+    health: Arc<ProcessHealth>,
     clock: Arc<ServerClock>,
     inbox: Inbox,
     seen: mpsc::Receiver<Seen>,
@@ -46,7 +46,7 @@ pub struct Clerk {
     /// Open sessions and their pods.
     pods: HashMap<u64, Holder>,
     /// Whether every store has had its first list.
-    filled: bool,
+    synced: bool,
     /// Whether a list of Jobs is being told.
     listing: bool,
 }
@@ -71,7 +71,7 @@ impl Clerk {
     /// Before the term's first job.
     pub fn new(
         jobs: Arc<Jobs>,
-        health: Arc<Health>,
+        health: Arc<ProcessHealth>,
         inbox: Inbox,
         seen: mpsc::Receiver<Seen>,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Clerk {
             writing: FuturesUnordered::new(),
             chosen: HashMap::new(),
             pods: HashMap::new(),
-            filled: false,
+            synced: false,
             listing: false,
         }
     }
@@ -96,7 +96,7 @@ impl Clerk {
     pub async fn run(mut self) -> LeaderError {
         self.hear(Heard::Pause);
         self.fill().await;
-        self.filled = true;
+        self.synced = true;
         self.go_on();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,12 +132,12 @@ impl Clerk {
     /// yet may come before all that are.
     async fn fill(&mut self) {
         let stores = Arc::clone(&self.jobs.stores);
-        let mut filled = std::pin::pin!(stores.filled());
+        let mut synced = std::pin::pin!(stores.synced());
         loop {
             tokio::select! {
                 biased;
                 Some(seen) = self.seen.recv() => self.saw(&seen),
-                () = &mut filled => break,
+                () = &mut synced => break,
             }
         }
         // What was told before the end of the list.
@@ -174,7 +174,7 @@ impl Clerk {
 
     /// Hands out again, unless something is still missing.
     fn go_on(&mut self) {
-        if self.filled && !self.listing {
+        if self.synced && !self.listing {
             self.hear(Heard::Resume);
         }
     }
@@ -366,7 +366,7 @@ impl Clerk {
     }
 
     fn measure(&mut self) {
-        self.health.alive_in(Part::Desk);
+        self.health.heartbeat_of(LivenessCheck::Dispatch);
         let metrics = &self.jobs.metrics;
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.waiting.set(gauge(self.desk.waiting()));

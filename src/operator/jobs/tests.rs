@@ -7,10 +7,10 @@ use super::held::Held;
 use super::letters::{ClaimOf, Entry, Letter, Piece, RowEnd, RowEnding, Word};
 use super::rig::{Fault, Rig, chunk_path, claimed, holder, job_path, ready, spec};
 use super::{JobSettings, write::ChangeError};
-use crate::health::Health;
+use crate::health::ProcessHealth;
 use crate::key::JobKey;
 use crate::leader::LeaderError;
-use crate::leader::clock::Sample;
+use crate::leader::skew::Sample;
 use patchbay_api::Job;
 use patchbay_api::job_status::{Encoding, Phase};
 use patchbay_protocol::session::{FromOperator, Grant, RowStored, from_operator::Message};
@@ -44,7 +44,7 @@ impl Desk {
         let (inbox, seen) = (rig.inbox.take().unwrap(), rig.seen.take().unwrap());
         let clerk = Clerk::new(
             Arc::clone(&rig.jobs),
-            Arc::new(Health::default()),
+            Arc::new(ProcessHealth::default()),
             inbox,
             seen,
         );
