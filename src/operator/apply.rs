@@ -23,7 +23,7 @@ pub enum ApplyError {
     /// Somebody else's object has the name. Refusal.
     #[error("{kind} {name} exists and does not belong to this Plugin")]
     Taken {
-        /// Kind of the child.
+        /// ChildResource of the child.
         kind: String,
         /// Name of the child.
         name: String,
@@ -31,7 +31,7 @@ pub enum ApplyError {
     /// The API server will not have the object as it is. Refusal.
     #[error("writing {kind} {name}: {message}")]
     Refused {
-        /// Kind of the child.
+        /// ChildResource of the child.
         kind: String,
         /// Name of the child.
         name: String,
@@ -41,7 +41,7 @@ pub enum ApplyError {
     /// The object has changed since it was seen; a newer view is on its way. Waiting.
     #[error("writing {kind} {name}: it has changed meanwhile")]
     Stale {
-        /// Kind of the child.
+        /// ChildResource of the child.
         kind: String,
         /// Name of the child.
         name: String,
@@ -49,7 +49,7 @@ pub enum ApplyError {
     /// No answer, or a broken one. Failure.
     #[error("writing {kind} {name}: {source}")]
     Api {
-        /// Kind of the child.
+        /// ChildResource of the child.
         kind: String,
         /// Name of the child.
         name: String,
@@ -61,7 +61,7 @@ pub enum ApplyError {
 
 /// A child as the API server answered it, for the store.
 #[derive(Debug)]
-pub enum Written {
+pub enum WrittenChild {
     /// A pod.
     Pod(Box<Pod>),
     /// A Service.
@@ -73,40 +73,42 @@ pub enum Written {
 }
 
 /// Writes the children of one Plugin.
-pub struct Writer<'a> {
+pub struct ChildWriter<'a> {
     client: &'a Client,
     plugin: &'a Plugin,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ChildWriter<'a> {
     /// For this Plugin and no other.
     pub fn new(client: &'a Client, plugin: &'a Plugin) -> Self {
         Self { client, plugin }
     }
 
     /// Creates a child. One of that name that is ours already is success: the store was behind.
-    pub async fn create(&self, child: &Child) -> Result<Written, ApplyError> {
+    pub async fn create(&self, child: &Child) -> Result<WrittenChild, ApplyError> {
         Ok(match child {
-            Child::Pod(pod) => Written::Pod(Box::new(self.post(pod.as_ref()).await?)),
+            Child::Pod(pod) => WrittenChild::Pod(Box::new(self.post(pod.as_ref()).await?)),
             Child::Service(service) => {
-                Written::Service(Box::new(self.post(service.as_ref()).await?))
+                WrittenChild::Service(Box::new(self.post(service.as_ref()).await?))
             }
             Child::NetworkPolicy(policy) => {
-                Written::NetworkPolicy(Box::new(self.post(policy.as_ref()).await?))
+                WrittenChild::NetworkPolicy(Box::new(self.post(policy.as_ref()).await?))
             }
         })
     }
 
     /// Changes exactly the child that was seen.
-    pub async fn patch(&self, patch: &ChildPatch) -> Result<Written, ApplyError> {
+    pub async fn patch(&self, patch: &ChildPatch) -> Result<WrittenChild, ApplyError> {
         Ok(match patch.kind {
-            ChildKind::Pod => Written::Pod(Box::new(self.merge(patch).await?)),
-            ChildKind::Service => Written::Service(Box::new(self.merge(patch).await?)),
-            ChildKind::NetworkPolicy => Written::NetworkPolicy(Box::new(self.merge(patch).await?)),
+            ChildKind::Pod => WrittenChild::Pod(Box::new(self.merge(patch).await?)),
+            ChildKind::Service => WrittenChild::Service(Box::new(self.merge(patch).await?)),
+            ChildKind::NetworkPolicy => {
+                WrittenChild::NetworkPolicy(Box::new(self.merge(patch).await?))
+            }
             ChildKind::Secret => {
                 self.merge::<k8s_openapi::api::core::v1::Secret>(patch)
                     .await?;
-                Written::Nothing
+                WrittenChild::Nothing
             }
         })
     }
@@ -166,7 +168,7 @@ impl<'a> Writer<'a> {
             .map_err(|error| failed::<Plugin>(&name, error))
     }
 
-    async fn post<K: Kind>(&self, wanted: &K) -> Result<K, ApplyError> {
+    async fn post<K: ChildResource>(&self, wanted: &K) -> Result<K, ApplyError> {
         let (api, name) = (self.api::<K>(), wanted.name_any());
         let params = PostParams {
             field_manager: Some(MANAGED_BY.to_owned()),
@@ -192,7 +194,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn merge<K: Kind>(&self, patch: &ChildPatch) -> Result<K, ApplyError> {
+    async fn merge<K: ChildResource>(&self, patch: &ChildPatch) -> Result<K, ApplyError> {
         let body: Patch<&Value> = match patch.format {
             PatchFormat::Merge => Patch::Merge(&patch.body),
             PatchFormat::Strategic => Patch::Strategic(&patch.body),
@@ -214,14 +216,14 @@ impl<'a> Writer<'a> {
             .any(|owner| Some(owner.uid.as_str()) == uid && owner.controller == Some(true))
     }
 
-    fn api<K: Kind>(&self) -> Api<K> {
+    fn api<K: ChildResource>(&self) -> Api<K> {
         let namespace = self.plugin.namespace().unwrap_or_default();
         Api::namespaced(self.client.clone(), &namespace)
     }
 }
 
 /// What all written kinds have in common.
-trait Kind:
+trait ChildResource:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + Debug
@@ -230,7 +232,7 @@ trait Kind:
 {
 }
 
-impl<K> Kind for K where
+impl<K> ChildResource for K where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
@@ -246,7 +248,7 @@ fn params() -> PatchParams {
     }
 }
 
-fn kind<K: Kind>() -> String {
+fn kind<K: ChildResource>() -> String {
     K::kind(&()).into_owned()
 }
 
@@ -254,14 +256,14 @@ fn is_code(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 
-fn stale<K: Kind>(name: &str) -> ApplyError {
+fn stale<K: ChildResource>(name: &str) -> ApplyError {
     ApplyError::Stale {
         kind: kind::<K>(),
         name: name.to_owned(),
     }
 }
 
-fn failed<K: Kind>(name: &str, error: kube::Error) -> ApplyError {
+fn failed<K: ChildResource>(name: &str, error: kube::Error) -> ApplyError {
     match error {
         // 403 is a quota, an admission policy or a missing right; 400 and 422 the object itself.
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => {

@@ -1,9 +1,9 @@
-//! The client of the API server, with eyes: every call is timed out, every write is counted, and
+//! The client of the API server, with instrumentation: every call is timed out, every write is counted, and
 //! every answer's `Date` is a sample of the server's clock.
 
-use crate::leader::clock::{Clock, Sample, TOLERANCE, Verdict};
+use crate::clock::WallClock;
+use crate::leader::skew::{ClockSample, SkewEstimator, SkewVerdict, TOLERANCE};
 use crate::metrics::{Metrics, WatchLabels, WriteLabels};
-use crate::wall::Wall;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};
@@ -40,8 +40,8 @@ pub async fn connect(
     kubeconfig: Option<&Path>,
     metrics: Arc<Metrics>,
     clock: Arc<ServerClock>,
-    fuse: Option<Fuse>,
-    wall: Wall,
+    crash: Option<CrashAfterWrites>,
+    wall: WallClock,
 ) -> Result<Client, ClientError> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -52,32 +52,32 @@ pub async fn connect(
     };
     // Our own retry hears every failure; a second one below it would hide them, and its waits.
     config.default_retry = false;
-    let eyes = Eyes {
+    let instrumentation = ApiInstrumentation {
         metrics,
         clock,
-        fuse: fuse.map(Arc::new),
+        crash: crash.map(Arc::new),
         wall,
     };
     Ok(ClientBuilder::try_from(config)
         .map_err(Box::new)?
-        .with_layer(&eyes)
+        .with_layer(&instrumentation)
         .build())
 }
 
 /// What is known of the API server's clock.
 #[derive(Debug, Default)]
-pub struct ServerClock(Mutex<Known>);
+pub struct ServerClock(Mutex<ClockState>);
 
 #[derive(Debug, Default)]
-struct Known {
-    clock: Clock,
+struct ClockState {
+    clock: SkewEstimator,
     /// When the last answer that did not speak against our clock came, by both our clocks.
     right: Option<(Timestamp, Instant)>,
 }
 
 impl ServerClock {
-    /// See [`Clock::verdict`].
-    pub fn verdict(&self) -> Verdict {
+    /// See [`SkewEstimator::verdict`].
+    pub fn verdict(&self) -> SkewVerdict {
         self.lock().clock.verdict()
     }
 
@@ -105,36 +105,36 @@ impl ServerClock {
             return Err(-jumped.as_secs_f64());
         }
         match known.clock.verdict() {
-            Verdict::Wrong => Err(known.clock.offset().map_or(0.0, |o| o.middle_seconds())),
-            Verdict::Right | Verdict::Unknown => Ok(()),
+            SkewVerdict::Wrong => Err(known.clock.offset().map_or(0.0, |o| o.middle_seconds())),
+            SkewVerdict::Right | SkewVerdict::Unknown => Ok(()),
         }
     }
 
-    pub(crate) fn hear(&self, sample: &Sample) {
+    pub(crate) fn add_sample(&self, sample: &ClockSample) {
         let mut known = self.lock();
-        known.clock.hear(sample);
+        known.clock.add_sample(sample);
         if sample.offset().is_some_and(|offset| !offset.is_beyond()) {
             known.right = Some((sample.received, Instant::now()));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Ends the process the hard way right after so many writes: the tests' way to die between any two.
 #[derive(Debug)]
-pub struct Fuse(AtomicU32);
+pub struct CrashAfterWrites(AtomicU32);
 
-impl Fuse {
-    /// A fuse that lets through `writes` writes, the last of which is its end.
-    pub fn new(writes: u32) -> Fuse {
-        Fuse(AtomicU32::new(writes))
+impl CrashAfterWrites {
+    /// A crash that lets through `writes` writes, the last of which is its end.
+    pub fn new(writes: u32) -> CrashAfterWrites {
+        CrashAfterWrites(AtomicU32::new(writes))
     }
 
     /// Called when a write was answered, so that it did happen.
-    fn burn(&self) {
+    fn count_write(&self) {
         if self.0.fetch_sub(1, Ordering::Relaxed) <= 1 {
             std::process::abort();
         }
@@ -142,30 +142,30 @@ impl Fuse {
 }
 
 #[derive(Clone)]
-struct Eyes {
+struct ApiInstrumentation {
     metrics: Arc<Metrics>,
     clock: Arc<ServerClock>,
-    fuse: Option<Arc<Fuse>>,
-    wall: Wall,
+    crash: Option<Arc<CrashAfterWrites>>,
+    wall: WallClock,
 }
 
-impl<S> Layer<S> for Eyes {
-    type Service = Watched<S>;
+impl<S> Layer<S> for ApiInstrumentation {
+    type Service = Instrumented<S>;
 
-    fn layer(&self, inner: S) -> Watched<S> {
-        Watched {
+    fn layer(&self, inner: S) -> Instrumented<S> {
+        Instrumented {
             inner,
-            eyes: self.clone(),
+            instrumentation: self.clone(),
         }
     }
 }
 
-struct Watched<S> {
+struct Instrumented<S> {
     inner: S,
-    eyes: Eyes,
+    instrumentation: ApiInstrumentation,
 }
 
-impl<S, B> Service<Request<Body>> for Watched<S>
+impl<S, B> Service<Request<Body>> for Instrumented<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
@@ -180,20 +180,25 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let eyes = self.eyes.clone();
+        let instrumentation = self.instrumentation.clone();
         let dry_run = request.uri().query().is_some_and(|q| q.contains("dryRun="));
         let written = write(request.method(), request.uri().path()).filter(|_| !dry_run);
         if let Some(labels) = &written {
-            eyes.metrics.api_writes.get_or_create(labels).inc();
+            instrumentation
+                .metrics
+                .api_writes
+                .get_or_create(labels)
+                .inc();
         }
         if request.method() == Method::GET {
             let kind = kind(request.uri().path());
-            eyes.metrics
+            instrumentation
+                .metrics
                 .api_reads
                 .get_or_create(&WatchLabels { kind })
                 .inc();
         }
-        let sent = eyes.wall.now();
+        let sent = instrumentation.wall.now();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = tokio::time::timeout(ANSWER, answer).await.map_err(|_| {
@@ -205,16 +210,22 @@ where
                 .and_then(|value| value.to_str().ok())
                 .and_then(parse_date);
             if let Some(date) = date {
-                eyes.clock.hear(&Sample {
+                instrumentation.clock.add_sample(&ClockSample {
                     sent,
-                    received: eyes.wall.now(),
+                    received: instrumentation.wall.now(),
                     date,
                 });
-                eyes.metrics.clock_offset.set(eyes.clock.middle_seconds());
+                instrumentation
+                    .metrics
+                    .clock_offset
+                    .set(instrumentation.clock.middle_seconds());
             }
             // The Lease is renewed by the clock, not by the work.
-            if let (Some(fuse), Some(_)) = (&eyes.fuse, written.filter(|w| w.kind != "leases")) {
-                fuse.burn();
+            if let (Some(crash), Some(_)) = (
+                &instrumentation.crash,
+                written.filter(|w| w.kind != "leases"),
+            ) {
+                crash.count_write();
             }
             Ok(response)
         })
@@ -323,20 +334,20 @@ mod tests {
         let clock = ServerClock::default();
         let start = Timestamp::from_second(1_790_000_000).unwrap();
         let seconds = SignedDuration::from_secs;
-        let sample = |at: Timestamp| Sample {
+        let sample = |at: Timestamp| ClockSample {
             sent: at,
             received: at,
             date: start,
         };
         assert!(clock.check(start).is_ok(), "nothing is known yet");
-        clock.hear(&sample(start));
+        clock.add_sample(&sample(start));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(clock.check(start + seconds(61)).is_ok());
         for set in [-600, 57, 63, 660] {
             assert!(clock.check(start + seconds(set)).is_err(), "{set}");
         }
         // An answer that speaks against our clock does not make it right.
-        clock.hear(&sample(start + seconds(600)));
+        clock.add_sample(&sample(start + seconds(600)));
         assert!(clock.check(start + seconds(600)).is_err());
     }
 

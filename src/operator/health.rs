@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Something that a leader needs before it can act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub enum ReadinessGate {
     /// The API server has not answered yet.
     ApiServer,
     /// The authority of the installation.
@@ -25,17 +25,17 @@ pub enum Need {
     NetworkPolicies,
 }
 
-impl Need {
+impl ReadinessGate {
     /// For the readiness answer.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Need::ApiServer => "an answer of the API server",
-            Need::Authority => "the authority",
-            Need::Plugins => "the list of Plugins",
-            Need::Jobs => "the list of Jobs",
-            Need::Pods => "the list of pods",
-            Need::Services => "the list of Services",
-            Need::NetworkPolicies => "the list of NetworkPolicies",
+            ReadinessGate::ApiServer => "an answer of the API server",
+            ReadinessGate::Authority => "the authority",
+            ReadinessGate::Plugins => "the list of Plugins",
+            ReadinessGate::Jobs => "the list of Jobs",
+            ReadinessGate::Pods => "the list of pods",
+            ReadinessGate::Services => "the list of Services",
+            ReadinessGate::NetworkPolicies => "the list of NetworkPolicies",
         }
     }
 }
@@ -51,13 +51,13 @@ pub enum Role {
 
 /// A loop whose standstill is the process's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum LivenessCheck {
     /// Asks for the Lease, or runs the passes over Plugins.
     Main,
     /// Runs the passes over Jobs.
     Jobs,
     /// Hands out Jobs.
-    Desk,
+    Dispatch,
 }
 
 /// Without a sign of life for so long the process counts as stuck.
@@ -65,55 +65,55 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Shared by every task.
 #[derive(Debug)]
-pub struct Health(Mutex<State>);
+pub struct ProcessHealth(Mutex<HealthState>);
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     role: Role,
-    missing: BTreeSet<Need>,
-    /// The last sign of life of every part that ever gave one in this role.
-    alive: BTreeMap<Part, Instant>,
+    missing: BTreeSet<ReadinessGate>,
+    /// The last sign of life of every check that ever gave one in this role.
+    alive: BTreeMap<LivenessCheck, Instant>,
 }
 
-impl Default for Health {
+impl Default for ProcessHealth {
     fn default() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(HealthState {
             role: Role::Candidate,
-            missing: BTreeSet::from([Need::ApiServer]),
-            alive: BTreeMap::from([(Part::Main, Instant::now())]),
+            missing: BTreeSet::from([ReadinessGate::ApiServer]),
+            alive: BTreeMap::from([(LivenessCheck::Main, Instant::now())]),
         }))
     }
 }
 
-impl Health {
+impl ProcessHealth {
     /// From now on everything that a leader needs counts.
-    pub fn leads(&self) {
+    pub fn start_leading(&self) {
         let mut state = self.lock();
         state.role = Role::Leader;
-        state.alive = BTreeMap::from([(Part::Main, Instant::now())]);
+        state.alive = BTreeMap::from([(LivenessCheck::Main, Instant::now())]);
         state.missing.extend([
-            Need::Authority,
-            Need::Plugins,
-            Need::Jobs,
-            Need::Pods,
-            Need::Services,
-            Need::NetworkPolicies,
+            ReadinessGate::Authority,
+            ReadinessGate::Plugins,
+            ReadinessGate::Jobs,
+            ReadinessGate::Pods,
+            ReadinessGate::Services,
+            ReadinessGate::NetworkPolicies,
         ]);
     }
 
-    /// `need` is met.
-    pub fn has(&self, need: Need) {
-        self.lock().missing.remove(&need);
+    /// `gate` is met.
+    pub fn open_gate(&self, gate: ReadinessGate) {
+        self.lock().missing.remove(&gate);
     }
 
     /// A sign of life of the main loop.
-    pub fn alive(&self) {
-        self.alive_in(Part::Main);
+    pub fn heartbeat(&self) {
+        self.heartbeat_of(LivenessCheck::Main);
     }
 
-    /// A sign of life of one part; from now on it has to give more of them.
-    pub fn alive_in(&self, part: Part) {
-        self.lock().alive.insert(part, Instant::now());
+    /// A sign of life of one check; from now on it has to give more of them.
+    pub fn heartbeat_of(&self, check: LivenessCheck) {
+        self.lock().alive.insert(check, Instant::now());
     }
 
     /// Whether every loop moves.
@@ -123,7 +123,7 @@ impl Health {
     }
 
     /// What is missing; empty when ready. A candidate that may not lead is ready: it stands by.
-    pub fn missing(&self) -> Vec<Need> {
+    pub fn missing(&self) -> Vec<ReadinessGate> {
         self.lock().missing.iter().copied().collect()
     }
 
@@ -132,7 +132,7 @@ impl Health {
         self.lock().role
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,20 +143,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_candidate_is_ready_once_the_api_server_answered() {
-        let health = Health::default();
-        assert_eq!(health.missing(), [Need::ApiServer]);
-        health.has(Need::ApiServer);
+        let health = ProcessHealth::default();
+        assert_eq!(health.missing(), [ReadinessGate::ApiServer]);
+        health.open_gate(ReadinessGate::ApiServer);
         assert!(health.missing().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_names_what_it_misses() {
-        let health = Health::default();
-        health.has(Need::ApiServer);
-        health.leads();
-        health.has(Need::Authority);
-        health.has(Need::Plugins);
-        let missing: Vec<&str> = health.missing().into_iter().map(Need::as_str).collect();
+        let health = ProcessHealth::default();
+        health.open_gate(ReadinessGate::ApiServer);
+        health.start_leading();
+        health.open_gate(ReadinessGate::Authority);
+        health.open_gate(ReadinessGate::Plugins);
+        let missing: Vec<&str> = health
+            .missing()
+            .into_iter()
+            .map(ReadinessGate::as_str)
+            .collect();
         assert_eq!(
             missing,
             [
@@ -170,24 +174,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_stands_still_is_not_alive() {
-        let health = Health::default();
+        let health = ProcessHealth::default();
         tokio::time::advance(STUCK_AFTER - Duration::from_secs(1)).await;
         assert!(health.is_alive());
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!health.is_alive());
-        health.alive();
+        health.heartbeat();
         assert!(health.is_alive());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_loop_that_stands_still_is_enough() {
-        let health = Health::default();
-        health.alive_in(Part::Desk);
+        let health = ProcessHealth::default();
+        health.heartbeat_of(LivenessCheck::Dispatch);
         tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
-        health.alive();
+        health.heartbeat();
         assert!(!health.is_alive());
         // A term that begins has new loops.
-        health.leads();
+        health.start_leading();
         assert!(health.is_alive());
     }
 }

@@ -1,7 +1,7 @@
 //! The operator's own web pages: `/livez` (also `/healthz`), `/readyz`, `/metrics`. Plain HTTP,
 //! nothing secret.
 
-use crate::health::{Health, Role};
+use crate::health::{ProcessHealth, Role};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -41,7 +41,7 @@ pub enum HttpError {
 #[derive(Debug, Clone)]
 pub struct Pages {
     /// For the probes.
-    pub health: Arc<Health>,
+    pub health: Arc<ProcessHealth>,
     /// For the scraper.
     pub metrics: Arc<Metrics>,
 }
@@ -149,7 +149,7 @@ fn page(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Need;
+    use crate::health::ReadinessGate;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn pages() -> Pages {
@@ -165,7 +165,7 @@ mod tests {
         let (status, _, body) = page_at("/readyz", &pages);
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body, "waiting for an answer of the API server\n");
-        pages.health.has(Need::ApiServer);
+        pages.health.open_gate(ReadinessGate::ApiServer);
         assert_eq!(page_at("/readyz", &pages).2, "ok: standing by\n");
     }
 

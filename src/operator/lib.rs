@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod certificates;
 pub mod client;
+pub mod clock;
 pub mod controller;
 pub mod events;
 pub mod health;
@@ -23,5 +24,4 @@ pub mod run;
 pub mod session;
 pub mod settings;
 pub mod status;
-pub mod wall;
 pub mod watch;

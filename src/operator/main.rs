@@ -1,12 +1,12 @@
 //! The operator's program: reads the command line, starts the log, runs.
 
 use clap::Parser;
-use patchbay_operator::settings::Arguments;
+use patchbay_operator::settings::OperatorArguments;
 use patchbay_operator::{logging, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = OperatorArguments::parse();
     // Before anything can use TLS; a second provider in the process would be a panic there.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Err(error) = logging::start(arguments.log_format, &arguments.log) {

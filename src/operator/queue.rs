@@ -13,30 +13,30 @@ use tokio::time::Instant;
 
 /// A queue of keys that become due.
 #[derive(Debug)]
-pub struct Queue<K> {
+pub struct WorkQueue<K> {
     debounce: Duration,
-    state: Mutex<State<K>>,
+    state: Mutex<QueueState<K>>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State<K> {
+struct QueueState<K> {
     order: BTreeSet<(Instant, K)>,
-    entries: HashMap<K, Entry>,
+    entries: HashMap<K, QueuedKey>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct QueuedKey {
     due: Option<Instant>,
     running: bool,
 }
 
-impl<K: Clone + Ord + Hash> Queue<K> {
+impl<K: Clone + Ord + Hash> WorkQueue<K> {
     /// An empty queue. `debounce` is how long the first wake-up waits for others to join it.
     pub fn new(debounce: Duration) -> Self {
         Self {
             debounce,
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 order: BTreeSet::new(),
                 entries: HashMap::new(),
             }),
@@ -61,9 +61,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub async fn next(&self) -> K {
         loop {
             let wait = match self.lock().take(Instant::now()) {
-                Taken::Key(key) => return key,
-                Taken::NotBefore(when) => Some(when),
-                Taken::Nothing => None,
+                NextKey::Key(key) => return key,
+                NextKey::NotBefore(when) => Some(when),
+                NextKey::Nothing => None,
             };
             match wait {
                 Some(when) => tokio::select! {
@@ -103,18 +103,18 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             .count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-enum Taken<K> {
+enum NextKey<K> {
     Key(K),
     NotBefore(Instant),
     Nothing,
 }
 
-impl<K: Clone + Ord + Hash> State<K> {
+impl<K: Clone + Ord + Hash> QueueState<K> {
     fn schedule(&mut self, key: K, when: Instant) {
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.due.is_some_and(|due| due <= when) {
@@ -130,21 +130,21 @@ impl<K: Clone + Ord + Hash> State<K> {
         self.order.insert((when, key));
     }
 
-    fn take(&mut self, now: Instant) -> Taken<K> {
+    fn take(&mut self, now: Instant) -> NextKey<K> {
         match self.order.first() {
-            None => Taken::Nothing,
-            Some((due, _)) if *due > now => Taken::NotBefore(*due),
+            None => NextKey::Nothing,
+            Some((due, _)) if *due > now => NextKey::NotBefore(*due),
             Some(_) => match self.order.pop_first() {
-                None => Taken::Nothing,
+                None => NextKey::Nothing,
                 Some((_, key)) => {
                     self.entries.insert(
                         key.clone(),
-                        Entry {
+                        QueuedKey {
                             due: None,
                             running: true,
                         },
                     );
-                    Taken::Key(key)
+                    NextKey::Key(key)
                 }
             },
         }
@@ -157,11 +157,11 @@ mod tests {
 
     const DEBOUNCE: Duration = Duration::from_millis(20);
 
-    fn queue() -> Queue<&'static str> {
-        Queue::new(DEBOUNCE)
+    fn queue() -> WorkQueue<&'static str> {
+        WorkQueue::new(DEBOUNCE)
     }
 
-    async fn nothing_within(queue: &Queue<&'static str>, time: Duration) -> bool {
+    async fn nothing_within(queue: &WorkQueue<&'static str>, time: Duration) -> bool {
         tokio::time::timeout(time, queue.next()).await.is_err()
     }
 

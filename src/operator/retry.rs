@@ -19,20 +19,20 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Delay after `failures` failures in a row (1 is the first). `spread` lies in 0..1 and takes
+    /// Delay after `failures` failures in a row (1 is the first). `jitter` lies in 0..1 and takes
     /// away up to a quarter, so that objects which failed together do not return together.
-    pub fn delay(&self, failures: u32, spread: f64) -> Duration {
+    pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let full = self
             .first
             .checked_mul(1 << doublings)
             .map_or(self.limit, |d| d.min(self.limit));
-        full.mul_f64(1.0 - spread.clamp(0.0, 1.0) / 4.0)
+        full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
     }
 
     /// Waits so long.
     pub async fn pause(&self, failures: u32) {
-        tokio::time::sleep(self.delay(failures, spread())).await;
+        tokio::time::sleep(self.delay(failures, jitter())).await;
     }
 }
 
@@ -56,7 +56,7 @@ impl<K: Eq + Hash + Clone> Retries<K> {
     pub fn failed(&mut self, key: &K) -> Duration {
         let count = self.failures.entry(key.clone()).or_insert(0);
         *count = count.saturating_add(1);
-        self.policy.delay(*count, spread())
+        self.policy.delay(*count, jitter())
     }
 
     /// Forgets the failures of `key`.
@@ -76,7 +76,7 @@ impl<K: Eq + Hash + Clone> Retries<K> {
 }
 
 /// A number in 0..1 that differs between processes and calls. Not for secrets.
-pub fn spread() -> f64 {
+pub fn jitter() -> f64 {
     // The hasher's keys are random per process; that is all the randomness a delay needs.
     static CALLS: AtomicU64 = AtomicU64::new(0);
     static SEED: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn jitter_takes_away_at_most_a_quarter() {
         for _ in 0..1000 {
-            let delay = POLICY.delay(4, spread());
+            let delay = POLICY.delay(4, jitter());
             assert!(delay <= Duration::from_millis(160));
             assert!(delay >= Duration::from_millis(120));
         }
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn jitter_is_not_constant() {
-        let first = spread();
-        assert!((0..100).any(|_| (spread() - first).abs() > 0.1));
+        let first = jitter();
+        assert!((0..100).any(|_| (jitter() - first).abs() > 0.1));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Start, leadership, and the end: every task is joined, and the first end is the end.
 
-use crate::certificates::authority::{Authority, AuthorityError};
+use crate::certificates::authority::{AuthorityError, CertificateAuthority};
 use crate::certificates::leaf::RENEWED_AFTER;
-use crate::certificates::name::Identity;
+use crate::certificates::name::CertificateIdentity;
 use crate::certificates::secrets::{Identities, authority};
-use crate::client::{ClientError, Fuse, ServerClock, connect};
+use crate::client::{ClientError, CrashAfterWrites, ServerClock, connect};
+use crate::clock::WallClock;
 use crate::controller::Runner;
-use crate::controller::job::JobPasses;
-use crate::controller::plugin::{Plugins, REFUSED_AGAIN};
+use crate::controller::job::JobReconciler;
+use crate::controller::plugin::{PluginReconciler, REFUSED_AGAIN};
 use crate::events::{Events, recorder};
-use crate::health::{Health, Need};
+use crate::health::{ProcessHealth, ReadinessGate};
 use crate::http::{HttpError, Pages, listen, serve};
 use crate::jobs::dispatch_task::DispatchTask;
 use crate::jobs::job_feed::{JobFeed, WatchEvent, feed};
@@ -18,16 +19,15 @@ use crate::jobs::{Concurrency, JobContext, JobSettings};
 use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
 use crate::metrics::Metrics;
-use crate::queue::Queue;
-use crate::retry::{Policy, Retries, spread};
-use crate::session::tls::{OperatorTls, TlsError};
+use crate::queue::WorkQueue;
+use crate::retry::{Policy, Retries, jitter};
+use crate::session::tls::{OperatorTls, OperatorTlsError};
 use crate::session::totals::SidecarTotals;
-use crate::session::{Sessions, Shared};
-use crate::settings::Arguments;
+use crate::session::{SessionContext, SidecarSessions};
+use crate::settings::OperatorArguments;
 use crate::status::StatusWriter;
-use crate::wall::Wall;
 use crate::watch::kubelet::KubeletWarnings;
-use crate::watch::news::PluginNews;
+use crate::watch::plugin_changes::PluginChangeNotifier;
 use crate::watch::{Stores, Watching};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client};
@@ -75,35 +75,35 @@ pub enum RunError {
     Authority(#[from] AuthorityError),
     /// A leaf that TLS does not take.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] OperatorTlsError),
 }
 
 /// What lives as long as the process.
-struct Process {
-    arguments: Arguments,
+struct OperatorProcess {
+    arguments: OperatorArguments,
     client: Client,
     metrics: Arc<Metrics>,
     totals: Arc<SidecarTotals>,
-    health: Arc<Health>,
+    health: Arc<ProcessHealth>,
     clock: Arc<ServerClock>,
-    wall: Wall,
+    wall: WallClock,
     /// Passes and sessions.
     tasks: TaskTracker,
 }
 
 /// Runs until a signal comes or something ends that must not.
-pub async fn run(arguments: Arguments) -> Result<(), RunError> {
+pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let totals = Arc::new(SidecarTotals::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
-    let health = Arc::new(Health::default());
+    let health = Arc::new(ProcessHealth::default());
     let clock = Arc::new(ServerClock::default());
     let listener = listen(arguments.metrics_address).await?;
     let pages = Pages {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
     };
-    let wall = Wall::right();
+    let wall = WallClock::default();
     if arguments.shift_clock_seconds != 0 {
         shift_clock(&wall, &arguments).map_err(RunError::Signals)?;
     }
@@ -111,7 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         arguments.kubeconfig.as_deref(),
         Arc::clone(&metrics),
         Arc::clone(&clock),
-        arguments.abort_after_writes.map(Fuse::new),
+        arguments.abort_after_writes.map(CrashAfterWrites::new),
         wall.clone(),
     )
     .await?;
@@ -120,7 +120,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         namespace = arguments.namespace,
         "started"
     );
-    let process = Process {
+    let process = OperatorProcess {
         arguments,
         client,
         metrics,
@@ -136,7 +136,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
     }
 }
 
-async fn serve_one_term(process: &Process, signals: &mut Signals) -> Result<(), RunError> {
+async fn serve_one_term(process: &OperatorProcess, signals: &mut Signals) -> Result<(), RunError> {
     let candidate = process.candidate();
     let mut term = tokio::select! {
         term = candidate.begin() => term,
@@ -145,7 +145,7 @@ async fn serve_one_term(process: &Process, signals: &mut Signals) -> Result<(), 
             return Ok(());
         }
     };
-    process.health.leads();
+    process.health.start_leading();
     let epoch = term.epoch;
     let ended = tokio::select! {
         ended = lead(process, epoch) => match ended {
@@ -172,24 +172,24 @@ async fn serve_one_term(process: &Process, signals: &mut Signals) -> Result<(), 
 }
 
 /// Everything that only a leader does.
-async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
+async fn lead(process: &OperatorProcess, epoch: u64) -> Result<Infallible, RunError> {
     let authority = Arc::new(process.authority().await);
-    process.health.has(Need::Authority);
-    let queue: Arc<Queue<PluginKey>> = Arc::new(Queue::new(DEBOUNCE));
+    process.health.open_gate(ReadinessGate::Authority);
+    let queue: Arc<WorkQueue<PluginKey>> = Arc::new(WorkQueue::new(DEBOUNCE));
     let stores = Arc::new(Stores::default());
     let changed = {
         let queue = Arc::clone(&queue);
         Box::new(move |key: &PluginKey| queue.wake(key.clone()))
     };
     let (events, recorder) = recorder(process.client.clone(), process.instance());
-    let Handing {
+    let DispatchParts {
         jobs,
         inbox,
         seen,
         feed,
         job_queue,
-    } = process.handing(&stores, &events);
-    let shared = Arc::new(Shared::new(
+    } = process.dispatch_parts(&stores, &events);
+    let shared = Arc::new(SessionContext::new(
         authority.installation().clone(),
         epoch,
         operator_tls(&authority)?,
@@ -198,16 +198,19 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         Arc::clone(&process.totals),
         Arc::clone(&jobs),
     ));
-    let news = Arc::new(PluginNews::new(
+    let plugin_changes = Arc::new(PluginChangeNotifier::new(
         Arc::clone(&stores),
         Arc::clone(&job_queue),
         feed.clone(),
     ));
-    let plugins = Plugins {
+    let plugins = PluginReconciler {
         client: process.client.clone(),
         stores: Arc::clone(&stores),
-        news: Arc::clone(&news),
-        sessions: Arc::new(Sessions::new(Arc::clone(&shared), process.tasks.clone())),
+        plugin_changes: Arc::clone(&plugin_changes),
+        sessions: Arc::new(SidecarSessions::new(
+            Arc::clone(&shared),
+            process.tasks.clone(),
+        )),
         identities: Arc::new(Identities::new(
             process.client.clone(),
             Arc::clone(&authority),
@@ -230,7 +233,7 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         tasks: process.tasks.clone(),
     };
     let job_runner = Runner {
-        kind: Arc::new(JobPasses::new(Arc::clone(&jobs))),
+        kind: Arc::new(JobReconciler::new(Arc::clone(&jobs))),
         queue: Arc::clone(&job_queue),
         metrics: Arc::clone(&process.metrics),
         health: Arc::clone(&process.health),
@@ -245,17 +248,17 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
         queue,
         job_queue,
         feed,
-        news,
+        plugin_changes,
         metrics: Arc::clone(&process.metrics),
         health: Arc::clone(&process.health),
     };
     let working = async {
-        alive_until(&process.health, stores.filled()).await;
+        alive_until(&process.health, stores.synced()).await;
         tracing::info!(
             plugins = stores.plugins.len(),
             pods = stores.pods.len(),
             jobs = stores.jobs.len(),
-            "every store is filled"
+            "every store is synced"
         );
         let (never, _) = tokio::join!(runner.run(), job_runner.run());
         never
@@ -270,19 +273,19 @@ async fn lead(process: &Process, epoch: u64) -> Result<Infallible, RunError> {
 }
 
 /// The parts of the dispatcher of Jobs.
-struct Handing {
+struct DispatchParts {
     jobs: Arc<JobContext>,
     inbox: Inbox,
     seen: mpsc::Receiver<WatchEvent>,
     feed: JobFeed,
-    job_queue: Arc<Queue<JobKey>>,
+    job_queue: Arc<WorkQueue<JobKey>>,
 }
 
-impl Process {
-    fn handing(&self, stores: &Arc<Stores>, events: &Events) -> Handing {
+impl OperatorProcess {
+    fn dispatch_parts(&self, stores: &Arc<Stores>, events: &Events) -> DispatchParts {
         let (feed, seen) = feed();
         let (sessions, inbox) = open_registry(Arc::clone(&self.metrics.jobs));
-        let job_queue = Arc::new(Queue::new(JOB_DEBOUNCE));
+        let job_queue = Arc::new(WorkQueue::new(JOB_DEBOUNCE));
         let jobs = JobContext {
             client: self.client.clone(),
             stores: Arc::clone(stores),
@@ -298,7 +301,7 @@ impl Process {
             },
             concurrency: Concurrency::default(),
         };
-        Handing {
+        DispatchParts {
             jobs: Arc::new(jobs),
             inbox,
             seen,
@@ -328,15 +331,15 @@ impl Process {
         }
     }
 
-    async fn authority(&self) -> Authority {
+    async fn authority(&self) -> CertificateAuthority {
         let mut failures = 0;
         loop {
-            self.health.alive();
+            self.health.heartbeat();
             match authority(&self.client, &self.arguments.namespace, Timestamp::now()).await {
                 Ok(authority) => return authority,
                 Err(error) => {
                     failures += 1;
-                    let delay = AUTHORITY.delay(failures, spread());
+                    let delay = AUTHORITY.delay(failures, jitter());
                     tracing::error!(%error, "there is no authority, so nothing can be done");
                     sleep(delay).await;
                 }
@@ -344,7 +347,7 @@ impl Process {
         }
     }
 
-    fn settings(&self, authority: &Authority) -> Settings {
+    fn settings(&self, authority: &CertificateAuthority) -> Settings {
         Settings {
             sidecar_image: self.arguments.sidecar_image.clone(),
             sidecar_pull_policy: self.arguments.sidecar_image_pull_policy.clone(),
@@ -357,8 +360,8 @@ impl Process {
     }
 }
 
-fn operator_tls(authority: &Authority) -> Result<OperatorTls, RunError> {
-    let leaf = authority.issue(&Identity::Operator, Timestamp::now())?;
+fn operator_tls(authority: &CertificateAuthority) -> Result<OperatorTls, RunError> {
+    let leaf = authority.issue(&CertificateIdentity::Operator, Timestamp::now())?;
     Ok(OperatorTls::new(
         &leaf.certificate,
         &leaf.key,
@@ -367,7 +370,7 @@ fn operator_tls(authority: &Authority) -> Result<OperatorTls, RunError> {
 }
 
 /// The operator's leaf is never stored: each term has its own, and a long term a new one in time.
-async fn renew_own_leaf(shared: &Shared, authority: &Authority) -> RunError {
+async fn renew_own_leaf(shared: &SessionContext, authority: &CertificateAuthority) -> RunError {
     let mut issued = Timestamp::now();
     loop {
         sleep(LEAF_CHECK).await;
@@ -386,22 +389,22 @@ async fn renew_own_leaf(shared: &Shared, authority: &Authority) -> RunError {
 }
 
 /// Waiting for the API server is no standstill.
-async fn alive_until<T>(health: &Health, what: impl Future<Output = T>) -> T {
+async fn alive_until<T>(health: &ProcessHealth, what: impl Future<Output = T>) -> T {
     let mut what = std::pin::pin!(what);
     loop {
         tokio::select! {
             done = &mut what => return done,
-            () = sleep(Duration::from_secs(5)) => health.alive(),
+            () = sleep(Duration::from_secs(5)) => health.heartbeat(),
         }
     }
 }
 
 fn random() -> u32 {
-    (spread() * f64::from(u32::MAX)) as u32
+    (jitter() * f64::from(u32::MAX)) as u32
 }
 
 /// Sets the clock wrong, now or when SIGUSR1 comes.
-fn shift_clock(wall: &Wall, arguments: &Arguments) -> Result<(), std::io::Error> {
+fn shift_clock(wall: &WallClock, arguments: &OperatorArguments) -> Result<(), std::io::Error> {
     let (wall, seconds) = (wall.clone(), arguments.shift_clock_seconds);
     if !arguments.shift_clock_on_signal {
         wall.shift(seconds);

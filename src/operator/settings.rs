@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Runs Plugins as pods.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "patchbay-operator", version, about)]
-pub struct Arguments {
+pub struct OperatorArguments {
     /// Kubeconfig of the cluster; the one that this process runs in when absent.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
@@ -103,7 +103,7 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-impl Arguments {
+impl OperatorArguments {
     /// The prefixes without the empty one that an empty variable yields.
     pub fn label_prefixes(&self) -> Vec<String> {
         let mut prefixes = self.allowed_label_prefixes.clone();
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_of_prefixes_allows_nothing() {
-        let arguments = Arguments::parse_from([
+        let arguments = OperatorArguments::parse_from([
             "patchbay-operator",
             "--sidecar-image=s:1",
             "--allowed-label-prefixes=",
@@ -129,6 +129,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        OperatorArguments::command().debug_assert();
     }
 }

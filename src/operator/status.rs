@@ -19,7 +19,7 @@ const CALM: Duration = Duration::from_secs(3);
 
 /// Why a status was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum StatusError {
+pub enum StatusWriteError {
     /// No answer, or no.
     #[error("writing the status: {0}")]
     Api(#[source] Box<kube::Error>),
@@ -98,7 +98,7 @@ impl Pace {
         }
     }
 
-    fn wrote(&mut self, now: Instant) {
+    fn mark_written(&mut self, now: Instant) {
         self.written = Some(now);
         self.waiting_since = None;
     }
@@ -106,7 +106,7 @@ impl Pace {
 
 /// What became of a report.
 #[derive(Debug)]
-pub enum Written {
+pub enum StatusWrite {
     /// The status says it already.
     Same,
     /// It was written; this is the object now.
@@ -136,7 +136,7 @@ impl StatusWriter {
         key: &PluginKey,
         plugin: &Plugin,
         new: &PluginStatus,
-    ) -> Result<Written, StatusError> {
+    ) -> Result<StatusWrite, StatusWriteError> {
         let now = Instant::now();
         // Compared as it will be read back: times lose their fractions on the way.
         let new_value = serde_json::to_value(new)?;
@@ -147,16 +147,16 @@ impl StatusWriter {
             let pace = paces.entry(key.clone()).or_default();
             if urgency == Urgency::Nothing {
                 pace.waiting_since = None;
-                return Ok(Written::Same);
+                return Ok(StatusWrite::Same);
             }
             let due = pace.due(urgency, now);
             if due > now {
-                return Ok(Written::Later(due));
+                return Ok(StatusWrite::Later(due));
             }
         }
         let old = serde_json::to_value(&plugin.status)?;
         let Some(difference) = difference(&old, &new_value) else {
-            return Ok(Written::Same);
+            return Ok(StatusWrite::Same);
         };
         let patch = json!({
             "metadata": { "uid": plugin.meta().uid },
@@ -170,12 +170,15 @@ impl StatusWriter {
             Ok(written) => written,
             // Gone, or replaced by another of the same name: nobody reads this status any more.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                return Ok(Written::Same);
+                return Ok(StatusWrite::Same);
             }
-            Err(error) => return Err(StatusError::Api(Box::new(error))),
+            Err(error) => return Err(StatusWriteError::Api(Box::new(error))),
         };
-        self.lock().entry(key.clone()).or_default().wrote(now);
-        Ok(Written::Now(Box::new(written)))
+        self.lock()
+            .entry(key.clone())
+            .or_default()
+            .mark_written(now);
+        Ok(StatusWrite::Now(Box::new(written)))
     }
 
     /// The Plugin is gone.
@@ -273,13 +276,13 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut pace = Pace::default();
         assert_eq!(pace.due(Urgency::Now, start), start);
-        pace.wrote(start);
+        pace.mark_written(start);
         // "Starting" is seen after 50 ms and would be written at 3.05 s …
         assert_eq!(pace.due(Urgency::Calm, at(50)), at(3050));
         assert_eq!(pace.due(Urgency::Calm, at(900)), at(3050));
         // … so that "ready" can be written at once.
         assert_eq!(pace.due(Urgency::Now, at(1300)), at(1300));
-        pace.wrote(at(1300));
+        pace.mark_written(at(1300));
         assert_eq!(pace.due(Urgency::Now, at(1400)), at(2300));
     }
 }

@@ -1,6 +1,6 @@
 //! The authority of an installation: its key signs every leaf. Pure but for random numbers.
 
-use super::name::{Identity, Installation};
+use super::name::{CertificateIdentity, Installation};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -36,7 +36,7 @@ pub enum AuthorityError {
 }
 
 /// What is stored of an authority. Holds the private key, so it has no `Debug`.
-pub struct Stored {
+pub struct StoredAuthority {
     /// Name of the installation.
     pub installation: String,
     /// The certificate, PEM.
@@ -46,7 +46,7 @@ pub struct Stored {
 }
 
 /// A certificate and its key. Holds the private key, so it has no `Debug`.
-pub struct Leaf {
+pub struct IssuedLeaf {
     /// The certificate, PEM.
     pub certificate: String,
     /// The private key, PKCS#8 PEM.
@@ -54,16 +54,16 @@ pub struct Leaf {
 }
 
 /// The authority, ready to sign.
-pub struct Authority {
+pub struct CertificateAuthority {
     installation: Installation,
     certificate_pem: String,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Makes a new authority with a new installation name.
-    pub fn generate(now: Timestamp) -> Result<Stored, AuthorityError> {
+    pub fn generate(now: Timestamp) -> Result<StoredAuthority, AuthorityError> {
         let installation = Installation::from_random(random_bytes()?);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = parameters(
@@ -73,7 +73,7 @@ impl Authority {
         );
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok(Stored {
+        Ok(StoredAuthority {
             installation: installation.as_str().to_owned(),
             certificate: params.self_signed(&key)?.pem(),
             key: key.serialize_pem(),
@@ -81,7 +81,7 @@ impl Authority {
     }
 
     /// Reads a stored authority.
-    pub fn load(stored: &Stored) -> Result<Self, AuthorityError> {
+    pub fn load(stored: &StoredAuthority) -> Result<Self, AuthorityError> {
         let read = |what, source| AuthorityError::Read { what, source };
         let installation = Installation::parse(&stored.installation)
             .map_err(|e| read("installation name", e.into()))?;
@@ -119,15 +119,19 @@ impl Authority {
     }
 
     /// Signs a new key for `identity`, valid from shortly before `now`.
-    pub fn issue(&self, identity: &Identity, now: Timestamp) -> Result<Leaf, AuthorityError> {
+    pub fn issue(
+        &self,
+        identity: &CertificateIdentity,
+        now: Timestamp,
+    ) -> Result<IssuedLeaf, AuthorityError> {
         let uri = identity.uri(&self.installation);
         let (common_name, usages) = match identity {
-            Identity::Operator => (
+            CertificateIdentity::Operator => (
                 "patchbay operator",
                 vec![ExtendedKeyUsagePurpose::ClientAuth],
             ),
             // Sidecars will talk to each other: each is a server and a client.
-            Identity::Plugin { .. } => (
+            CertificateIdentity::Plugin { .. } => (
                 "patchbay plugin",
                 vec![
                     ExtendedKeyUsagePurpose::ServerAuth,
@@ -141,7 +145,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
-        Ok(Leaf {
+        Ok(IssuedLeaf {
             certificate: params.signed_by(&key, &self.issuer)?.pem(),
             key: key.serialize_pem(),
         })

@@ -1,6 +1,6 @@
 //! Whether a stored leaf is still the right one. Pure; the clock is an argument.
 
-use super::authority::{Authority, LEAF_DAYS};
+use super::authority::{CertificateAuthority, LEAF_DAYS};
 use super::name::Uri;
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
@@ -60,7 +60,7 @@ pub struct Sound {
 pub fn inspect(
     files: &Files<'_>,
     expected: &Uri,
-    authority: &Authority,
+    authority: &CertificateAuthority,
     now: Timestamp,
 ) -> Result<Sound, Flaw> {
     if files.authority != authority.certificate_pem().as_bytes() {
@@ -166,7 +166,7 @@ fn unix_time(now: Timestamp) -> UnixTime {
 
 #[cfg(test)]
 mod tests {
-    use super::super::name::Identity;
+    use super::super::name::CertificateIdentity;
     use super::*;
 
     fn now() -> Timestamp {
@@ -177,21 +177,21 @@ mod tests {
         SignedDuration::from_hours(24 * days)
     }
 
-    fn authority() -> Authority {
-        Authority::load(&Authority::generate(now()).unwrap()).unwrap()
+    fn authority() -> CertificateAuthority {
+        CertificateAuthority::load(&CertificateAuthority::generate(now()).unwrap()).unwrap()
     }
 
-    fn plugin(uid: &str) -> Identity {
-        Identity::Plugin {
+    fn plugin(uid: &str) -> CertificateIdentity {
+        CertificateIdentity::Plugin {
             namespace: "shop".into(),
             uid: uid.into(),
         }
     }
 
     fn look(
-        authority: &Authority,
-        issued: &Identity,
-        expected: &Identity,
+        authority: &CertificateAuthority,
+        issued: &CertificateIdentity,
+        expected: &CertificateIdentity,
         now_then: Timestamp,
     ) -> Result<Sound, Flaw> {
         let leaf = authority.issue(issued, now()).unwrap();
@@ -242,7 +242,7 @@ mod tests {
         let (ours, theirs) = (authority(), authority());
         let leaf = theirs.issue(&plugin("u"), now()).unwrap();
         let uri = plugin("u").uri(theirs.installation());
-        let trusted = |ca: &Authority| {
+        let trusted = |ca: &CertificateAuthority| {
             inspect(
                 &Files {
                     certificate: leaf.certificate.as_bytes(),
@@ -286,9 +286,11 @@ mod tests {
     #[test]
     fn the_operator_is_a_client_and_no_server() {
         let authority = authority();
-        let leaf = authority.issue(&Identity::Operator, now()).unwrap();
+        let leaf = authority
+            .issue(&CertificateIdentity::Operator, now())
+            .unwrap();
         let der = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap();
-        let uri = Identity::Operator.uri(authority.installation());
+        let uri = CertificateIdentity::Operator.uri(authority.installation());
         let check = |usage| {
             verify(
                 &der,
@@ -305,10 +307,10 @@ mod tests {
 
     #[test]
     fn an_authority_whose_key_was_swapped_is_refused() {
-        let mut stored = Authority::generate(now()).unwrap();
-        stored.key = Authority::generate(now()).unwrap().key;
+        let mut stored = CertificateAuthority::generate(now()).unwrap();
+        stored.key = CertificateAuthority::generate(now()).unwrap().key;
         assert!(matches!(
-            Authority::load(&stored),
+            CertificateAuthority::load(&stored),
             Err(super::super::authority::AuthorityError::Mismatch)
         ));
     }

@@ -42,7 +42,7 @@ impl Installation {
 
 /// A party of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum CertificateIdentity {
     /// The leading operator.
     Operator,
     /// Every sidecar of one Plugin.
@@ -54,20 +54,20 @@ pub enum Identity {
     },
 }
 
-impl Identity {
+impl CertificateIdentity {
     /// The URI that a certificate of this party carries.
     pub fn uri(&self, installation: &Installation) -> Uri {
         let installation = installation.as_str();
         Uri(match self {
-            Identity::Operator => format!("patchbay://{installation}/operator"),
-            Identity::Plugin { namespace, uid } => {
+            CertificateIdentity::Operator => format!("patchbay://{installation}/operator"),
+            CertificateIdentity::Plugin { namespace, uid } => {
                 format!("patchbay://{installation}/plugin/{namespace}/{uid}")
             }
         })
     }
 }
 
-/// The URI of an [`Identity`] within an [`Installation`].
+/// The URI of an [`CertificateIdentity`] within an [`Installation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uri(String);
 
@@ -92,10 +92,10 @@ mod tests {
     fn uris_name_installation_and_party() {
         let installation = Installation::from_random([0xab; 16]);
         assert_eq!(
-            Identity::Operator.uri(&installation).as_str(),
+            CertificateIdentity::Operator.uri(&installation).as_str(),
             "patchbay://abababababababababababababababab/operator"
         );
-        let plugin = Identity::Plugin {
+        let plugin = CertificateIdentity::Plugin {
             namespace: "shop".into(),
             uid: "u-1".into(),
         };

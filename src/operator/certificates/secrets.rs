@@ -6,9 +6,9 @@
 //! patch, which the admission policy allows for Secrets of our type only, and only once per Plugin and
 //! process; what it learnt, it remembers.
 
-use super::authority::{Authority, AuthorityError, Stored};
+use super::authority::{AuthorityError, CertificateAuthority, StoredAuthority};
 use super::leaf::{Files, Flaw, inspect};
-use super::name::Identity as Party;
+use super::name::CertificateIdentity;
 use crate::key::PluginKey;
 use crate::metrics::Metrics;
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +32,7 @@ const TRUST: &str = "ca.crt";
 
 /// Why an identity is not in place.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub enum IdentitySecretError {
     /// A Secret of that name exists and is somebody else's. It is never touched.
     #[error("writing the Secret {name}: one of that name exists that is not this Plugin's")]
     NameTaken {
@@ -61,9 +61,9 @@ pub enum IdentityError {
     Incomplete(&'static str),
 }
 
-fn api(step: &'static str, name: &str) -> impl FnOnce(kube::Error) -> IdentityError + use<> {
+fn api(step: &'static str, name: &str) -> impl FnOnce(kube::Error) -> IdentitySecretError + use<> {
     let name = name.to_owned();
-    move |source| IdentityError::Api {
+    move |source| IdentitySecretError::Api {
         step,
         name,
         source: Box::new(source),
@@ -75,7 +75,7 @@ pub async fn authority(
     client: &Client,
     namespace: &str,
     now: Timestamp,
-) -> Result<Authority, IdentityError> {
+) -> Result<CertificateAuthority, IdentitySecretError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let existing = secrets
         .get_opt(AUTHORITY)
@@ -84,7 +84,7 @@ pub async fn authority(
     let secret = match existing {
         Some(secret) => secret,
         None => {
-            let made = authority_secret(&Authority::generate(now)?);
+            let made = authority_secret(&CertificateAuthority::generate(now)?);
             match secrets.create(&PostParams::default(), &made).await {
                 Ok(secret) => {
                     tracing::info!(secret = AUTHORITY, "a new authority was made");
@@ -104,17 +104,17 @@ pub async fn authority(
             .as_ref()
             .and_then(|data| data.get(key))
             .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
-            .ok_or(IdentityError::Incomplete(key))
+            .ok_or(IdentitySecretError::Incomplete(key))
     };
-    let stored = Stored {
+    let stored = StoredAuthority {
         installation: text(INSTALLATION)?,
         certificate: text(CERTIFICATE)?,
         key: text(KEY)?,
     };
-    Ok(Authority::load(&stored)?)
+    Ok(CertificateAuthority::load(&stored)?)
 }
 
-fn authority_secret(stored: &Stored) -> Secret {
+fn authority_secret(stored: &StoredAuthority) -> Secret {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     Secret {
         metadata: ObjectMeta {
@@ -137,7 +137,7 @@ fn authority_secret(stored: &Stored) -> Secret {
 
 /// The Plugin that a leaf is for.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub struct IdentityOwner {
     /// Namespace and name.
     pub key: PluginKey,
     /// Uid of the object.
@@ -147,7 +147,7 @@ pub struct Holder {
     /// Labels of the Secret.
     pub labels: BTreeMap<String, String>,
     /// Makes the Secret go when the Plugin goes.
-    pub owner: OwnerReference,
+    pub reference: OwnerReference,
 }
 
 /// A leaf is in place.
@@ -162,18 +162,18 @@ pub struct InPlace {
 /// Keeps the leaves of Plugins in place.
 pub struct Identities {
     client: Client,
-    authority: Arc<Authority>,
+    authority: Arc<CertificateAuthority>,
     metrics: Arc<Metrics>,
-    known: Mutex<HashMap<PluginKey, Known>>,
+    known: Mutex<HashMap<PluginKey, KnownLeaf>>,
 }
 
-struct Known {
+struct KnownLeaf {
     uid: String,
-    state: State,
+    state: LeafState,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum LeafState {
     InPlace { renew_at: Timestamp },
     Taken { again: Timestamp },
 }
@@ -183,7 +183,11 @@ const TAKEN_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 impl Identities {
     /// Nothing is known about any leaf yet.
-    pub fn new(client: Client, authority: Arc<Authority>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        authority: Arc<CertificateAuthority>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             client,
             authority,
@@ -193,36 +197,40 @@ impl Identities {
     }
 
     /// The authority that signs.
-    pub fn authority(&self) -> &Authority {
+    pub fn authority(&self) -> &CertificateAuthority {
         &self.authority
     }
 
-    /// Makes sure that the holder's Secret has a sound leaf. Asks nobody when this process has
+    /// Makes sure that the owner's Secret has a sound leaf. Asks nobody when this process has
     /// seen one that is still young enough.
-    pub async fn ensure(&self, holder: &Holder, now: Timestamp) -> Result<InPlace, IdentityError> {
-        if let Identity::InPlace = self.state(&holder.key, &holder.uid, now)
-            && let Some(renew_at) = self.renew_at(&holder.key)
+    pub async fn ensure(
+        &self,
+        owner: &IdentityOwner,
+        now: Timestamp,
+    ) -> Result<InPlace, IdentitySecretError> {
+        if let Identity::InPlace = self.state(&owner.key, &owner.uid, now)
+            && let Some(renew_at) = self.renew_at(&owner.key)
         {
             return Ok(InPlace {
                 renew_at,
                 issued: None,
             });
         }
-        let result = self.look_and_issue(holder, now).await;
+        let result = self.look_and_issue(owner, now).await;
         let state = match &result {
-            Ok(in_place) => State::InPlace {
+            Ok(in_place) => LeafState::InPlace {
                 renew_at: in_place.renew_at,
             },
-            Err(IdentityError::NameTaken { .. }) => State::Taken {
+            Err(IdentitySecretError::NameTaken { .. }) => LeafState::Taken {
                 again: now + TAKEN_AGAIN,
             },
             Err(_) => return result,
         };
-        let known = Known {
-            uid: holder.uid.clone(),
+        let known = KnownLeaf {
+            uid: owner.uid.clone(),
             state,
         };
-        self.lock().insert(holder.key.clone(), known);
+        self.lock().insert(owner.key.clone(), known);
         result
     }
 
@@ -230,8 +238,8 @@ impl Identities {
     pub fn state(&self, key: &PluginKey, uid: &str, now: Timestamp) -> Identity {
         match self.lock().get(key) {
             Some(known) if known.uid == uid => match known.state {
-                State::InPlace { renew_at } if now < renew_at => Identity::InPlace,
-                State::Taken { again } if now < again => Identity::Taken,
+                LeafState::InPlace { renew_at } if now < renew_at => Identity::InPlace,
+                LeafState::Taken { again } if now < again => Identity::Taken,
                 _ => Identity::Unknown,
             },
             _ => Identity::Unknown,
@@ -241,8 +249,8 @@ impl Identities {
     /// When something about the leaf is to be looked at again.
     pub fn renew_at(&self, key: &PluginKey) -> Option<Timestamp> {
         self.lock().get(key).map(|known| match known.state {
-            State::InPlace { renew_at } => renew_at,
-            State::Taken { again } => again,
+            LeafState::InPlace { renew_at } => renew_at,
+            LeafState::Taken { again } => again,
         })
     }
 
@@ -253,17 +261,17 @@ impl Identities {
 
     async fn look_and_issue(
         &self,
-        holder: &Holder,
+        owner: &IdentityOwner,
         now: Timestamp,
-    ) -> Result<InPlace, IdentityError> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &holder.key.namespace);
-        let name = holder.secret.as_str();
+    ) -> Result<InPlace, IdentitySecretError> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &owner.key.namespace);
+        let name = owner.secret.as_str();
         let look = PatchParams {
             // Nothing is written even if something should have changed on the way.
             dry_run: true,
             ..PatchParams::default()
         };
-        let taken = || IdentityError::NameTaken { name: name.into() };
+        let taken = || IdentitySecretError::NameTaken { name: name.into() };
         let read = || async {
             match secrets.patch(name, &look, &Patch::Merge(json!({}))).await {
                 Ok(secret) => Ok(Some(secret)),
@@ -272,14 +280,14 @@ impl Identities {
                 Err(error) => Err(api("reading", name)(error)),
             }
         };
-        let identity = Party::Plugin {
-            namespace: holder.key.namespace.clone(),
-            uid: holder.uid.clone(),
+        let identity = CertificateIdentity::Plugin {
+            namespace: owner.key.namespace.clone(),
+            uid: owner.uid.clone(),
         };
         let (flaw, secret) = match read().await? {
             None => {
                 let leaf = self.authority.issue(&identity, now)?;
-                let secret = leaf_secret(holder, self.data(&leaf));
+                let secret = leaf_secret(owner, self.data(&leaf));
                 match secrets.create(&PostParams::default(), &secret).await {
                     Ok(_) => {
                         self.metrics.leaves_issued.inc();
@@ -297,7 +305,7 @@ impl Identities {
                     || !secret
                         .owner_references()
                         .iter()
-                        .any(|owner| owner.uid == holder.uid)
+                        .any(|owner| owner.uid == owner.uid)
                 {
                     return Err(taken());
                 }
@@ -326,8 +334,8 @@ impl Identities {
             .map_err(api("replacing", name))?;
         self.metrics.leaves_issued.inc();
         tracing::info!(
-            namespace = holder.key.namespace,
-            plugin = holder.key.name,
+            namespace = owner.key.namespace,
+            plugin = owner.key.name,
             why = flaw.as_str(),
             "the leaf was replaced"
         );
@@ -340,7 +348,7 @@ impl Identities {
     fn inspect(
         &self,
         secret: &Secret,
-        identity: &Party,
+        identity: &CertificateIdentity,
         now: Timestamp,
     ) -> Result<Timestamp, Flaw> {
         let field = |key: &str| {
@@ -363,7 +371,7 @@ impl Identities {
         .map(|sound| sound.renew_at)
     }
 
-    fn data(&self, leaf: &super::authority::Leaf) -> BTreeMap<String, ByteString> {
+    fn data(&self, leaf: &super::authority::IssuedLeaf) -> BTreeMap<String, ByteString> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         BTreeMap::from([
             (CERTIFICATE.into(), bytes(&leaf.certificate)),
@@ -372,18 +380,18 @@ impl Identities {
         ])
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, KnownLeaf>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn leaf_secret(holder: &Holder, data: BTreeMap<String, ByteString>) -> Secret {
+fn leaf_secret(owner: &IdentityOwner, data: BTreeMap<String, ByteString>) -> Secret {
     Secret {
         metadata: ObjectMeta {
-            name: Some(holder.secret.clone()),
-            namespace: Some(holder.key.namespace.clone()),
-            labels: Some(holder.labels.clone()),
-            owner_references: Some(vec![holder.owner.clone()]),
+            name: Some(owner.secret.clone()),
+            namespace: Some(owner.key.namespace.clone()),
+            labels: Some(owner.labels.clone()),
+            owner_references: Some(vec![owner.reference.clone()]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.into()),

@@ -1,15 +1,15 @@
 //! The kind Job: observe → resolve → desire → apply → report, and nothing else. Who gets a job is
 //! not decided here; that is the other rhythm, in [`crate::jobs`].
 
-use super::{Kind, Outcome, Passed, Steps};
+use super::{ReconcileOutcome, Reconciled, Reconciler, StepTimer};
 use crate::events::{Subject, Words};
-use crate::health::Part;
+use crate::health::LivenessCheck;
 use crate::jobs::JobContext;
 use crate::jobs::cancel::TOLD;
 use crate::jobs::messages::ClaimOf;
 use crate::jobs::status_writer::WriteError;
 use crate::key::{JobKey, PluginKey};
-use crate::retry::spread;
+use crate::retry::jitter;
 use crate::watch::is_over;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 const SOON: Duration = Duration::from_millis(250);
 
 /// Works on Jobs.
-pub struct JobPasses {
+pub struct JobReconciler {
     jobs: Arc<JobContext>,
     /// What Plugins look like from their Jobs, by the version that was read.
     views: Mutex<HashMap<PluginKey, (u64, PluginView)>>,
@@ -39,7 +39,7 @@ pub struct JobPasses {
 
 /// Why a pass fails. Refusals and waits are no failures; they stand in status.
 #[derive(Debug, thiserror::Error)]
-pub enum JobError {
+pub enum JobReconcileError {
     /// The status could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -54,16 +54,20 @@ pub enum JobError {
     Clock(f64),
 }
 
-impl Kind for JobPasses {
+impl Reconciler for JobReconciler {
     const NAME: &'static str = "Job";
-    const PART: Part = Part::Jobs;
-    type Error = JobError;
+    const LIVENESS: LivenessCheck = LivenessCheck::Jobs;
+    type Error = JobReconcileError;
 
-    async fn pass(&self, key: &JobKey, steps: &mut Steps) -> Result<Passed, JobError> {
+    async fn reconcile(
+        &self,
+        key: &JobKey,
+        steps: &mut StepTimer,
+    ) -> Result<Reconciled, JobReconcileError> {
         steps.enter("observe");
         let Some(observed) = self.observe(key).await? else {
-            return Ok(Passed {
-                outcome: Outcome::Gone,
+            return Ok(Reconciled {
+                outcome: ReconcileOutcome::Gone,
                 next: None,
             });
         };
@@ -77,12 +81,12 @@ impl Kind for JobPasses {
         self.report(key, &observed.job, &plan);
         let soon = stale.then(|| Instant::now() + SOON);
         let next = plan.wake_at.map(|at| self.jobs.wall.instant(at));
-        Ok(Passed {
+        Ok(Reconciled {
             outcome: match resolution {
-                Resolution::Open(Acceptance::No(..)) => Outcome::Refused,
-                Resolution::Open(Acceptance::Unknown(..)) => Outcome::Waiting,
-                _ if stale => Outcome::Waiting,
-                _ => Outcome::Applied,
+                Resolution::Open(Acceptance::No(..)) => ReconcileOutcome::Refused,
+                Resolution::Open(Acceptance::Unknown(..)) => ReconcileOutcome::Waiting,
+                _ if stale => ReconcileOutcome::Waiting,
+                _ => ReconcileOutcome::Applied,
             },
             next: [soon, next].into_iter().flatten().min(),
         })
@@ -94,7 +98,7 @@ impl Kind for JobPasses {
     }
 }
 
-impl JobPasses {
+impl JobReconciler {
     /// Over these Jobs.
     pub fn new(jobs: Arc<JobContext>) -> Self {
         Self {
@@ -103,9 +107,12 @@ impl JobPasses {
         }
     }
 
-    async fn observe(&self, key: &JobKey) -> Result<Option<Observed>, JobError> {
+    async fn observe(&self, key: &JobKey) -> Result<Option<Observed>, JobReconcileError> {
         let now = self.jobs.wall.now();
-        self.jobs.clock.check(now).map_err(JobError::Clock)?;
+        self.jobs
+            .clock
+            .check(now)
+            .map_err(JobReconcileError::Clock)?;
         let Some(job) = self.jobs.stores.jobs.get(key) else {
             return Ok(None);
         };
@@ -118,7 +125,7 @@ impl JobPasses {
             job,
             rush: self.jobs.concurrency.claiming.load(Ordering::Relaxed),
             now,
-            spread: spread(),
+            spread: jitter(),
         }))
     }
 
@@ -147,7 +154,7 @@ impl JobPasses {
         plugin: &PluginKey,
         job: &Job,
         phase: Option<Phase>,
-    ) -> Result<HolderView, JobError> {
+    ) -> Result<HolderView, JobReconcileError> {
         let status = job.status.as_ref();
         let Some(claim) = status.and_then(|status| status.claim.as_ref()) else {
             return Ok(HolderView::Unknown);
@@ -168,7 +175,7 @@ impl JobPasses {
         let found = pods
             .get_opt(&claim.holder_pod)
             .await
-            .map_err(|error| JobError::Pod(Box::new(error)))?;
+            .map_err(|error| JobReconcileError::Pod(Box::new(error)))?;
         Ok(match found {
             Some(pod) if pod.uid().as_deref() == Some(&*claim.holder_pod_uid) => seen(&pod, claim),
             _ => HolderView::Gone {
@@ -178,7 +185,7 @@ impl JobPasses {
     }
 
     /// Whether what was seen is not what is there.
-    async fn apply(&self, key: &JobKey, job: &Job, plan: &Plan) -> Result<bool, JobError> {
+    async fn apply(&self, key: &JobKey, job: &Job, plan: &Plan) -> Result<bool, JobReconcileError> {
         if let Some(status) = &plan.status {
             match self.jobs.replace(job, status).await {
                 Ok(written) => self.jobs.passed(written).await,
@@ -192,7 +199,7 @@ impl JobPasses {
         Ok(false)
     }
 
-    async fn delete(&self, key: &JobKey, job: &Job) -> Result<bool, JobError> {
+    async fn delete(&self, key: &JobKey, job: &Job) -> Result<bool, JobReconcileError> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: job.uid(),
@@ -204,7 +211,7 @@ impl JobPasses {
         match jobs.delete(&key.name, &params).await {
             Ok(_) => Ok(false),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(true),
-            Err(error) => Err(JobError::Delete(Box::new(error))),
+            Err(error) => Err(JobReconcileError::Delete(Box::new(error))),
         }
     }
 
@@ -261,11 +268,11 @@ mod tests {
     const CLAIM: &str = "0123456789abcdef0123456789abcdef";
     const POD: &str = "/api/v1/namespaces/ns/pods/kv-0-1";
 
-    async fn pass(harness: &Harness, name: &str) -> Result<Passed, JobError> {
+    async fn reconcile(harness: &Harness, name: &str) -> Result<Reconciled, JobReconcileError> {
         let metrics = Arc::new(Metrics::new(Arc::default()));
-        let mut steps = Steps::new("Job", metrics);
-        let passes = JobPasses::new(Arc::clone(&harness.jobs));
-        passes.pass(&JobKey::new("ns", name), &mut steps).await
+        let mut steps = StepTimer::new("Job", metrics);
+        let passes = JobReconciler::new(Arc::clone(&harness.jobs));
+        passes.reconcile(&JobKey::new("ns", name), &mut steps).await
     }
 
     fn plugin(harness: &Harness, status: Value) {
@@ -279,7 +286,11 @@ mod tests {
             "status": status,
         }))
         .unwrap();
-        harness.jobs.stores.plugins.hear(&Event::Apply(plugin));
+        harness
+            .jobs
+            .stores
+            .plugins
+            .apply_event(&Event::Apply(plugin));
     }
 
     fn pod(uid: &str, phase: &str) -> Pod {
@@ -305,10 +316,10 @@ mod tests {
         let harness = Harness::new();
         plugin(&harness, commands());
         harness.add("a", spec(), None);
-        let passed = pass(&harness, "a").await.unwrap();
-        assert_eq!(passed.outcome, Outcome::Applied);
+        let passed = reconcile(&harness, "a").await.unwrap();
+        assert_eq!(passed.outcome, ReconcileOutcome::Applied);
         assert_eq!(harness.status("a").phase, Some(Phase::Ready));
-        pass(&harness, "a").await.unwrap();
+        reconcile(&harness, "a").await.unwrap();
         assert_eq!(harness.api.log(), ["PUT jobs/a/status"]);
     }
 
@@ -318,8 +329,8 @@ mod tests {
         let mut spec = spec();
         spec["expireTime"] = "2999-01-01T00:00:00.000000Z".into();
         harness.add("a", spec, None);
-        let passed = pass(&harness, "a").await.unwrap();
-        assert_eq!(passed.outcome, Outcome::Waiting);
+        let passed = reconcile(&harness, "a").await.unwrap();
+        assert_eq!(passed.outcome, ReconcileOutcome::Waiting);
         assert!(passed.next.is_some());
         let status = harness.status("a");
         assert_eq!(
@@ -334,11 +345,14 @@ mod tests {
         plugin(&harness, commands());
         harness.add("a", spec(), None);
         harness.api.faults([Fault::Raced]);
-        let passed = pass(&harness, "a").await.unwrap();
-        assert_eq!(passed.outcome, Outcome::Waiting);
+        let passed = reconcile(&harness, "a").await.unwrap();
+        assert_eq!(passed.outcome, ReconcileOutcome::Waiting);
         assert!(passed.next.is_some());
         harness.api.faults([Fault::Code(500)]);
-        assert!(matches!(pass(&harness, "a").await, Err(JobError::Write(_))));
+        assert!(matches!(
+            reconcile(&harness, "a").await,
+            Err(JobReconcileError::Write(_))
+        ));
     }
 
     #[tokio::test(start_paused = true)]
@@ -349,24 +363,24 @@ mod tests {
             .jobs
             .stores
             .pods
-            .hear(&Event::Apply(pod("pod-uid", "Running")));
-        pass(&harness, "a").await.unwrap();
+            .apply_event(&Event::Apply(pod("pod-uid", "Running")));
+        reconcile(&harness, "a").await.unwrap();
         assert!(harness.api.log().is_empty(), "it is there");
         harness
             .jobs
             .stores
             .pods
-            .hear(&Event::Delete(pod("pod-uid", "Running")));
+            .apply_event(&Event::Delete(pod("pod-uid", "Running")));
         harness
             .api
             .put(POD, json!({"metadata": {"uid": "pod-uid"}}));
-        pass(&harness, "a").await.unwrap();
+        reconcile(&harness, "a").await.unwrap();
         assert_eq!(harness.status("a").phase, Some(Phase::Claimed));
         // Another of the same name is not the holder.
         harness
             .api
             .put(POD, json!({"metadata": {"uid": "another"}}));
-        pass(&harness, "a").await.unwrap();
+        reconcile(&harness, "a").await.unwrap();
         let status = harness.status("a");
         assert_eq!(
             (status.phase, status.reason.as_str()),
@@ -382,8 +396,8 @@ mod tests {
             .jobs
             .stores
             .pods
-            .hear(&Event::Apply(pod("pod-uid", "Failed")));
-        pass(&harness, "a").await.unwrap();
+            .apply_event(&Event::Apply(pod("pod-uid", "Failed")));
+        reconcile(&harness, "a").await.unwrap();
         assert_eq!(harness.status("a").reason, "PluginLost");
     }
 
@@ -396,13 +410,13 @@ mod tests {
         let mut forever = spec();
         forever["ttlSecondsAfterFinished"] = json!(31_536_000);
         harness.add("later", forever, Some(status.clone()));
-        assert!(pass(&harness, "later").await.unwrap().next.is_some());
+        assert!(reconcile(&harness, "later").await.unwrap().next.is_some());
         harness.add("kept", spec(), Some(status.clone()));
-        assert!(pass(&harness, "kept").await.unwrap().next.is_none());
+        assert!(reconcile(&harness, "kept").await.unwrap().next.is_none());
         let mut short = spec();
         short["ttlSecondsAfterFinished"] = json!(5);
         harness.add("a", short, Some(status));
-        pass(&harness, "a").await.unwrap();
+        reconcile(&harness, "a").await.unwrap();
         assert_eq!(harness.api.get(&job_path("a")), None);
         assert_eq!(harness.api.log(), ["DELETE jobs/a"]);
     }
@@ -414,15 +428,15 @@ mod tests {
             serde_json::to_value(harness.add("a", spec(), Some(claimed(CLAIM)))).unwrap();
         object["metadata"]["annotations"] = json!({"patchbay.dev/cancel": "me"});
         let job: Job = serde_json::from_value(harness.api.put(&job_path("a"), object)).unwrap();
-        harness.jobs.stores.jobs.wrote(&job);
+        harness.jobs.stores.jobs.record_write(&job);
         harness
             .jobs
             .stores
             .pods
-            .hear(&Event::Apply(pod("pod-uid", "Running")));
+            .apply_event(&Event::Apply(pod("pod-uid", "Running")));
         let (stream, mut heard) = tokio::sync::mpsc::channel(4);
         let _visit = harness.sessions.enter("pod-uid", stream);
-        pass(&harness, "a").await.unwrap();
+        reconcile(&harness, "a").await.unwrap();
         assert_eq!(harness.status("a").reason, "Cancelled");
         let told = heard.try_recv().unwrap().message.unwrap();
         use patchbay_protocol::session::from_operator::Message;

@@ -1,15 +1,15 @@
 //! Runs passes: takes due objects from the queue, a bounded number at a time, and wraps around
 //! each pass what no pass contains itself — timing, metrics, back-off, the one warning event.
 
-pub mod hands;
+pub mod executor;
 pub mod job;
 pub mod plugin;
 
 use crate::events::{Events, Subject, Words};
-use crate::health::{Health, Part};
+use crate::health::{LivenessCheck, ProcessHealth};
 use crate::key::ObjectKey;
-use crate::metrics::{Metrics, PassLabels, StepLabels, WatchLabels};
-use crate::queue::Queue;
+use crate::metrics::{Metrics, ReconcileLabels, StepLabels, WatchLabels};
+use crate::queue::WorkQueue;
 use crate::retry::{Policy, Retries};
 use patchbay_api::Reason;
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// How a pass ended well.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReconcileOutcome {
     /// Everything is as it should be, or was made so.
     Applied,
     /// A named thing is missing; a watch or the next time wakes us.
@@ -45,34 +45,34 @@ pub enum Outcome {
     Gone,
 }
 
-impl Outcome {
+impl ReconcileOutcome {
     const fn as_str(&self) -> &'static str {
         match self {
-            Outcome::Applied => "applied",
-            Outcome::Waiting => "waiting",
-            Outcome::Refused => "refused",
-            Outcome::Gone => "gone",
+            ReconcileOutcome::Applied => "applied",
+            ReconcileOutcome::Waiting => "waiting",
+            ReconcileOutcome::Refused => "refused",
+            ReconcileOutcome::Gone => "gone",
         }
     }
 }
 
 /// What a pass hands back.
 #[derive(Debug)]
-pub struct Passed {
+pub struct Reconciled {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ReconcileOutcome,
     /// Look again at this time, whatever happens.
     pub next: Option<Instant>,
 }
 
 /// Times the steps of one pass.
-pub struct Steps {
+pub struct StepTimer {
     kind: &'static str,
     metrics: Arc<Metrics>,
     step: Option<(&'static str, Instant)>,
 }
 
-impl Steps {
+impl StepTimer {
     fn new(kind: &'static str, metrics: Arc<Metrics>) -> Self {
         Self {
             kind,
@@ -105,42 +105,42 @@ impl Steps {
     }
 }
 
-impl Drop for Steps {
+impl Drop for StepTimer {
     fn drop(&mut self) {
         self.end();
     }
 }
 
 /// A kind of object that is worked on.
-pub trait Kind: Send + Sync + 'static {
+pub trait Reconciler: Send + Sync + 'static {
     /// Name for metrics and logs.
     const NAME: &'static str;
     /// Whose signs of life its runner gives.
-    const PART: Part;
+    const LIVENESS: LivenessCheck;
     /// Why a pass fails.
     type Error: std::error::Error + Send + 'static;
 
     /// One pass. May be dropped between any two writes.
-    fn pass(
+    fn reconcile(
         &self,
         key: &ObjectKey,
-        steps: &mut Steps,
-    ) -> impl Future<Output = Result<Passed, Self::Error>> + Send;
+        steps: &mut StepTimer,
+    ) -> impl Future<Output = Result<Reconciled, Self::Error>> + Send;
 
     /// Whom to tell about a failure; nobody when the object is gone.
     fn subject(&self, key: &ObjectKey) -> Option<Subject>;
 }
 
 /// What runs passes.
-pub struct Runner<K> {
+pub struct Runner<R> {
     /// What a pass does.
-    pub kind: Arc<K>,
+    pub kind: Arc<R>,
     /// Who is due.
-    pub queue: Arc<Queue<ObjectKey>>,
+    pub queue: Arc<WorkQueue<ObjectKey>>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears signs of life.
-    pub health: Arc<Health>,
+    pub health: Arc<ProcessHealth>,
     /// For failures.
     pub events: Events,
     /// Passes at a time.
@@ -149,31 +149,31 @@ pub struct Runner<K> {
     pub tasks: TaskTracker,
 }
 
-impl<K: Kind> Runner<K> {
-    const LABELS: WatchLabels = WatchLabels { kind: K::NAME };
+impl<R: Reconciler> Runner<R> {
+    const LABELS: WatchLabels = WatchLabels { kind: R::NAME };
 
     /// Runs for ever.
     pub async fn run(self) -> Infallible {
         let mut retries = Retries::new(RETRY);
-        let mut passes: JoinSet<(ObjectKey, Result<Passed, Failure>)> = JoinSet::new();
+        let mut passes: JoinSet<(ObjectKey, Result<Reconciled, ReconcileFailure>)> = JoinSet::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 key = self.queue.next(), if passes.len() < self.concurrency => {
-                    let pass = pass(Arc::clone(&self.kind), key, Arc::clone(&self.metrics));
+                    let pass = reconcile(Arc::clone(&self.kind), key, Arc::clone(&self.metrics));
                     passes.spawn(self.tasks.track_future(pass));
                 }
                 Some(ended) = passes.join_next() => match ended {
                     Ok((key, result)) => {
                         self.ended(&mut retries, key, result);
-                        self.health.alive_in(K::PART);
+                        self.health.heartbeat_of(R::LIVENESS);
                     }
                     // A panic: the process is not to be trusted any more.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 _ = tick.tick() => {
-                    self.health.alive_in(K::PART);
+                    self.health.heartbeat_of(R::LIVENESS);
                     let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
                     self.metrics.queue_depth.get_or_create(&Self::LABELS).set(depth);
                 }
@@ -185,7 +185,7 @@ impl<K: Kind> Runner<K> {
         &self,
         retries: &mut Retries<ObjectKey>,
         key: ObjectKey,
-        result: Result<Passed, Failure>,
+        result: Result<Reconciled, ReconcileFailure>,
     ) {
         let outcome = match result {
             Ok(passed) => {
@@ -198,7 +198,7 @@ impl<K: Kind> Runner<K> {
             Err(failure) => {
                 let delay = retries.failed(&key);
                 tracing::warn!(
-                    kind = K::NAME,
+                    kind = R::NAME,
                     namespace = key.namespace,
                     name = key.name,
                     step = failure.step,
@@ -213,11 +213,11 @@ impl<K: Kind> Runner<K> {
                 "failed"
             }
         };
-        let labels = PassLabels {
-            kind: K::NAME,
+        let labels = ReconcileLabels {
+            kind: R::NAME,
             outcome,
         };
-        self.metrics.passes.get_or_create(&labels).inc();
+        self.metrics.reconciles.get_or_create(&labels).inc();
         let failing = i64::try_from(retries.failing()).unwrap_or(i64::MAX);
         self.metrics
             .failing
@@ -226,7 +226,7 @@ impl<K: Kind> Runner<K> {
         self.queue.done(&key);
     }
 
-    fn tell(&self, key: &ObjectKey, failure: Failure) {
+    fn tell(&self, key: &ObjectKey, failure: ReconcileFailure) {
         if let Some(subject) = self.kind.subject(key) {
             let words = Words {
                 warning: true,
@@ -240,21 +240,21 @@ impl<K: Kind> Runner<K> {
     }
 }
 
-struct Failure {
+struct ReconcileFailure {
     step: &'static str,
     message: String,
 }
 
-async fn pass<K: Kind>(
-    kind: Arc<K>,
+async fn reconcile<R: Reconciler>(
+    kind: Arc<R>,
     key: ObjectKey,
     metrics: Arc<Metrics>,
-) -> (ObjectKey, Result<Passed, Failure>) {
-    let mut steps = Steps::new(K::NAME, metrics);
-    let result = match timeout(LONGEST, kind.pass(&key, &mut steps)).await {
+) -> (ObjectKey, Result<Reconciled, ReconcileFailure>) {
+    let mut steps = StepTimer::new(R::NAME, metrics);
+    let result = match timeout(LONGEST, kind.reconcile(&key, &mut steps)).await {
         Ok(Ok(passed)) => {
             tracing::debug!(
-                kind = K::NAME,
+                kind = R::NAME,
                 namespace = key.namespace,
                 name = key.name,
                 outcome = passed.outcome.as_str(),
@@ -262,11 +262,11 @@ async fn pass<K: Kind>(
             );
             Ok(passed)
         }
-        Ok(Err(error)) => Err(Failure {
+        Ok(Err(error)) => Err(ReconcileFailure {
             step: steps.name(),
             message: error.to_string(),
         }),
-        Err(_) => Err(Failure {
+        Err(_) => Err(ReconcileFailure {
             step: steps.name(),
             message: format!("given up after {} s", LONGEST.as_secs()),
         }),

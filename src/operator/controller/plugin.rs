@@ -1,19 +1,19 @@
 //! The kind Plugin: observe → resolve → desire → apply → report, and nothing else.
 
-use super::hands::{ActionError, Hands, Tried};
-use super::{Kind, Outcome as Ended, Passed, Steps};
-use crate::apply::Writer;
+use super::executor::{ActionError, Execution, PlanExecutor};
+use super::{ReconcileOutcome, Reconciled, Reconciler, StepTimer};
+use crate::apply::ChildWriter;
 use crate::certificates::secrets::Identities;
+use crate::clock::WallClock;
 use crate::events::{Events, Subject, Words};
-use crate::health::Part;
+use crate::health::LivenessCheck;
 use crate::key::PluginKey;
 use crate::retry::{Policy, Retries};
-use crate::session::{Sessions, Target, Wanted};
-use crate::status::{StatusError, StatusWriter, Written as StatusWritten};
-use crate::wall::Wall;
+use crate::session::{DesiredSidecarState, SessionPeer, SidecarSessions};
+use crate::status::{StatusWrite, StatusWriteError, StatusWriter};
 use crate::watch::Stores;
 use crate::watch::kubelet::KubeletWarnings;
-use crate::watch::news::PluginNews;
+use crate::watch::plugin_changes::PluginChangeNotifier;
 use kube::{Client, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{IDENTITY_PREFIX, SESSION_PORT};
@@ -28,15 +28,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Works on Plugins.
-pub struct Plugins {
+pub struct PluginReconciler {
     /// For writes.
     pub client: Client,
     /// What was seen.
     pub stores: Arc<Stores>,
     /// Where answers of writes go.
-    pub news: Arc<PluginNews>,
+    pub plugin_changes: Arc<PluginChangeNotifier>,
     /// What sidecars say.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<SidecarSessions>,
     /// Leaves.
     pub identities: Arc<Identities>,
     /// What the kubelet says of pods that hang.
@@ -50,7 +50,7 @@ pub struct Plugins {
     /// Objects that were refused: what hinders them may be nothing that we watch.
     pub refusals: Mutex<Retries<PluginKey>>,
     /// The time of day.
-    pub wall: Wall,
+    pub wall: WallClock,
 }
 
 /// Between two attempts at something that was refused.
@@ -61,28 +61,32 @@ pub const REFUSED_AGAIN: Policy = Policy {
 
 /// Why a pass fails. Refusals and waits are no failures; they stand in status.
 #[derive(Debug, thiserror::Error)]
-pub enum PluginError {
+pub enum PluginReconcileError {
     /// A child could not be written.
     #[error(transparent)]
     Apply(#[from] ActionError),
     /// The status could not be written.
     #[error(transparent)]
-    Status(#[from] StatusError),
+    Status(#[from] StatusWriteError),
 }
 
-impl Kind for Plugins {
+impl Reconciler for PluginReconciler {
     const NAME: &'static str = "Plugin";
-    const PART: Part = Part::Main;
-    type Error = PluginError;
+    const LIVENESS: LivenessCheck = LivenessCheck::Main;
+    type Error = PluginReconcileError;
 
-    async fn pass(&self, key: &PluginKey, steps: &mut Steps) -> Result<Passed, PluginError> {
+    async fn reconcile(
+        &self,
+        key: &PluginKey,
+        steps: &mut StepTimer,
+    ) -> Result<Reconciled, PluginReconcileError> {
         let mut begun = false;
         loop {
             steps.enter("observe");
             let Some((observed, look_again)) = self.observe(key).await else {
                 self.forget(key);
-                return Ok(Passed {
-                    outcome: Ended::Gone,
+                return Ok(Reconciled {
+                    outcome: ReconcileOutcome::Gone,
                     next: None,
                 });
             };
@@ -92,10 +96,10 @@ impl Kind for Plugins {
             let plan = desire(&observed, &resolution);
             steps.enter("apply");
             self.follow(key, &observed.plugin, &plan.follow);
-            let tried = self.carry_out(key, &observed.plugin, &plan).await;
+            let execution = self.carry_out(key, &observed.plugin, &plan).await;
             if !begun
                 && plan.actions == [Action::AddFinalizer]
-                && tried.applied.outcomes == [Outcome::Done]
+                && execution.applied.outcomes == [Outcome::Done]
             {
                 // Nothing is worth a report yet; the written Plugin is in the store.
                 begun = true;
@@ -103,27 +107,33 @@ impl Kind for Plugins {
             }
             steps.enter("report");
             let next = self
-                .report(key, &observed, &resolution, &plan, &tried.applied)
+                .report(key, &observed, &resolution, &plan, &execution.applied)
                 .await?;
-            if let Some(error) = tried.failure {
+            if let Some(error) = execution.failure {
                 return Err(error.into());
             }
             let renewal = self
                 .identities
                 .renew_at(key)
                 .map(|at| self.wall.instant(at));
-            let refused = self.after_refusal(key, tried.refused);
-            let next = [next, look_again, renewal, refused, tried.stale.then(soon)]
-                .into_iter()
-                .flatten()
-                .min();
+            let refused = self.after_refusal(key, execution.refused);
+            let next = [
+                next,
+                look_again,
+                renewal,
+                refused,
+                execution.stale.then(soon),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let outcome = match resolution {
-                Resolution::Refused(_) => Ended::Refused,
-                _ if tried.refused => Ended::Refused,
-                _ if tried.stale || !plan.pending.is_empty() => Ended::Waiting,
-                _ => Ended::Applied,
+                Resolution::Refused(_) => ReconcileOutcome::Refused,
+                _ if execution.refused => ReconcileOutcome::Refused,
+                _ if execution.stale || !plan.pending.is_empty() => ReconcileOutcome::Waiting,
+                _ => ReconcileOutcome::Applied,
             };
-            return Ok(Passed { outcome, next });
+            return Ok(Reconciled { outcome, next });
         }
     }
 
@@ -133,7 +143,7 @@ impl Kind for Plugins {
     }
 }
 
-impl Plugins {
+impl PluginReconciler {
     async fn observe(&self, key: &PluginKey) -> Option<(Observed, Option<Instant>)> {
         let plugin = self.stores.plugins.get(key, &key.name)?;
         let now = self.wall.now();
@@ -179,14 +189,14 @@ impl Plugins {
             .iter()
             .filter_map(|follow| {
                 let ip: IpAddr = follow.ip.parse().ok()?;
-                let target = Target {
+                let target = SessionPeer {
                     pod_uid: follow.pod_uid.clone(),
                     pod: follow.pod.clone(),
                     plugin: key.clone(),
                     plugin_uid: plugin_uid.clone(),
                     address: SocketAddr::new(ip, SESSION_PORT),
                 };
-                let wanted = Wanted {
+                let wanted = DesiredSidecarState {
                     release: follow.release,
                     revision: follow.revision,
                     json: follow.config.clone(),
@@ -197,16 +207,16 @@ impl Plugins {
         self.sessions.follow(key, targets);
     }
 
-    async fn carry_out(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Tried {
-        let hands = Hands {
-            writer: Writer::new(&self.client, plugin),
+    async fn carry_out(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Execution {
+        let executor = PlanExecutor {
+            writer: ChildWriter::new(&self.client, plugin),
             stores: &self.stores,
-            news: &self.news,
+            plugin_changes: &self.plugin_changes,
             identities: &self.identities,
             key,
             plugin,
         };
-        hands.carry_out(plan).await
+        executor.execute(plan).await
     }
 
     async fn report(
@@ -216,7 +226,7 @@ impl Plugins {
         resolution: &Resolution,
         plan: &Plan,
         applied: &Applied,
-    ) -> Result<Option<Instant>, PluginError> {
+    ) -> Result<Option<Instant>, PluginReconcileError> {
         let report = report(observed, resolution, plan, applied);
         let subject = Subject::new(key, &observed.plugin);
         for event in &report.events {
@@ -237,9 +247,9 @@ impl Plugins {
                 .write(key, &observed.plugin, &report.status)
                 .await?
             {
-                StatusWritten::Same => {}
-                StatusWritten::Now(plugin) => self.news.wrote(*plugin).await,
-                StatusWritten::Later(when) => {
+                StatusWrite::Same => {}
+                StatusWrite::Now(plugin) => self.plugin_changes.record_write(*plugin).await,
+                StatusWrite::Later(when) => {
                     next = Some(next.map_or(when, |next| next.min(when)));
                 }
             }

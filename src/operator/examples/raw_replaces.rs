@@ -20,7 +20,7 @@ use patchbay_api::Job;
 use patchbay_operator::client::{ServerClock, connect};
 use patchbay_operator::jobs::status_writer::body;
 use patchbay_operator::metrics::Metrics;
-use patchbay_operator::wall::Wall;
+use patchbay_operator::clock::WallClock;
 use patchbay_reconcile::job::dispatch::DispatchLimits;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -78,7 +78,7 @@ async fn run(arguments: Arguments) -> WriteOutcome {
         Arc::new(Metrics::new(Arc::default())),
         Arc::<ServerClock>::default(),
         None,
-        Wall::right(),
+        WallClock::default(),
     )
     .await?;
     let api: Api<Job> = Api::namespaced(client.clone(), &arguments.namespace);

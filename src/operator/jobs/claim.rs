@@ -253,7 +253,7 @@ mod tests {
             .jobs
             .stores
             .jobs
-            .wrote(&serde_json::from_value(newer).unwrap());
+            .record_write(&serde_json::from_value(newer).unwrap());
         assert_eq!(update(&claim(&harness, &old).await), "lost");
         assert!(harness.api.log().is_empty());
     }

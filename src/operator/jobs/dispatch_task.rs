@@ -7,7 +7,7 @@ use super::job_feed::WatchEvent;
 use super::messages::{ClaimOf, DispatchMessage, Entry, Holder};
 use super::session_registry::{Inbound, Inbox};
 use crate::client::ServerClock;
-use crate::health::{Health, Part};
+use crate::health::{LivenessCheck, ProcessHealth};
 use crate::leader::LeaderError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -34,7 +34,7 @@ const CHOSEN: usize = 1024;
 /// Runs the dispatcher for one term.
 pub struct DispatchTask {
     pub(super) jobs: Arc<JobContext>,
-    health: Arc<Health>,
+    health: Arc<ProcessHealth>,
     clock: Arc<ServerClock>,
     inbox: Inbox,
     seen: mpsc::Receiver<WatchEvent>,
@@ -47,7 +47,7 @@ pub struct DispatchTask {
     /// Open sessions and their pods.
     pods: HashMap<u64, Holder>,
     /// Whether every store has had its first list.
-    filled: bool,
+    synced: bool,
     /// Whether a list of Jobs is being told.
     listing: bool,
 }
@@ -72,7 +72,7 @@ impl DispatchTask {
     /// Before the term's first job.
     pub fn new(
         jobs: Arc<JobContext>,
-        health: Arc<Health>,
+        health: Arc<ProcessHealth>,
         inbox: Inbox,
         seen: mpsc::Receiver<WatchEvent>,
     ) -> Self {
@@ -88,7 +88,7 @@ impl DispatchTask {
             writing: FuturesUnordered::new(),
             chosen: HashMap::new(),
             pods: HashMap::new(),
-            filled: false,
+            synced: false,
             listing: false,
         }
     }
@@ -97,7 +97,7 @@ impl DispatchTask {
     pub async fn run(mut self) -> LeaderError {
         self.handle(Event::Pause);
         self.fill().await;
-        self.filled = true;
+        self.synced = true;
         self.resume();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,12 +133,12 @@ impl DispatchTask {
     /// yet may come before all that are.
     async fn fill(&mut self) {
         let stores = Arc::clone(&self.jobs.stores);
-        let mut filled = std::pin::pin!(stores.filled());
+        let mut synced = std::pin::pin!(stores.synced());
         loop {
             tokio::select! {
                 biased;
                 Some(seen) = self.seen.recv() => self.observed(&seen),
-                () = &mut filled => break,
+                () = &mut synced => break,
             }
         }
         // What was told before the end of the list.
@@ -178,7 +178,7 @@ impl DispatchTask {
 
     /// Hands out again, unless something is still missing.
     fn resume(&mut self) {
-        if self.filled && !self.listing {
+        if self.synced && !self.listing {
             self.handle(Event::Resume);
         }
     }
@@ -372,7 +372,7 @@ impl DispatchTask {
     }
 
     fn measure(&mut self) {
-        self.health.alive_in(Part::Desk);
+        self.health.heartbeat_of(LivenessCheck::Dispatch);
         let metrics = &self.jobs.metrics;
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.waiting.set(gauge(self.dispatcher.waiting()));

@@ -5,10 +5,10 @@ use super::job_feed::{WatchEvent, feed};
 use super::messages::Holder;
 use super::session_registry::{Inbox, SessionRegistry, open_registry};
 use super::{Concurrency, JobContext, JobSettings};
+use crate::clock::WallClock;
 use crate::events::recorder;
 use crate::key::{JobKey, PluginKey};
-use crate::queue::Queue;
-use crate::wall::Wall;
+use crate::queue::WorkQueue;
 use crate::watch::Stores;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -234,12 +234,12 @@ impl Harness {
         let jobs = JobContext {
             client,
             stores: Arc::new(Stores::default()),
-            queue: Arc::new(Queue::new(Duration::ZERO)),
+            queue: Arc::new(WorkQueue::new(Duration::ZERO)),
             feed,
             sessions: Arc::clone(&sessions),
             events,
             metrics: Arc::default(),
-            wall: Wall::right(),
+            wall: WallClock::default(),
             clock: Arc::default(),
             settings,
             concurrency: Concurrency::default(),
@@ -263,7 +263,7 @@ impl Harness {
             object["status"] = status;
         }
         let job: Job = serde_json::from_value(self.api.put(&job_path(name), object)).unwrap();
-        self.jobs.stores.jobs.wrote(&job);
+        self.jobs.stores.jobs.record_write(&job);
         job
     }
 
@@ -275,15 +275,15 @@ impl Harness {
             .iter()
             .filter_map(|n| self.stored(n))
             .collect();
-        stores.jobs.hear(Event::Init);
+        stores.jobs.apply_event(Event::Init);
         for job in jobs {
-            stores.jobs.hear(Event::InitApply(job));
+            stores.jobs.apply_event(Event::InitApply(job));
         }
-        stores.jobs.hear(Event::InitDone);
+        stores.jobs.apply_event(Event::InitDone);
         macro_rules! empty {
             ($($store:ident),*) => {$(
-                stores.$store.hear(&Event::Init);
-                stores.$store.hear(&Event::InitDone);
+                stores.$store.apply_event(&Event::Init);
+                stores.$store.apply_event(&Event::InitDone);
             )*};
         }
         empty!(plugins, pods, services, policies);

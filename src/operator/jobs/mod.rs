@@ -24,11 +24,11 @@ pub(crate) mod fake_api;
 mod tests;
 
 use crate::client::ServerClock;
+use crate::clock::WallClock;
 use crate::events::{Events, Subject, Words};
 use crate::key::JobKey;
 use crate::metrics::jobs::JobMetrics;
-use crate::queue::Queue;
-use crate::wall::Wall;
+use crate::queue::WorkQueue;
 use crate::watch::{Stores, trim};
 use job_feed::{JobFeed, WatchEvent};
 use kube::Client;
@@ -58,7 +58,7 @@ pub struct JobContext {
     /// What was seen.
     pub stores: Arc<Stores>,
     /// Jobs that are due for a pass.
-    pub queue: Arc<Queue<JobKey>>,
+    pub queue: Arc<WorkQueue<JobKey>>,
     /// To the dispatcher.
     pub feed: JobFeed,
     /// From and to sessions.
@@ -68,7 +68,7 @@ pub struct JobContext {
     /// Counts.
     pub metrics: Arc<JobMetrics>,
     /// The time of day.
-    pub wall: Wall,
+    pub wall: WallClock,
     /// Says whether that is right.
     pub clock: Arc<ServerClock>,
     /// The installation.
@@ -109,7 +109,7 @@ impl JobContext {
     /// [`Self::observed`] by a pass, which needs no other one after its own write.
     pub async fn passed(&self, mut job: Job) {
         trim::job(&mut job);
-        if self.stores.jobs.wrote(&job) {
+        if self.stores.jobs.record_write(&job) {
             self.feed.tell(WatchEvent::Answer(Box::new(job))).await;
         }
     }
@@ -117,7 +117,7 @@ impl JobContext {
     /// [`Self::observed`], but for the dispatcher, which is told otherwise. Answers what is news, trimmed.
     fn keep(&self, mut job: Job) -> Option<Job> {
         trim::job(&mut job);
-        if !self.stores.jobs.wrote(&job) {
+        if !self.stores.jobs.record_write(&job) {
             return None;
         }
         // One that has ended and is kept needs no pass.

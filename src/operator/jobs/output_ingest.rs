@@ -9,7 +9,7 @@ use super::progress::phase;
 use super::row_buffer::{Disposition, RowBuffer, Stored};
 use super::status_writer::{AGAIN, ChangeError, has_ended};
 use super::update_queue::UpdateContext;
-use crate::retry::spread;
+use crate::retry::jitter;
 use kube::ResourceExt;
 use patchbay_api::{Job, Reason};
 use patchbay_reconcile::job::output::{fits_inline, is_text, preview};
@@ -214,12 +214,12 @@ impl UpdateContext<'_> {
                 }
             }
             let stored = stored_row(buffer, end, rest.as_deref());
-            let (claim_id, draw) = (&self.of.claim_id, spread());
+            let (claim_id, jitter) = (&self.of.claim_id, jitter());
             let changed = self
                 .jobs
                 .change(&self.key(), &self.of.uid, |job, now| {
                     self.check(job)?;
-                    transition::store_row(job, claim_id, &stored, now, draw)
+                    transition::store_row(job, claim_id, &stored, now, jitter)
                 })
                 .await;
             match changed {

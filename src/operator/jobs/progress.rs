@@ -8,7 +8,7 @@ use super::JobContext;
 use super::status_writer::ChangeError;
 use super::update_queue::UpdateContext;
 use crate::key::JobKey;
-use crate::retry::spread;
+use crate::retry::jitter;
 use patchbay_api::Job;
 use patchbay_api::job_status::Phase;
 use patchbay_protocol::session::{ClaimName, RowStored, from_operator};
@@ -75,12 +75,12 @@ impl UpdateContext<'_> {
             message,
             exit: (!exit.is_empty()).then_some(exit),
         };
-        let (claim_id, draw) = (&self.of.claim_id, spread());
+        let (claim_id, jitter) = (&self.of.claim_id, jitter());
         let changed = self
             .jobs
             .change(&self.key(), &self.of.uid, |job, now| {
                 self.check(job)?;
-                let status = transition::lose(job, Some(claim_id), &loss, now, draw)?;
+                let status = transition::lose(job, Some(claim_id), &loss, now, jitter)?;
                 Ok((status, ()))
             })
             .await;
@@ -116,10 +116,10 @@ impl JobContext {
             message: why.message().to_owned(),
             exit: None,
         };
-        let draw = spread();
+        let jitter = jitter();
         let changed = self
             .change(&key, &name.uid, |job, now| {
-                let status = transition::lose(job, Some(claim_id), &loss, now, draw)?;
+                let status = transition::lose(job, Some(claim_id), &loss, now, jitter)?;
                 Ok((status, ()))
             })
             .await;

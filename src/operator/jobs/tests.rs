@@ -7,10 +7,10 @@ use super::messages::{ClaimOf, DispatchMessage, Entry, JobUpdate, OutputChunk, R
 use super::session_registry::SessionGuard;
 use super::update_queue::UpdateQueue;
 use super::{JobSettings, status_writer::ChangeError};
-use crate::health::Health;
+use crate::health::ProcessHealth;
 use crate::key::JobKey;
 use crate::leader::LeaderError;
-use crate::leader::clock::Sample;
+use crate::leader::skew::ClockSample;
 use patchbay_api::Job;
 use patchbay_api::job_status::{Encoding, Phase};
 use patchbay_protocol::session::{FromOperator, Grant, RowStored, from_operator::Message};
@@ -46,7 +46,7 @@ impl TestTerm {
         let (inbox, seen) = (harness.inbox.take().unwrap(), harness.seen.take().unwrap());
         let task = DispatchTask::new(
             Arc::clone(&harness.jobs),
-            Arc::new(Health::default()),
+            Arc::new(ProcessHealth::default()),
             inbox,
             seen,
         );
@@ -711,7 +711,7 @@ async fn a_leader_whose_clock_is_set_hands_out_nothing_more_and_ends() {
     let harness = Harness::new();
     let wall = harness.jobs.wall.clone();
     let now = wall.now();
-    harness.jobs.clock.hear(&Sample {
+    harness.jobs.clock.add_sample(&ClockSample {
         sent: now,
         received: now,
         date: now,

@@ -19,7 +19,7 @@ pub const POLL: Duration = Duration::from_secs(2);
 
 /// What a candidate does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LeaseAction {
     /// There is no Lease: create it with this transition count.
     Create,
     /// Take it over by a replace with the resource version that was read.
@@ -33,13 +33,13 @@ pub enum Step {
 
 /// Remembers since when the Lease has not changed.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct LeaseObserver {
     identity: String,
     predecessors: Option<String>,
     seen: Option<(String, Instant)>,
 }
 
-impl Watcher {
+impl LeaseObserver {
     /// For the process `identity`, in the pod `pod` if it is in one.
     pub fn new(identity: &str, pod: Option<&str>) -> Self {
         Self {
@@ -50,9 +50,9 @@ impl Watcher {
     }
 
     /// What to do about a Lease with this resource version and spec.
-    pub fn step(&mut self, lease: Option<(&str, &LeaseSpec)>, now: Instant) -> Step {
+    pub fn next_action(&mut self, lease: Option<(&str, &LeaseSpec)>, now: Instant) -> LeaseAction {
         let Some((version, spec)) = lease else {
-            return Step::Create;
+            return LeaseAction::Create;
         };
         let since = match &self.seen {
             Some((seen, since)) if seen == version => *since,
@@ -74,11 +74,11 @@ impl Watcher {
                 .as_deref()
                 .is_some_and(|prefix| holder.starts_with(prefix));
         if ended || now.duration_since(since) >= duration {
-            Step::Take {
+            LeaseAction::Take {
                 transitions: spec.lease_transitions.unwrap_or(0).max(0).saturating_add(1),
             }
         } else {
-            Step::Wait
+            LeaseAction::Wait
         }
     }
 }
@@ -87,8 +87,8 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    fn watcher() -> Watcher {
-        Watcher::new("me_1", None)
+    fn observer() -> LeaseObserver {
+        LeaseObserver::new("me_1", None)
     }
 
     fn held_by(holder: &str, transitions: i32) -> LeaseSpec {
@@ -102,52 +102,55 @@ mod tests {
 
     #[test]
     fn an_absent_lease_is_created() {
-        assert_eq!(watcher().step(None, Instant::now()), Step::Create);
+        assert_eq!(
+            observer().next_action(None, Instant::now()),
+            LeaseAction::Create
+        );
     }
 
     #[test]
     fn a_released_lease_is_taken_at_once_and_the_count_grows() {
         let spec = held_by("", 6);
         assert_eq!(
-            watcher().step(Some(("1", &spec)), Instant::now()),
-            Step::Take { transitions: 7 }
+            observer().next_action(Some(("1", &spec)), Instant::now()),
+            LeaseAction::Take { transitions: 7 }
         );
     }
 
     #[test]
     fn a_lease_that_changes_is_left_alone_for_ever() {
         let spec = held_by("other", 6);
-        let (mut watcher, start) = (watcher(), Instant::now());
+        let (mut observer, start) = (observer(), Instant::now());
         for n in 0..100u64 {
             let now = start + Duration::from_secs(14 * n);
-            let step = watcher.step(Some((&n.to_string(), &spec)), now);
-            assert_eq!(step, Step::Wait);
+            let step = observer.next_action(Some((&n.to_string(), &spec)), now);
+            assert_eq!(step, LeaseAction::Wait);
         }
     }
 
     #[test]
     fn a_lease_that_stands_still_is_taken_after_its_duration_and_not_before() {
         let spec = held_by("other", 6);
-        let (mut watcher, start) = (watcher(), Instant::now());
+        let (mut observer, start) = (observer(), Instant::now());
         let mut at = |seconds: f64| {
             let now = start + Duration::from_secs_f64(seconds);
-            watcher.step(Some(("1", &spec)), now)
+            observer.next_action(Some(("1", &spec)), now)
         };
-        assert_eq!(at(0.0), Step::Wait);
-        assert_eq!(at(14.9), Step::Wait);
-        assert_eq!(at(15.0), Step::Take { transitions: 7 });
+        assert_eq!(at(0.0), LeaseAction::Wait);
+        assert_eq!(at(14.9), LeaseAction::Wait);
+        assert_eq!(at(15.0), LeaseAction::Take { transitions: 7 });
     }
 
     #[test]
     fn only_a_predecessor_in_the_same_pod_is_known_to_have_ended() {
         let step = |holder: &str| {
             let spec = held_by(holder, 6);
-            Watcher::new("operator-7_b", Some("operator-7"))
-                .step(Some(("1", &spec)), Instant::now())
+            LeaseObserver::new("operator-7_b", Some("operator-7"))
+                .next_action(Some(("1", &spec)), Instant::now())
         };
-        assert_eq!(step("operator-7_a"), Step::Take { transitions: 7 });
-        assert_eq!(step("operator-77_a"), Step::Wait);
-        assert_eq!(step("operator-7"), Step::Wait);
+        assert_eq!(step("operator-7_a"), LeaseAction::Take { transitions: 7 });
+        assert_eq!(step("operator-77_a"), LeaseAction::Wait);
+        assert_eq!(step("operator-7"), LeaseAction::Wait);
     }
 
     #[test]
@@ -164,8 +167,8 @@ mod tests {
             ..LeaseSpec::default()
         };
         assert_eq!(
-            watcher().step(Some(("1", &spec)), Instant::now()),
-            Step::Take {
+            observer().next_action(Some(("1", &spec)), Instant::now()),
+            LeaseAction::Take {
                 transitions: i32::MAX
             }
         );

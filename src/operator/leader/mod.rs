@@ -4,19 +4,19 @@
 //! candidates can never both believe. A term that ends, for whatever reason, ends the process:
 //! nothing in it could tell what it still may do.
 
-pub mod clock;
 pub mod lease;
+pub mod skew;
 
 use crate::client::ServerClock;
-use crate::health::{Health, Need};
+use crate::clock::WallClock;
+use crate::health::{ProcessHealth, ReadinessGate};
 use crate::metrics::Metrics;
-use crate::wall::Wall;
-use clock::Verdict;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
-use lease::{DURATION, GIVE_UP, POLL, RENEWAL, Step, Watcher};
+use lease::{DURATION, GIVE_UP, LeaseAction, LeaseObserver, POLL, RENEWAL};
+use skew::SkewVerdict;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -39,7 +39,7 @@ pub enum LeaderError {
     /// The clock differs too much to judge time for others.
     #[error(
         "comparing clocks: the API server's is {seconds:.1} s ahead of ours (more than {} s is too much); set this node's clock",
-        clock::TOLERANCE.as_secs()
+        skew::TOLERANCE.as_secs()
     )]
     Clock {
         /// Server's clock minus ours.
@@ -62,9 +62,9 @@ pub struct Candidate {
     /// Says who leads.
     pub metrics: Arc<Metrics>,
     /// Hears signs of life while this process stands by.
-    pub health: Arc<Health>,
+    pub health: Arc<ProcessHealth>,
     /// The time of day.
-    pub wall: Wall,
+    pub wall: WallClock,
 }
 
 /// A term that has begun.
@@ -78,33 +78,35 @@ pub struct Term {
 impl Candidate {
     /// Waits until this process is the leader. Errors of the API server are waited out.
     pub async fn begin(&self) -> Term {
-        let mut watcher = Watcher::new(&self.identity, self.pod.as_deref());
+        let mut observer = LeaseObserver::new(&self.identity, self.pod.as_deref());
         let mut told = String::new();
         loop {
-            let state = match self.attempt(&mut watcher).await {
-                Ok(Attempt::Won(term)) => return *term,
-                Ok(Attempt::Waiting(state)) => state,
+            let state = match self.attempt(&mut observer).await {
+                Ok(LeaseAttempt::Won(term)) => return *term,
+                Ok(LeaseAttempt::Waiting(state)) => state,
                 Err(error) => format!("asking for the Lease: {error}"),
             };
             if state != told {
                 tracing::info!(state, "not the leader");
                 told = state;
             }
-            self.health.alive();
-            sleep(POLL.mul_f64(0.75 + crate::retry::spread() / 2.0)).await;
+            self.health.heartbeat();
+            sleep(POLL.mul_f64(0.75 + crate::retry::jitter() / 2.0)).await;
         }
     }
 
-    async fn attempt(&self, watcher: &mut Watcher) -> Result<Attempt, kube::Error> {
+    async fn attempt(&self, observer: &mut LeaseObserver) -> Result<LeaseAttempt, kube::Error> {
         let lease = self.leases.get_opt(&self.name).await?;
-        self.health.has(Need::ApiServer);
+        self.health.open_gate(ReadinessGate::ApiServer);
         // The answer just received carried a Date.
         match self.clock.verdict() {
-            Verdict::Right => {}
-            Verdict::Unknown => return Ok(Attempt::Waiting("comparing clocks".into())),
-            Verdict::Wrong => {
+            SkewVerdict::Right => {}
+            SkewVerdict::Unknown => return Ok(LeaseAttempt::Waiting("comparing clocks".into())),
+            SkewVerdict::Wrong => {
                 let seconds = self.clock.middle_seconds();
-                return Ok(Attempt::Waiting(LeaderError::Clock { seconds }.to_string()));
+                return Ok(LeaseAttempt::Waiting(
+                    LeaderError::Clock { seconds }.to_string(),
+                ));
             }
         }
         let seen = lease.as_ref().and_then(|lease| {
@@ -113,15 +115,15 @@ impl Candidate {
                 lease.spec.as_ref()?,
             ))
         });
-        let written = match (watcher.step(seen, Instant::now()), lease) {
-            (Step::Wait, Some(lease)) => {
+        let written = match (observer.next_action(seen, Instant::now()), lease) {
+            (LeaseAction::Wait, Some(lease)) => {
                 let holder = lease.spec.and_then(|s| s.holder_identity);
-                return Ok(Attempt::Waiting(format!(
+                return Ok(LeaseAttempt::Waiting(format!(
                     "{} leads",
                     holder.unwrap_or_default()
                 )));
             }
-            (Step::Take { transitions }, Some(lease)) => {
+            (LeaseAction::Take { transitions }, Some(lease)) => {
                 self.leases
                     .replace(
                         &self.name,
@@ -131,7 +133,7 @@ impl Candidate {
                     .await
             }
             // A Lease without spec is somebody's accident; it is filled like an absent one.
-            (Step::Create, Some(lease)) => {
+            (LeaseAction::Create, Some(lease)) => {
                 self.leases
                     .replace(
                         &self.name,
@@ -161,10 +163,10 @@ impl Candidate {
                 let epoch = transitions(&lease);
                 tracing::info!(epoch, identity = self.identity, "leading");
                 self.metrics.leader.set(1);
-                Ok(Attempt::Won(Box::new(Term { lease, epoch })))
+                Ok(LeaseAttempt::Won(Box::new(Term { lease, epoch })))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                Ok(Attempt::Waiting("somebody else was quicker".into()))
+                Ok(LeaseAttempt::Waiting("somebody else was quicker".into()))
             }
             Err(error) => Err(error),
         }
@@ -183,7 +185,7 @@ impl Candidate {
                 Ok(Ok(())) => {
                     renewed = Instant::now();
                     wait = RENEWAL;
-                    if self.clock.verdict() == Verdict::Wrong {
+                    if self.clock.verdict() == SkewVerdict::Wrong {
                         let seconds = self.clock.middle_seconds();
                         return LeaderError::Clock { seconds };
                     }
@@ -300,7 +302,7 @@ impl Candidate {
     }
 }
 
-enum Attempt {
+enum LeaseAttempt {
     Won(Box<Term>),
     Waiting(String),
 }

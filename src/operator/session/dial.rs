@@ -1,6 +1,6 @@
 //! Dialling one sidecar: TCP, mutual TLS with exactly one accepted name, HTTP/2.
 
-use super::tls::TlsError;
+use super::tls::OperatorTlsError;
 use hyper_util::rt::TokioIo;
 use patchbay_protocol::session::session_client::SessionClient;
 use rustls::ClientConfig;
@@ -26,7 +26,7 @@ const WINDOW: u32 = 65_535;
 
 /// Why a sidecar could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub enum SessionDialError {
     /// No TCP connection.
     #[error("connecting to the sidecar at {address}: {source}")]
     Connect {
@@ -46,7 +46,7 @@ pub enum DialError {
     },
     /// Our own side.
     #[error(transparent)]
-    Setup(#[from] TlsError),
+    Setup(#[from] OperatorTlsError),
     /// HTTP/2 did not begin.
     #[error("opening HTTP/2 to the sidecar at {address}: {source}")]
     Http {
@@ -75,21 +75,21 @@ fn in_words(error: &std::io::Error) -> String {
 pub async fn dial(
     address: SocketAddr,
     tls: ClientConfig,
-) -> Result<SessionClient<Channel>, DialError> {
+) -> Result<SessionClient<Channel>, SessionDialError> {
     let timed_out = || std::io::Error::from(std::io::ErrorKind::TimedOut);
     let tcp = tokio::time::timeout(STEP, TcpStream::connect(address))
         .await
         .unwrap_or_else(|_| Err(timed_out()))
-        .map_err(|source| DialError::Connect { address, source })?;
+        .map_err(|source| SessionDialError::Connect { address, source })?;
     // Messages are small and wait for nobody.
     tcp.set_nodelay(true)
-        .map_err(|source| DialError::Connect { address, source })?;
+        .map_err(|source| SessionDialError::Connect { address, source })?;
     let connector = TlsConnector::from(Arc::new(tls));
     let name = ServerName::IpAddress(address.ip().into());
     let stream = tokio::time::timeout(STEP, connector.connect(name, tcp))
         .await
         .unwrap_or_else(|_| Err(timed_out()))
-        .map_err(|error| DialError::Tls { address, error })?;
+        .map_err(|error| SessionDialError::Tls { address, error })?;
     let channel = Endpoint::from_static("http://sidecar")
         .connect_timeout(STEP)
         .initial_stream_window_size(WINDOW)
@@ -97,7 +97,7 @@ pub async fn dial(
         .buffer_size(8)
         .connect_with_connector(Once(Some(stream)))
         .await
-        .map_err(|source| DialError::Http {
+        .map_err(|source| SessionDialError::Http {
             address,
             source: source.into(),
         })?;

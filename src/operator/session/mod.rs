@@ -1,20 +1,20 @@
-//! Sessions: the operator dials every sidecar and keeps one stream open per pod.
+//! SidecarSessions: the operator dials every sidecar and keeps one stream open per pod.
 //!
 //! A session is a view, never a decision: what it hears becomes a snapshot that a pass reads. The
 //! pod's uid comes from whom we dialled, never from a message.
 
 pub mod bounds;
+pub mod connection;
+mod convert;
 mod decode;
 pub mod dial;
-pub mod link;
-mod picture;
 pub mod tls;
 pub mod totals;
 
 #[cfg(test)]
 mod tests;
 
-use crate::certificates::name::{Identity, Installation};
+use crate::certificates::name::{CertificateIdentity, Installation};
 use crate::jobs::JobContext;
 use crate::key::PluginKey;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ use totals::SidecarTotals;
 
 /// The pod behind a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct SessionPeer {
     /// Uid of the pod.
     pub pod_uid: String,
     /// Name of the pod, for logs.
@@ -45,7 +45,7 @@ pub struct Target {
 
 /// What the sidecar should be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredSidecarState {
     /// Whether the plugin may be started in this sandbox.
     pub release: bool,
     /// Revision of the configuration.
@@ -60,7 +60,7 @@ pub struct Snapshot {
     /// Whether the session is open now.
     pub attached: bool,
     /// What the sidecar said of itself when the session was opened.
-    pub sidecar: Option<Sidecar>,
+    pub sidecar: Option<SidecarInfo>,
     /// Its last word about the plugin. Stays when the session breaks.
     pub instance: Option<Instance>,
     /// Why the last dial failed; `None` while attached and before the first failure.
@@ -69,7 +69,7 @@ pub struct Snapshot {
 
 /// A sidecar process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sidecar {
+pub struct SidecarInfo {
     /// Version of the program.
     pub version: String,
     /// Names the process.
@@ -79,7 +79,7 @@ pub struct Sidecar {
 }
 
 /// What every session of a term shares.
-pub struct Shared {
+pub struct SessionContext {
     /// Name of the installation.
     pub installation: Installation,
     /// The Lease's transition count.
@@ -97,7 +97,7 @@ pub struct Shared {
     snapshots: Mutex<HashMap<String, Snapshot>>,
 }
 
-impl Shared {
+impl SessionContext {
     /// Nothing has been heard yet.
     pub fn new(
         installation: Installation,
@@ -121,15 +121,15 @@ impl Shared {
     }
 
     /// The name that the sidecar of `target` has to prove.
-    fn expected(&self, target: &Target) -> crate::certificates::name::Uri {
-        Identity::Plugin {
+    fn expected(&self, target: &SessionPeer) -> crate::certificates::name::Uri {
+        CertificateIdentity::Plugin {
             namespace: target.plugin.namespace.clone(),
             uid: target.plugin_uid.clone(),
         }
         .uri(&self.installation)
     }
 
-    fn update(&self, target: &Target, change: impl FnOnce(&mut Snapshot)) {
+    fn update(&self, target: &SessionPeer, change: impl FnOnce(&mut Snapshot)) {
         let changed = {
             let mut snapshots = self.lock();
             let Some(snapshot) = snapshots.get_mut(&target.pod_uid) else {
@@ -152,27 +152,27 @@ impl Shared {
 }
 
 /// Every session of this process.
-pub struct Sessions {
-    shared: Arc<Shared>,
-    open: Mutex<HashMap<PluginKey, HashMap<String, Open>>>,
+pub struct SidecarSessions {
+    shared: Arc<SessionContext>,
+    open: Mutex<HashMap<PluginKey, HashMap<String, OpenSession>>>,
     tasks: TaskTracker,
 }
 
-struct Open {
-    target: Target,
+struct OpenSession {
+    target: SessionPeer,
     task: AbortHandle,
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<DesiredSidecarState>,
 }
 
-impl Drop for Open {
+impl Drop for OpenSession {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Sessions {
+impl SidecarSessions {
     /// No session yet. `tasks` counts those that live, the aborted ones too.
-    pub fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
+    pub fn new(shared: Arc<SessionContext>, tasks: TaskTracker) -> Self {
         Self {
             shared,
             open: Mutex::default(),
@@ -181,12 +181,12 @@ impl Sessions {
     }
 
     /// What all sessions share.
-    pub fn shared(&self) -> &Shared {
+    pub fn shared(&self) -> &SessionContext {
         &self.shared
     }
 
     /// Makes the sessions of `plugin` be exactly those of `targets`.
-    pub fn follow(&self, plugin: &PluginKey, targets: Vec<(Target, Wanted)>) {
+    pub fn follow(&self, plugin: &PluginKey, targets: Vec<(SessionPeer, DesiredSidecarState)>) {
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = all.entry(plugin.clone()).or_default();
         open.retain(|uid, session| {
@@ -223,14 +223,14 @@ impl Sessions {
                         .lock()
                         .insert(target.pod_uid.clone(), Snapshot::default());
                     let (sender, receiver) = watch::channel(wanted);
-                    let task = self.tasks.spawn(link::keep(
+                    let task = self.tasks.spawn(connection::keep(
                         target.clone(),
                         Arc::clone(&self.shared),
                         receiver,
                     ));
                     open.insert(
                         target.pod_uid.clone(),
-                        Open {
+                        OpenSession {
                             target,
                             task: task.abort_handle(),
                             wanted: sender,

@@ -1,7 +1,7 @@
-//! Sessions against sidecars that are not what they should be.
+//! SidecarSessions against sidecars that are not what they should be.
 
 use super::*;
-use crate::certificates::authority::Authority;
+use crate::certificates::authority::CertificateAuthority;
 use crate::certificates::leaf::{Usage, verify};
 use crate::jobs::fake_api::Harness;
 use crate::jobs::messages::DispatchMessage;
@@ -110,23 +110,23 @@ fn plugin_key() -> PluginKey {
     PluginKey::new("shop", "kv")
 }
 
-fn plugin(uid: &str) -> Identity {
-    Identity::Plugin {
+fn plugin(uid: &str) -> CertificateIdentity {
+    CertificateIdentity::Plugin {
         namespace: "shop".into(),
         uid: uid.into(),
     }
 }
 
-fn authority() -> Arc<Authority> {
-    let stored = Authority::generate(Timestamp::now()).unwrap();
-    Arc::new(Authority::load(&stored).unwrap())
+fn authority() -> Arc<CertificateAuthority> {
+    let stored = CertificateAuthority::generate(Timestamp::now()).unwrap();
+    Arc::new(CertificateAuthority::load(&stored).unwrap())
 }
 
 /// Serves `sidecar` with a leaf of `signer` for `identity`; takes only clients of `trusted`.
 async fn serve(
-    signer: &Authority,
-    trusted: &Authority,
-    identity: &Identity,
+    signer: &CertificateAuthority,
+    trusted: &CertificateAuthority,
+    identity: &CertificateIdentity,
     sidecar: FakeSidecar,
 ) -> SocketAddr {
     let leaf = signer.issue(identity, Timestamp::now()).unwrap();
@@ -150,7 +150,7 @@ async fn serve(
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let operator = Identity::Operator.uri(trusted.installation());
+    let operator = CertificateIdentity::Operator.uri(trusted.installation());
     let trusted = trusted.certificate().clone();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
@@ -194,18 +194,18 @@ fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Heard>) {
 }
 
 struct Operator {
-    sessions: Sessions,
+    sessions: SidecarSessions,
     woken: mpsc::UnboundedReceiver<PluginKey>,
     metrics: Arc<Metrics>,
     harness: Harness,
 }
 
-fn operator(authority: &Authority) -> Operator {
+fn operator(authority: &CertificateAuthority) -> Operator {
     let harness = Harness::new();
     let totals = Arc::new(SidecarTotals::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
     let leaf = authority
-        .issue(&Identity::Operator, Timestamp::now())
+        .issue(&CertificateIdentity::Operator, Timestamp::now())
         .unwrap();
     let tls = OperatorTls::new(
         &leaf.certificate,
@@ -218,8 +218,8 @@ fn operator(authority: &Authority) -> Operator {
         let _ = wake.send(key.clone());
     });
     Operator {
-        sessions: Sessions::new(
-            Arc::new(Shared::new(
+        sessions: SidecarSessions::new(
+            Arc::new(SessionContext::new(
                 authority.installation().clone(),
                 42,
                 tls,
@@ -242,14 +242,14 @@ impl Operator {
     }
 
     fn tell(&self, address: SocketAddr, revision: u64, release: bool) {
-        let target = Target {
+        let target = SessionPeer {
             pod_uid: "pod-uid".into(),
             pod: "kv-0-1".into(),
             plugin: plugin_key(),
             plugin_uid: "uid-1".into(),
             address,
         };
-        let wanted = Wanted {
+        let wanted = DesiredSidecarState {
             release,
             revision,
             json: format!("{{\"revision\":{revision}}}"),

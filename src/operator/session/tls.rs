@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Why our own side of TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub enum OperatorTlsError {
     /// Certificate or key are not PEM.
     #[error("reading the operator's leaf: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
@@ -39,7 +39,7 @@ impl OperatorTls {
         certificate_pem: &str,
         key_pem: &str,
         authority: CertificateDer<'static>,
-    ) -> Result<Self, TlsError> {
+    ) -> Result<Self, OperatorTlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes())?];
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
@@ -52,7 +52,7 @@ impl OperatorTls {
     }
 
     /// Settings for dialling the one peer whose certificate carries `expected`.
-    pub fn towards(&self, expected: Uri) -> Result<ClientConfig, TlsError> {
+    pub fn towards(&self, expected: Uri) -> Result<ClientConfig, OperatorTlsError> {
         let verifier = ExactName {
             expected,
             authority: self.authority.clone(),

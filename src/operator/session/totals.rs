@@ -29,21 +29,21 @@ struct Totals {
 }
 
 #[derive(Clone, Debug)]
-struct Pod {
+struct PodCounters {
     plugin: PluginKey,
     process: String,
     last: Counters,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TotalsState {
     plugins: BTreeMap<PluginKey, Totals>,
-    pods: HashMap<String, Pod>,
+    pods: HashMap<String, PodCounters>,
 }
 
 /// The sums.
 #[derive(Debug, Default)]
-pub struct SidecarTotals(Mutex<State>);
+pub struct SidecarTotals(Mutex<TotalsState>);
 
 impl SidecarTotals {
     /// Adds what the sidecar process `process` of pod `pod` counted since the last time.
@@ -55,7 +55,7 @@ impl SidecarTotals {
         };
         state.pods.insert(
             pod.to_owned(),
-            Pod {
+            PodCounters {
                 plugin: plugin.clone(),
                 process: process.to_owned(),
                 last: *counters,
@@ -111,7 +111,7 @@ impl SidecarTotals {
         state.pods.retain(|_, pod| pod.plugin != *plugin);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TotalsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 /// What an event, or a list, has changed.
 #[derive(Debug, PartialEq)]
-pub enum Change {
+pub enum JobChange {
     /// This is what a Job looks like.
     Job {
         /// The Job, trimmed.
@@ -43,12 +43,12 @@ pub enum Change {
 /// All Jobs.
 #[derive(Debug)]
 pub struct JobStore {
-    inner: RwLock<Inner>,
-    filled: watch::Sender<bool>,
+    inner: RwLock<JobStoreState>,
+    synced: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct JobStoreState {
     namespaces: HashMap<Box<str>, Namespace>,
     count: usize,
     /// The newest resource version that the watch has shown.
@@ -59,13 +59,13 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Namespace {
-    jobs: HashMap<Box<str>, Entry>,
+    jobs: HashMap<Box<str>, StoredJob>,
     /// Bytes of output outside of Jobs, of all Jobs together.
     outside: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct StoredJob {
     packed: Packed,
     plugin: Box<str>,
     phase: Option<Phase>,
@@ -79,17 +79,17 @@ impl Default for JobStore {
     fn default() -> Self {
         Self {
             inner: RwLock::default(),
-            filled: watch::channel(false).0,
+            synced: watch::channel(false).0,
         }
     }
 }
 
 impl JobStore {
     /// Waits for the end of the first list.
-    pub async fn filled(&self) {
-        let mut filled = self.filled.subscribe();
+    pub async fn synced(&self) {
+        let mut synced = self.synced.subscribe();
         // The sender lives in self.
-        let _ = filled.wait_for(|filled| *filled).await;
+        let _ = synced.wait_for(|synced| *synced).await;
     }
 
     /// One Job.
@@ -108,7 +108,7 @@ impl JobStore {
     pub fn open_of(&self, plugin: &PluginKey) -> Vec<JobKey> {
         let inner = self.read();
         let jobs = inner.namespaces.get(&*plugin.namespace).map(|n| &n.jobs);
-        let mut open: Vec<&Entry> = jobs
+        let mut open: Vec<&StoredJob> = jobs
             .into_iter()
             .flat_map(HashMap::values)
             .filter(|entry| *entry.plugin == *plugin.name && entry.is_open())
@@ -152,7 +152,7 @@ impl JobStore {
     }
 
     /// Puts in the answer of a write, trimmed. Whether it was news.
-    pub fn wrote(&self, job: &Job) -> bool {
+    pub fn record_write(&self, job: &Job) -> bool {
         let mut inner = self.write();
         // The watch has passed this version and the Job is not there: it was deleted since.
         if inner.find(job).is_none() && version(job) <= inner.seen {
@@ -162,44 +162,44 @@ impl JobStore {
     }
 
     /// Takes in an event and answers what it has changed.
-    pub fn hear(&self, event: Event<Job>) -> Vec<Change> {
+    pub fn apply_event(&self, event: Event<Job>) -> Vec<JobChange> {
         let mut inner = self.write();
         match event {
             Event::Init => {
                 inner.listing = Some(HashMap::new());
-                vec![Change::Listing]
+                vec![JobChange::Listing]
             }
             Event::InitApply(job) => {
                 // At once: whoever is woken by it looks here, and what was written since is newer.
                 inner.insert(&job);
                 inner.list(&job);
                 let job = Box::new(job);
-                vec![Change::Job { job, news: true }]
+                vec![JobChange::Job { job, news: true }]
             }
             Event::InitDone => {
                 let mut changes = inner.purge();
                 drop(inner);
-                self.filled.send_replace(true);
-                changes.push(Change::Listed);
+                self.synced.send_replace(true);
+                changes.push(JobChange::Listed);
                 changes
             }
             Event::Apply(job) => {
                 inner.seen = inner.seen.max(version(&job));
                 let news = inner.insert(&job);
                 let job = Box::new(job);
-                vec![Change::Job { job, news }]
+                vec![JobChange::Job { job, news }]
             }
             Event::Delete(job) => {
                 let key = key(&job);
                 let uid = job.uid().unwrap_or_default();
                 inner.seen = inner.seen.max(version(&job));
                 inner.remove(&key, &uid);
-                vec![Change::Gone { key, uid }]
+                vec![JobChange::Gone { key, uid }]
             }
         }
     }
 
-    fn find(&self, namespace: &str, matches: impl Fn(&Entry) -> bool) -> Vec<JobKey> {
+    fn find(&self, namespace: &str, matches: impl Fn(&StoredJob) -> bool) -> Vec<JobKey> {
         let inner = self.read();
         let Some(jobs) = inner.namespaces.get(namespace).map(|n| &n.jobs) else {
             return Vec::new();
@@ -210,17 +210,17 @@ impl JobStore {
             .collect()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+    fn read(&self) -> RwLockReadGuard<'_, JobStoreState> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+    fn write(&self) -> RwLockWriteGuard<'_, JobStoreState> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    fn find(&self, job: &Job) -> Option<&Entry> {
+impl JobStoreState {
+    fn find(&self, job: &Job) -> Option<&StoredJob> {
         let namespace = job.metadata.namespace.as_deref()?;
         let name = job.metadata.name.as_deref()?;
         self.namespaces.get(namespace)?.jobs.get(name)
@@ -256,7 +256,7 @@ impl Inner {
     }
 
     /// The list is complete: what it lacks is gone.
-    fn purge(&mut self) -> Vec<Change> {
+    fn purge(&mut self) -> Vec<JobChange> {
         let listed = self.listing.take().unwrap_or_default();
         let mut gone = Vec::new();
         for (namespace, known) in &self.namespaces {
@@ -273,7 +273,7 @@ impl Inner {
         for (key, uid) in &gone {
             self.remove(key, uid);
         }
-        let told = |(key, uid)| Change::Gone { key, uid };
+        let told = |(key, uid)| JobChange::Gone { key, uid };
         gone.into_iter().map(told).collect()
     }
 
@@ -296,7 +296,7 @@ impl Inner {
     }
 }
 
-impl Entry {
+impl StoredJob {
     /// Whether it has not ended and nobody has it.
     fn is_open(&self) -> bool {
         !self.phase.is_some_and(|p| p.is_terminal() || p.is_held())
@@ -305,7 +305,7 @@ impl Entry {
 
 impl Namespace {
     /// Whether the name is new.
-    fn put(&mut self, entry: Entry) -> bool {
+    fn put(&mut self, entry: StoredJob) -> bool {
         self.outside += entry.outside;
         match self.jobs.insert(entry.packed.name.clone(), entry) {
             Some(before) => {
@@ -328,7 +328,7 @@ fn version(job: &Job) -> u64 {
     version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
+fn entry(job: &Job) -> Option<(Box<str>, StoredJob)> {
     let namespace = job.metadata.namespace.as_deref()?.into();
     let status = job.status.as_ref();
     let phase = status.and_then(|s| s.phase);
@@ -340,7 +340,7 @@ fn entry(job: &Job) -> Option<(Box<str>, Entry)> {
         .and_then(|s| s.output.as_ref())
         .filter(|output| output.chunks > 0)
         .map_or(0, |output| u64::try_from(output.bytes).unwrap_or(0));
-    let entry = Entry {
+    let entry = StoredJob {
         packed: Packed::new(job)?,
         plugin: job.spec.plugin_ref.name.as_str().into(),
         phase,
@@ -390,10 +390,10 @@ mod tests {
     #[test]
     fn an_old_event_changes_nothing() {
         let store = JobStore::default();
-        assert!(store.wrote(&ready("a", 9)));
+        assert!(store.record_write(&ready("a", 9)));
         let news = |version| {
-            let changes = store.hear(Event::Apply(ready("a", version)));
-            matches!(changes[..], [Change::Job { news: true, .. }])
+            let changes = store.apply_event(Event::Apply(ready("a", version)));
+            matches!(changes[..], [JobChange::Job { news: true, .. }])
         };
         assert!(!news(7), "older");
         assert!(!news(9), "the same");
@@ -404,31 +404,34 @@ mod tests {
     #[test]
     fn the_answer_of_a_write_does_not_bring_back_what_was_deleted_since() {
         let store = JobStore::default();
-        store.hear(Event::Apply(ready("a", 5)));
-        store.hear(Event::Delete(ready("a", 8)));
-        assert!(!store.wrote(&held("a", 7, "pod")));
+        store.apply_event(Event::Apply(ready("a", 5)));
+        store.apply_event(Event::Delete(ready("a", 8)));
+        assert!(!store.record_write(&held("a", 7, "pod")));
         assert!(store.is_empty());
     }
 
     #[test]
     fn a_list_tells_what_is_gone_and_keeps_what_was_written_since() {
         let store = JobStore::default();
-        store.hear(Event::Apply(ready("gone", 1)));
-        store.hear(Event::Apply(ready("again", 2)));
-        store.wrote(&held("written", 9, "pod"));
-        store.hear(Event::Init);
-        store.hear(Event::InitApply(ready("written", 5)));
-        store.hear(Event::InitApply(job(
+        store.apply_event(Event::Apply(ready("gone", 1)));
+        store.apply_event(Event::Apply(ready("again", 2)));
+        store.record_write(&held("written", 9, "pod"));
+        store.apply_event(Event::Init);
+        store.apply_event(Event::InitApply(ready("written", 5)));
+        store.apply_event(Event::InitApply(job(
             "again",
             "other",
             6,
             json!({"attempt": 0}),
         )));
-        let gone = Change::Gone {
+        let gone = JobChange::Gone {
             key: name("gone"),
             uid: "gone".into(),
         };
-        assert_eq!(store.hear(Event::InitDone), [gone, Change::Listed]);
+        assert_eq!(
+            store.apply_event(Event::InitDone),
+            [gone, JobChange::Listed]
+        );
         let again = store.get(&name("again")).unwrap();
         assert_eq!(again.uid().as_deref(), Some("other"));
         assert_eq!(store.held_by("ns", "pod"), [name("written")]);
@@ -438,25 +441,25 @@ mod tests {
     #[test]
     fn whoever_is_woken_by_a_list_that_goes_on_finds_the_job() {
         let store = JobStore::default();
-        store.hear(Event::Init);
-        store.hear(Event::InitApply(ready("new", 3)));
+        store.apply_event(Event::Init);
+        store.apply_event(Event::InitApply(ready("new", 3)));
         assert!(store.get(&name("new")).is_some());
-        assert_eq!(store.hear(Event::InitDone), [Change::Listed]);
+        assert_eq!(store.apply_event(Event::InitDone), [JobChange::Listed]);
         assert_eq!(store.len(), 1);
     }
 
     #[test]
     fn what_is_written_while_a_list_is_read_stays() {
         let store = JobStore::default();
-        store.hear(Event::Apply(ready("a", 1)));
-        store.hear(Event::Apply(ready("b", 2)));
-        store.hear(Event::Init);
-        store.wrote(&held("a", 8, "pod"));
+        store.apply_event(Event::Apply(ready("a", 1)));
+        store.apply_event(Event::Apply(ready("b", 2)));
+        store.apply_event(Event::Init);
+        store.record_write(&held("a", 8, "pod"));
         for (name, version) in [("a", 1), ("b", 2)] {
-            store.hear(Event::InitApply(ready(name, version)));
+            store.apply_event(Event::InitApply(ready(name, version)));
         }
-        store.wrote(&held("b", 9, "pod"));
-        assert_eq!(store.hear(Event::InitDone), [Change::Listed]);
+        store.record_write(&held("b", 9, "pod"));
+        assert_eq!(store.apply_event(Event::InitDone), [JobChange::Listed]);
         let version = |job| version(&store.get(&name(job)).unwrap());
         assert_eq!(["a", "b"].map(version), [8, 9]);
         assert_eq!(store.held_by("ns", "pod").len(), 2);
@@ -466,14 +469,14 @@ mod tests {
     #[test]
     fn jobs_are_found_by_plugin_and_by_holder() {
         let store = JobStore::default();
-        store.wrote(&ready("a", 1));
-        store.wrote(&held("b", 2, "pod"));
-        store.wrote(&job("c", "c", 3, json!({"phase": "Failed", "attempt": 1})));
+        store.record_write(&ready("a", 1));
+        store.record_write(&held("b", 2, "pod"));
+        store.record_write(&job("c", "c", 3, json!({"phase": "Failed", "attempt": 1})));
         assert_eq!(store.open_of(&PluginKey::new("ns", "kv")), [name("a")]);
         assert!(store.open_of(&PluginKey::new("ns", "other")).is_empty());
         assert!(store.open_of(&PluginKey::new("other", "kv")).is_empty());
         assert_eq!(store.held(), [name("b")]);
-        store.hear(Event::Delete(held("b", 4, "pod")));
+        store.apply_event(Event::Delete(held("b", 4, "pod")));
         assert!(store.held_by("ns", "pod").is_empty());
     }
 
@@ -483,7 +486,7 @@ mod tests {
         for (version, name, second) in [(1, "a", 30), (2, "b", 10), (3, "c", 20)] {
             let mut job = ready(name, version);
             job.spec.start_time = Some(MicroTime(Timestamp::from_second(second).unwrap()));
-            store.wrote(&job);
+            store.record_write(&job);
         }
         assert_eq!(
             store.open_of(&PluginKey::new("ns", "kv")),
@@ -499,12 +502,12 @@ mod tests {
             let status = json!({"phase": "Succeeded", "attempt": 1, "output": output});
             job("a", "a", version, status)
         };
-        store.wrote(&with(1, 100, 0));
+        store.record_write(&with(1, 100, 0));
         assert_eq!(store.output_outside("ns"), 0);
-        store.wrote(&with(2, 900_000, 2));
-        store.wrote(&with(3, 900_001, 2));
+        store.record_write(&with(2, 900_000, 2));
+        store.record_write(&with(3, 900_001, 2));
         assert_eq!(store.output_outside("ns"), 900_001);
-        store.hear(Event::Delete(with(4, 900_001, 2)));
+        store.apply_event(Event::Delete(with(4, 900_001, 2)));
         assert_eq!(store.output_outside("ns"), 0);
         assert!(store.is_empty());
     }

@@ -30,17 +30,17 @@ const AGAIN: crate::retry::Policy = crate::retry::Policy {
     limit: Duration::from_secs(60),
 };
 
-/// Asks, and remembers answers for a while.
+/// Asks, and remembers cached for a while.
 pub struct KubeletWarnings {
     client: Client,
-    answers: Mutex<HashMap<PluginKey, Answers>>,
+    cached: Mutex<HashMap<PluginKey, WarningsByPod>>,
 }
 
 /// By the pod's uid.
-type Answers = HashMap<String, Answer>;
+type WarningsByPod = HashMap<String, CachedWarnings>;
 
 #[derive(Clone)]
-struct Answer {
+struct CachedWarnings {
     asked: u32,
     again: Instant,
     events: Vec<PodEvent>,
@@ -60,7 +60,7 @@ impl KubeletWarnings {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            answers: Mutex::default(),
+            cached: Mutex::default(),
         }
     }
 
@@ -69,7 +69,7 @@ impl KubeletWarnings {
         let mut warnings = Warnings::default();
         let known = self.lock().remove(plugin).unwrap_or_default();
         // Pods that are gone or come up are forgotten.
-        let mut keep = Answers::new();
+        let mut keep = WarningsByPod::new();
         let mut wake = |when: Instant| {
             warnings.next = Some(warnings.next.map_or(when, |next| next.min(when)));
         };
@@ -112,7 +112,13 @@ impl KubeletWarnings {
         self.lock().remove(plugin);
     }
 
-    async fn ask(&self, pod: &Pod, uid: &str, known: Option<&Answer>, now: Timestamp) -> Answer {
+    async fn ask(
+        &self,
+        pod: &Pod,
+        uid: &str,
+        known: Option<&CachedWarnings>,
+        now: Timestamp,
+    ) -> CachedWarnings {
         let namespace = pod.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let params = ListParams::default()
@@ -140,15 +146,15 @@ impl KubeletWarnings {
             }
         };
         let asked = before.saturating_add(1);
-        Answer {
+        CachedWarnings {
             asked,
-            again: Instant::now() + AGAIN.delay(asked, crate::retry::spread()),
+            again: Instant::now() + AGAIN.delay(asked, crate::retry::jitter()),
             events,
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, Answers>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PluginKey, WarningsByPod>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,18 +5,18 @@
 
 pub mod jobs;
 pub mod kubelet;
-pub mod news;
 mod packed;
+pub mod plugin_changes;
 pub mod store;
 pub mod trim;
 
-use crate::health::{Health, Need};
+use crate::health::{ProcessHealth, ReadinessGate};
 use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
 use crate::metrics::{Metrics, WatchLabels};
-use crate::queue::Queue;
+use crate::queue::WorkQueue;
 use futures::StreamExt;
-use jobs::{Change, JobStore};
+use jobs::{JobChange, JobStore};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::Api;
@@ -24,9 +24,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
-use news::PluginNews;
 use patchbay_api::Plugin;
 use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
+use plugin_changes::PluginChangeNotifier;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -78,13 +78,13 @@ fn by_label<K: Resource>(object: &K) -> Option<PluginKey> {
 
 impl Stores {
     /// Waits for the first list of every kind.
-    pub async fn filled(&self) {
+    pub async fn synced(&self) {
         tokio::join!(
-            self.plugins.filled(),
-            self.pods.filled(),
-            self.services.filled(),
-            self.policies.filled(),
-            self.jobs.filled(),
+            self.plugins.synced(),
+            self.pods.synced(),
+            self.services.synced(),
+            self.policies.synced(),
+            self.jobs.synced(),
         );
     }
 }
@@ -93,20 +93,20 @@ impl Stores {
 pub struct Watching {
     /// For lists and watches.
     pub client: Client,
-    /// What is filled.
+    /// What is synced.
     pub stores: Arc<Stores>,
     /// Plugins that are woken.
-    pub queue: Arc<Queue<PluginKey>>,
+    pub queue: Arc<WorkQueue<PluginKey>>,
     /// Jobs that are woken.
-    pub job_queue: Arc<Queue<JobKey>>,
+    pub job_queue: Arc<WorkQueue<JobKey>>,
     /// Tells the dispatcher of Jobs what was seen.
     pub feed: JobFeed,
     /// Tells Jobs about their Plugins.
-    pub news: Arc<PluginNews>,
+    pub plugin_changes: Arc<PluginChangeNotifier>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears of complete lists.
-    pub health: Arc<Health>,
+    pub health: Arc<ProcessHealth>,
 }
 
 impl Watching {
@@ -122,40 +122,58 @@ impl Watching {
             .timeout(WATCH_SECONDS);
         let stores = &self.stores;
         let never = tokio::join!(
-            self.one("plugins", Need::Plugins, all, trim::plugin, async |event| {
-                for plugin in stores.plugins.hear(&event) {
-                    self.news.changed(&plugin).await;
-                    self.queue.wake(plugin);
+            self.one(
+                "plugins",
+                ReadinessGate::Plugins,
+                all,
+                trim::plugin,
+                async |event| {
+                    for plugin in stores.plugins.apply_event(&event) {
+                        self.plugin_changes.changed(&plugin).await;
+                        self.queue.wake(plugin);
+                    }
+                    stores.plugins.len()
                 }
-                stores.plugins.len()
-            }),
-            self.one("pods", Need::Pods, ours.clone(), trim::pod, async |event| {
-                for plugin in stores.pods.hear(&event) {
-                    self.queue.wake(plugin);
+            ),
+            self.one(
+                "pods",
+                ReadinessGate::Pods,
+                ours.clone(),
+                trim::pod,
+                async |event| {
+                    for plugin in stores.pods.apply_event(&event) {
+                        self.queue.wake(plugin);
+                    }
+                    self.pod_changed(&event);
+                    stores.pods.len()
                 }
-                self.pod_changed(&event);
-                stores.pods.len()
-            }),
+            ),
             self.one(
                 "services",
-                Need::Services,
+                ReadinessGate::Services,
                 ours.clone(),
                 trim::service,
                 async |event| self.child_changed(&stores.services, &event)
             ),
             self.one(
                 "networkpolicies",
-                Need::NetworkPolicies,
+                ReadinessGate::NetworkPolicies,
                 ours,
                 trim::policy,
                 async |event| self.child_changed(&stores.policies, &event)
             ),
-            self.one("jobs", Need::Jobs, jobs, trim::job, async |event| {
-                for change in stores.jobs.hear(event) {
-                    self.job_changed(change).await;
+            self.one(
+                "jobs",
+                ReadinessGate::Jobs,
+                jobs,
+                trim::job,
+                async |event| {
+                    for change in stores.jobs.apply_event(event) {
+                        self.job_changed(change).await;
+                    }
+                    stores.jobs.len()
                 }
-                stores.jobs.len()
-            }),
+            ),
         );
         never.0
     }
@@ -164,7 +182,7 @@ impl Watching {
     where
         K: Resource + Serialize + DeserializeOwned,
     {
-        for plugin in store.hear(event) {
+        for plugin in store.apply_event(event) {
             self.queue.wake(plugin);
         }
         store.len()
@@ -189,14 +207,16 @@ impl Watching {
         self.stores.jobs.held_by(&namespace, &uid)
     }
 
-    async fn job_changed(&self, change: Change) {
+    async fn job_changed(&self, change: JobChange) {
         let (key, seen) = match change {
             // Our own write comes back: the pass was woken by its answer.
-            Change::Job { job, news: false } => return self.feed.tell(WatchEvent::Job(job)).await,
-            Change::Job { job, news: true } => (jobs::key(&job), WatchEvent::Job(job)),
-            Change::Gone { key, uid } => (key.clone(), WatchEvent::JobGone { key, uid }),
-            Change::Listing => return self.feed.tell(WatchEvent::Listing).await,
-            Change::Listed => return self.feed.tell(WatchEvent::Listed).await,
+            JobChange::Job { job, news: false } => {
+                return self.feed.tell(WatchEvent::Job(job)).await;
+            }
+            JobChange::Job { job, news: true } => (jobs::key(&job), WatchEvent::Job(job)),
+            JobChange::Gone { key, uid } => (key.clone(), WatchEvent::JobGone { key, uid }),
+            JobChange::Listing => return self.feed.tell(WatchEvent::Listing).await,
+            JobChange::Listed => return self.feed.tell(WatchEvent::Listed).await,
         };
         self.feed.tell(seen).await;
         self.job_queue.wake(key);
@@ -205,7 +225,7 @@ impl Watching {
     async fn one<K>(
         &self,
         kind: &'static str,
-        need: Need,
+        need: ReadinessGate,
         config: Config,
         trim: fn(&mut K),
         mut heard: impl AsyncFnMut(Event<K>) -> usize,
@@ -235,14 +255,14 @@ impl Watching {
                         continue;
                     }
                 };
-                self.health.has(Need::ApiServer);
+                self.health.open_gate(ReadinessGate::ApiServer);
                 let Some(event) = decoded(kind, event, &undecodable) else {
                     continue;
                 };
                 let complete = matches!(event, Event::InitDone);
                 let count = heard(event.modify(trim)).await;
                 if complete {
-                    self.health.has(need);
+                    self.health.open_gate(need);
                 }
                 stored.set(i64::try_from(count).unwrap_or(i64::MAX));
             }

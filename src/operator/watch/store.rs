@@ -18,24 +18,24 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// A child is one of few: a list needs less than a map.
-type Group = Vec<Packed>;
-type Groups = HashMap<PluginKey, Group>;
+type PluginObjects = Vec<Packed>;
+type ObjectsByPlugin = HashMap<PluginKey, PluginObjects>;
 
 /// Objects of one kind.
 #[derive(Debug)]
 pub struct Store<K> {
-    inner: RwLock<Inner>,
-    filled: watch::Sender<bool>,
+    inner: RwLock<StoreState>,
+    synced: watch::Sender<bool>,
     group: fn(&K) -> Option<PluginKey>,
     kind: PhantomData<fn() -> K>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    groups: Groups,
+struct StoreState {
+    groups: ObjectsByPlugin,
     count: usize,
     /// The list that is being read, until it is complete.
-    listing: Option<Groups>,
+    listing: Option<ObjectsByPlugin>,
 }
 
 impl<K> Store<K>
@@ -47,17 +47,17 @@ where
     pub fn new(group: fn(&K) -> Option<PluginKey>) -> Self {
         Self {
             inner: RwLock::default(),
-            filled: watch::channel(false).0,
+            synced: watch::channel(false).0,
             group,
             kind: PhantomData,
         }
     }
 
     /// Waits for the end of the first list.
-    pub async fn filled(&self) {
-        let mut filled = self.filled.subscribe();
+    pub async fn synced(&self) {
+        let mut synced = self.synced.subscribe();
         // The sender lives in self.
-        let _ = filled.wait_for(|filled| *filled).await;
+        let _ = synced.wait_for(|synced| *synced).await;
     }
 
     /// Every object of `plugin`.
@@ -95,12 +95,12 @@ where
     }
 
     /// Puts in the answer of a write.
-    pub fn wrote(&self, object: &K) {
+    pub fn record_write(&self, object: &K) {
         self.write().insert((self.group)(object), object);
     }
 
     /// Takes in an event and answers which Plugins it concerns.
-    pub fn hear(&self, event: &Event<K>) -> Vec<PluginKey> {
+    pub fn apply_event(&self, event: &Event<K>) -> Vec<PluginKey> {
         let mut inner = self.write();
         match event {
             Event::Init => {
@@ -131,7 +131,7 @@ where
                     }
                 }
                 drop(inner);
-                self.filled.send_replace(true);
+                self.synced.send_replace(true);
                 concerned.into_iter().collect()
             }
             Event::Apply(object) => {
@@ -149,16 +149,16 @@ where
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+    fn read(&self) -> RwLockReadGuard<'_, StoreState> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+    fn write(&self) -> RwLockWriteGuard<'_, StoreState> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl StoreState {
     fn insert<K: Resource + Serialize>(&mut self, key: Option<PluginKey>, object: &K) {
         let (Some(key), Some(packed)) = (key, Packed::new(object)) else {
             return;
@@ -192,7 +192,7 @@ impl Inner {
 }
 
 /// Puts in what is newer than what is there.
-fn keep(group: &mut Group, known: Packed) {
+fn keep(group: &mut PluginObjects, known: Packed) {
     let listed = group.iter_mut().find(|listed| listed.name == known.name);
     if let Some(listed) = listed
         && known.newer_than(listed)
@@ -202,7 +202,7 @@ fn keep(group: &mut Group, known: Packed) {
 }
 
 /// Most groups have one or two objects, and a list that grows by itself begins with room for four.
-fn push(group: &mut Group, packed: Packed) {
+fn push(group: &mut PluginObjects, packed: Packed) {
     group.reserve_exact(1);
     group.push(packed);
 }
@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn a_list_replaces_everything_in_one_step() {
         let store = store();
-        store.hear(&Event::Apply(pod("old", "1", 1)));
-        store.hear(&Event::Init);
-        store.hear(&Event::InitApply(pod("new", "2", 2)));
+        store.apply_event(&Event::Apply(pod("old", "1", 1)));
+        store.apply_event(&Event::Init);
+        store.apply_event(&Event::InitApply(pod("new", "2", 2)));
         assert!(
             store.get(&key(), "old").is_some(),
             "until the list is complete"
         );
-        assert_eq!(store.hear(&Event::InitDone), [key()]);
+        assert_eq!(store.apply_event(&Event::InitDone), [key()]);
         assert!(store.get(&key(), "old").is_none());
         assert!(store.get(&key(), "new").is_some());
         assert_eq!(store.len(), 1);
@@ -258,32 +258,32 @@ mod tests {
     #[test]
     fn an_old_event_does_not_undo_a_write_of_ours() {
         let store = store();
-        store.hear(&Event::Apply(pod("a", "1", 5)));
-        store.wrote(&pod("a", "1", 9));
-        store.hear(&Event::Apply(pod("a", "1", 7)));
+        store.apply_event(&Event::Apply(pod("a", "1", 5)));
+        store.record_write(&pod("a", "1", 9));
+        store.apply_event(&Event::Apply(pod("a", "1", 7)));
         assert_eq!(version(&store, "a").as_deref(), Some("9"));
-        store.hear(&Event::Apply(pod("a", "1", 10)));
+        store.apply_event(&Event::Apply(pod("a", "1", 10)));
         assert_eq!(version(&store, "a").as_deref(), Some("10"));
     }
 
     #[test]
     fn what_is_written_while_a_list_is_read_stays() {
         let store = store();
-        store.hear(&Event::Apply(pod("a", "1", 5)));
-        store.hear(&Event::Init);
-        store.hear(&Event::InitApply(pod("a", "1", 5)));
-        store.wrote(&pod("a", "1", 9));
-        store.hear(&Event::InitDone);
+        store.apply_event(&Event::Apply(pod("a", "1", 5)));
+        store.apply_event(&Event::Init);
+        store.apply_event(&Event::InitApply(pod("a", "1", 5)));
+        store.record_write(&pod("a", "1", 9));
+        store.apply_event(&Event::InitDone);
         assert_eq!(version(&store, "a").as_deref(), Some("9"));
     }
 
     #[test]
     fn the_deletion_of_a_predecessor_does_not_remove_its_successor() {
         let store = store();
-        store.wrote(&pod("a", "new", 9));
-        store.hear(&Event::Delete(pod("a", "old", 8)));
+        store.record_write(&pod("a", "new", 9));
+        store.apply_event(&Event::Delete(pod("a", "old", 8)));
         assert!(store.get(&key(), "a").is_some());
-        store.hear(&Event::Delete(pod("a", "new", 10)));
+        store.apply_event(&Event::Delete(pod("a", "new", 10)));
         assert!(store.is_empty());
         assert!(store.of(&key()).is_empty());
     }
@@ -293,12 +293,12 @@ mod tests {
         let store = Arc::new(store());
         let waiter = {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { store.filled().await })
+            tokio::spawn(async move { store.synced().await })
         };
-        store.hear(&Event::Init);
+        store.apply_event(&Event::Init);
         tokio::task::yield_now().await;
         assert!(!waiter.is_finished());
-        store.hear(&Event::InitDone);
+        store.apply_event(&Event::InitDone);
         waiter.await.unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use super::{Stores, trim};
 use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
-use crate::queue::Queue;
+use crate::queue::WorkQueue;
 use patchbay_api::Plugin;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,18 +15,18 @@ use tokio::sync::Mutex;
 /// Passes read Plugins from the store, which holds the answers of our own writes before the watch
 /// shows them. So those answers come through here as events do: a watch that was away can show the
 /// state before and the state after, and never the one between, by which Jobs were judged.
-pub struct PluginNews {
+pub struct PluginChangeNotifier {
     stores: Arc<Stores>,
-    queue: Arc<Queue<JobKey>>,
+    queue: Arc<WorkQueue<JobKey>>,
     feed: JobFeed,
     /// What Jobs know of each Plugin, in short. Held while they are told, so that what is told
     /// last is the newest.
     views: Mutex<HashMap<PluginKey, u64>>,
 }
 
-impl PluginNews {
+impl PluginChangeNotifier {
     /// Jobs have heard nothing yet.
-    pub fn new(stores: Arc<Stores>, queue: Arc<Queue<JobKey>>, feed: JobFeed) -> Self {
+    pub fn new(stores: Arc<Stores>, queue: Arc<WorkQueue<JobKey>>, feed: JobFeed) -> Self {
         Self {
             stores,
             queue,
@@ -36,9 +36,9 @@ impl PluginNews {
     }
 
     /// Puts in the answer of a write of ours.
-    pub async fn wrote(&self, mut plugin: Plugin) {
+    pub async fn record_write(&self, mut plugin: Plugin) {
         trim::plugin(&mut plugin);
-        self.stores.plugins.wrote(&plugin);
+        self.stores.plugins.record_write(&plugin);
         let (namespace, name) = (plugin.metadata.namespace, plugin.metadata.name);
         if let (Some(namespace), Some(name)) = (namespace, name) {
             self.changed(&PluginKey::new(namespace, name)).await;
@@ -127,23 +127,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn jobs_hear_of_a_state_that_the_watch_never_shows() {
         let stores = Arc::new(Stores::default());
-        let queue = Arc::new(Queue::new(Duration::ZERO));
+        let queue = Arc::new(WorkQueue::new(Duration::ZERO));
         let (feed, _seen) = feed();
-        let news = PluginNews::new(Arc::clone(&stores), Arc::clone(&queue), feed);
+        let news = PluginChangeNotifier::new(Arc::clone(&stores), Arc::clone(&queue), feed);
         let key = PluginKey::new("ns", "kv");
         let known = json!([{"name": "echo"}]);
-        stores.plugins.hear(&Event::Apply(plugin(1, known.clone())));
+        stores
+            .plugins
+            .apply_event(&Event::Apply(plugin(1, known.clone())));
         news.changed(&key).await;
 
         // The watch is away while our own writes make of it something else, and the same again.
-        news.wrote(plugin(2, json!([]))).await;
-        stores.jobs.wrote(&waiting());
-        news.wrote(plugin(3, known.clone())).await;
+        news.record_write(plugin(2, json!([]))).await;
+        stores.jobs.record_write(&waiting());
+        news.record_write(plugin(3, known.clone())).await;
         let woken = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
         assert_eq!(woken.unwrap(), JobKey::new("ns", "a"));
         queue.done(&JobKey::new("ns", "a"));
 
-        stores.plugins.hear(&Event::Apply(plugin(3, known)));
+        stores.plugins.apply_event(&Event::Apply(plugin(3, known)));
         news.changed(&key).await;
         let woken = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
         assert!(woken.is_err(), "nothing has changed since");

@@ -14,12 +14,12 @@ const NEAR: Duration = Duration::from_secs(60);
 
 /// Reads the time of day. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
-pub struct Wall {
+pub struct WallClock {
     /// Seconds by which it is wrong.
     shift: Arc<AtomicI64>,
 }
 
-impl Wall {
+impl WallClock {
     /// The machine's clock.
     pub fn right() -> Self {
         Self::default()
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_wrong_is_wrong_for_everybody() {
-        let wall = Wall::right();
+        let wall = WallClock::default();
         let other = wall.clone();
         let ahead = || other.now().duration_since(Timestamp::now()).as_secs_f64();
         assert!(ahead().abs() < 1.0);
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_far_moment_is_looked_at_early_and_a_near_one_not() {
-        let wall = Wall::right();
+        let wall = WallClock::default();
         let wait = |seconds| {
             let when = wall.now() + SignedDuration::from_secs(seconds);
             let wait = wall.instant(when).duration_since(Instant::now());

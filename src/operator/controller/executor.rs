@@ -1,9 +1,9 @@
 //! Carries out a plan for one Plugin: in order, up to the first action that is not done.
 
-use crate::apply::{ApplyError, Writer, Written};
-use crate::certificates::secrets::{Holder, Identities, IdentityError};
+use crate::apply::{ApplyError, ChildWriter, WrittenChild};
+use crate::certificates::secrets::{Identities, IdentityOwner, IdentitySecretError};
 use crate::key::PluginKey;
-use crate::watch::news::PluginNews;
+use crate::watch::plugin_changes::PluginChangeNotifier;
 use crate::watch::{Stores, trim};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -15,13 +15,13 @@ use patchbay_reconcile::plugin::action::{Action, Applied, Child, Outcome, Plan};
 use std::collections::BTreeMap;
 
 /// What it takes to act for one Plugin.
-pub struct Hands<'a> {
+pub struct PlanExecutor<'a> {
     /// Writes its children.
-    pub writer: Writer<'a>,
+    pub writer: ChildWriter<'a>,
     /// Hear of what was written.
     pub stores: &'a Stores,
     /// Where answers of writes of a Plugin go.
-    pub news: &'a PluginNews,
+    pub plugin_changes: &'a PluginChangeNotifier,
     /// Leaves.
     pub identities: &'a Identities,
     /// Which one.
@@ -32,10 +32,10 @@ pub struct Hands<'a> {
 
 /// What became of a plan.
 #[derive(Default)]
-pub struct Tried {
+pub struct Execution {
     /// For the report.
     pub applied: Applied,
-    /// An action has to be tried again after a while.
+    /// An action has to be execution again after a while.
     pub failure: Option<ActionError>,
     /// What was seen is not what is there; a newer view is on its way.
     pub stale: bool,
@@ -51,10 +51,10 @@ pub enum ActionError {
     Apply(#[from] ApplyError),
     /// The identity Secret.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Identity(#[from] IdentitySecretError),
 }
 
-impl Tried {
+impl Execution {
     fn add(&mut self, result: Result<(), ActionError>) {
         let outcome = match result {
             Ok(()) => Outcome::Done,
@@ -62,7 +62,7 @@ impl Tried {
                 let message = error.to_string();
                 match &error {
                     ActionError::Apply(ApplyError::Taken { .. })
-                    | ActionError::Identity(IdentityError::NameTaken { .. }) => {
+                    | ActionError::Identity(IdentitySecretError::NameTaken { .. }) => {
                         self.refused = true;
                         Outcome::Taken
                     }
@@ -87,36 +87,40 @@ impl Tried {
     }
 }
 
-impl Hands<'_> {
+impl PlanExecutor<'_> {
     /// Executes the plan in order, up to the first action that is not done. Neighbours that do
     /// not build on each other go together: every round trip is time to Ready.
-    pub async fn carry_out(&self, plan: &Plan) -> Tried {
-        let mut tried = Tried::default();
+    pub async fn execute(&self, plan: &Plan) -> Execution {
+        let mut execution = Execution::default();
         for batch in plan
             .actions
             .chunk_by(|a, b| independent(a) && independent(b))
         {
-            let results = join_all(batch.iter().map(|action| self.one(action))).await;
+            let results = join_all(batch.iter().map(|action| self.execute_one(action))).await;
             for result in results {
                 let done = result.is_ok();
-                tried.add(result);
+                execution.add(result);
                 if !done {
-                    return tried;
+                    return execution;
                 }
             }
         }
-        tried
+        execution
     }
 
-    async fn one(&self, action: &Action) -> Result<(), ActionError> {
+    async fn execute_one(&self, action: &Action) -> Result<(), ActionError> {
         let (writer, key) = (&self.writer, self.key);
         match action {
-            Action::AddFinalizer => self.news.wrote(writer.add_finalizer().await?).await,
+            Action::AddFinalizer => {
+                self.plugin_changes
+                    .record_write(writer.add_finalizer().await?)
+                    .await
+            }
             Action::RemoveFinalizer => writer.remove_finalizer().await?,
             Action::Create(child) => {
                 let written = writer.create(child).await?;
                 log_created(key, child);
-                self.wrote(written);
+                self.store(written);
             }
             Action::Patch(patch) => {
                 let written = writer.patch(patch).await?;
@@ -129,7 +133,7 @@ impl Hands<'_> {
                     why = patch.why.message,
                     "patched"
                 );
-                self.wrote(written);
+                self.store(written);
             }
             Action::DeletePod(pod) => {
                 writer.delete_pod(pod).await?;
@@ -143,28 +147,30 @@ impl Hands<'_> {
                 );
             }
             Action::EnsureIdentity { secret } => {
-                let holder = holder(key, self.plugin, secret);
-                self.identities.ensure(&holder, Timestamp::now()).await?;
+                let identity_owner = identity_owner(key, self.plugin, secret);
+                self.identities
+                    .ensure(&identity_owner, Timestamp::now())
+                    .await?;
             }
         }
         Ok(())
     }
 
-    fn wrote(&self, written: Written) {
+    fn store(&self, written: WrittenChild) {
         match written {
-            Written::Pod(mut pod) => {
+            WrittenChild::Pod(mut pod) => {
                 trim::pod(&mut pod);
-                self.stores.pods.wrote(&pod);
+                self.stores.pods.record_write(&pod);
             }
-            Written::Service(mut service) => {
+            WrittenChild::Service(mut service) => {
                 trim::service(&mut service);
-                self.stores.services.wrote(&service);
+                self.stores.services.record_write(&service);
             }
-            Written::NetworkPolicy(mut policy) => {
+            WrittenChild::NetworkPolicy(mut policy) => {
                 trim::policy(&mut policy);
-                self.stores.policies.wrote(&policy);
+                self.stores.policies.record_write(&policy);
             }
-            Written::Nothing => {}
+            WrittenChild::Nothing => {}
         }
     }
 }
@@ -183,9 +189,9 @@ fn independent(action: &Action) -> bool {
     }
 }
 
-fn holder(key: &PluginKey, plugin: &Plugin, secret: &str) -> Holder {
+fn identity_owner(key: &PluginKey, plugin: &Plugin, secret: &str) -> IdentityOwner {
     let uid = plugin.uid().unwrap_or_default();
-    Holder {
+    IdentityOwner {
         key: key.clone(),
         uid: uid.clone(),
         secret: secret.to_owned(),
@@ -193,7 +199,7 @@ fn holder(key: &PluginKey, plugin: &Plugin, secret: &str) -> Holder {
             (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
             (PLUGIN_LABEL.to_owned(), key.name.clone()),
         ]),
-        owner: OwnerReference {
+        reference: OwnerReference {
             api_version: Plugin::api_version(&()).into_owned(),
             kind: Plugin::kind(&()).into_owned(),
             name: key.name.clone(),

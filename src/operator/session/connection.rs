@@ -5,12 +5,12 @@
 
 use super::bounds::{bounded_instance, bounded_text};
 use super::decode::{self, JobMessage};
-use super::dial::{DialError, dial};
-use super::{Shared, Sidecar, Target, Wanted};
+use super::dial::{SessionDialError, dial};
+use super::{DesiredSidecarState, SessionContext, SessionPeer, SidecarInfo};
 use crate::jobs::messages::{DispatchMessage, Holder};
 use crate::jobs::session_registry::{MESSAGES, SessionGuard};
 use crate::jobs::update_queue::UpdateQueue;
-use crate::retry::{Policy, spread};
+use crate::retry::{Policy, jitter};
 use patchbay_protocol::session::{
     AllowStart, Configure, FromOperator, FromSidecar, NEWEST, OLDEST, OperatorHello, Ping,
     SidecarHello, from_operator, from_sidecar,
@@ -41,7 +41,7 @@ const GOOD: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(#[from] SessionDialError),
     #[error("attaching to the sidecar: {} ({:?})", bounded_text(.0.message(), 256), .0.code())]
     Attach(Box<tonic::Status>),
     #[error("greeting the sidecar: no greeting within {} s", GREETING.as_secs())]
@@ -65,11 +65,15 @@ enum SessionError {
 }
 
 /// Keeps the session to `target` open until the task is aborted.
-pub(super) async fn keep(target: Target, shared: Arc<Shared>, mut wanted: watch::Receiver<Wanted>) {
+pub(super) async fn keep(
+    target: SessionPeer,
+    shared: Arc<SessionContext>,
+    mut wanted: watch::Receiver<DesiredSidecarState>,
+) {
     let mut failures = 0;
     loop {
         let begun = Instant::now();
-        let mut attached = Attached::not_yet(&shared);
+        let mut attached = AttachedGauge::not_yet(&shared);
         let error = match session(&target, &shared, &mut wanted, &mut attached).await {
             Ok(never) => match never {},
             Err(error) => error,
@@ -80,7 +84,7 @@ pub(super) async fn keep(target: Target, shared: Arc<Shared>, mut wanted: watch:
             failures + 1
         };
         drop(attached);
-        let delay = REDIAL.delay(failures, spread());
+        let delay = REDIAL.delay(failures, jitter());
         tracing::debug!(
             namespace = target.plugin.namespace,
             plugin = target.plugin.name,
@@ -99,16 +103,16 @@ pub(super) async fn keep(target: Target, shared: Arc<Shared>, mut wanted: watch:
     }
 }
 
-enum Never {}
+enum Infallible {}
 
 /// Counts an open session for exactly as long as it lives, also when the task is aborted.
-struct Attached<'a> {
-    shared: &'a Shared,
+struct AttachedGauge<'a> {
+    shared: &'a SessionContext,
     is: bool,
 }
 
-impl<'a> Attached<'a> {
-    fn not_yet(shared: &'a Shared) -> Self {
+impl<'a> AttachedGauge<'a> {
+    fn not_yet(shared: &'a SessionContext) -> Self {
         Self { shared, is: false }
     }
 
@@ -122,7 +126,7 @@ impl<'a> Attached<'a> {
     }
 }
 
-impl Drop for Attached<'_> {
+impl Drop for AttachedGauge<'_> {
     fn drop(&mut self) {
         if self.is {
             self.shared.metrics.sessions.dec();
@@ -131,18 +135,18 @@ impl Drop for Attached<'_> {
 }
 
 async fn session(
-    target: &Target,
-    shared: &Shared,
-    wanted: &mut watch::Receiver<Wanted>,
-    attached: &mut Attached<'_>,
-) -> Result<Never, SessionError> {
+    target: &SessionPeer,
+    shared: &SessionContext,
+    wanted: &mut watch::Receiver<DesiredSidecarState>,
+    attached: &mut AttachedGauge<'_>,
+) -> Result<Infallible, SessionError> {
     let tls = {
         let tls = shared
             .tls
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         tls.towards(shared.expected(target))
-            .map_err(DialError::from)?
+            .map_err(SessionDialError::from)?
     };
     let mut client = dial(target.address, tls).await?;
     let (sender, receiver) = mpsc::channel(MESSAGES);
@@ -184,7 +188,7 @@ async fn session(
     shared.update(target, |snapshot| {
         snapshot.attached = true;
         snapshot.trouble = None;
-        snapshot.sidecar = Some(Sidecar {
+        snapshot.sidecar = Some(SidecarInfo {
             version: bounded_text(&greeting.sidecar_version, 64),
             process_id: process_id.clone(),
             session: greeting.version,
@@ -274,8 +278,8 @@ struct JobSide(Option<(SessionGuard, UpdateQueue)>);
 
 impl JobSide {
     async fn open(
-        target: &Target,
-        shared: &Shared,
+        target: &SessionPeer,
+        shared: &SessionContext,
         greeting: &mut SidecarHello,
         sender: &mpsc::Sender<FromOperator>,
     ) -> Result<Self, SessionError> {
@@ -288,16 +292,16 @@ impl JobSide {
             pod: target.pod.clone(),
             uid: target.pod_uid.clone(),
         };
-        let visit = shared.jobs.sessions.enter(&target.pod_uid, sender.clone());
-        let held = UpdateQueue::new(Arc::clone(&shared.jobs), holder.clone(), visit.session());
-        visit
+        let guard = shared.jobs.sessions.enter(&target.pod_uid, sender.clone());
+        let held = UpdateQueue::new(Arc::clone(&shared.jobs), holder.clone(), guard.session());
+        guard
             .write(DispatchMessage::Attached {
                 holder,
                 ledger_epoch,
                 ledger,
             })
             .await;
-        Ok(Self(Some((visit, held))))
+        Ok(Self(Some((guard, held))))
     }
 
     /// Whether more may be read from the sidecar; it waits meanwhile.
@@ -307,16 +311,16 @@ impl JobSide {
 
     async fn hear(
         &mut self,
-        target: &Target,
+        target: &SessionPeer,
         message: from_sidecar::Message,
     ) -> Result<(), SessionError> {
-        let Some((visit, held)) = self.0.as_mut() else {
+        let Some((guard, held)) = self.0.as_mut() else {
             return Ok(());
         };
         match decode::read(message) {
-            Some(JobMessage::DispatchMessage(letter)) => visit.write(letter).await,
-            Some(JobMessage::JobUpdate(claim, word)) => {
-                held.add(claim, word);
+            Some(JobMessage::DispatchMessage(message)) => guard.write(message).await,
+            Some(JobMessage::JobUpdate(claim, update)) => {
+                held.add(claim, update);
             }
             Some(JobMessage::Nonsense(kind)) => tracing::warn!(
                 namespace = target.plugin.namespace,
@@ -332,8 +336,8 @@ impl JobSide {
     /// Works on what was said until a part of it is done, so that there may be room again.
     async fn work(&mut self) -> Result<(), SessionError> {
         match self.0.as_mut() {
-            Some((visit, held)) => tokio::select! {
-                () = visit.too_slow() => Err(SessionError::Slow),
+            Some((guard, held)) => tokio::select! {
+                () = guard.too_slow() => Err(SessionError::Slow),
                 worked = held.work() => worked.map_err(SessionError::Output),
             },
             None => std::future::pending().await,

@@ -25,7 +25,7 @@ pub struct WriteLabels {
 
 /// How a pass ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PassLabels {
+pub struct ReconcileLabels {
     /// The kind of object.
     pub kind: &'static str,
     /// `applied`, `waiting`, `refused` or `failed`.
@@ -57,7 +57,7 @@ pub struct Metrics {
     /// Reads, lists and opened watches.
     pub api_reads: Family<WatchLabels, Counter>,
     /// Passes by outcome.
-    pub passes: Family<PassLabels, Counter>,
+    pub reconciles: Family<ReconcileLabels, Counter>,
     /// Seconds per step.
     pub steps: Family<StepLabels, Histogram, fn() -> Histogram>,
     /// Objects that are due and wait for a free place.
@@ -95,7 +95,7 @@ impl Metrics {
             registry: Registry::with_prefix("patchbay"),
             api_writes: Family::default(),
             api_reads: Family::default(),
-            passes: Family::default(),
+            reconciles: Family::default(),
             steps: Family::new_with_constructor(step_histogram),
             queue_depth: Family::default(),
             failing: Family::default(),
@@ -123,7 +123,7 @@ impl Metrics {
         r.register(
             "reconciles",
             "Passes over an object, by outcome",
-            metrics.passes.clone(),
+            metrics.reconciles.clone(),
         );
         r.register(
             "reconcile_step_seconds",

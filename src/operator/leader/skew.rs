@@ -17,7 +17,7 @@ const SLOWEST: SignedDuration = SignedDuration::from_secs(2);
 
 /// One answer of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct ClockSample {
     /// Own clock before the request.
     pub sent: Timestamp,
     /// Own clock after the answer's head.
@@ -28,28 +28,28 @@ pub struct Sample {
 
 /// Bounds of (server's clock minus own clock).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offset {
+pub struct ClockOffset {
     /// At least this much.
     pub least: SignedDuration,
     /// At most this much.
     pub most: SignedDuration,
 }
 
-impl Sample {
+impl ClockSample {
     /// What the sample tells; nothing when the answer was slow or the own clock was set meanwhile.
-    pub fn offset(&self) -> Option<Offset> {
+    pub fn offset(&self) -> Option<ClockOffset> {
         let took = self.received.duration_since(self.sent);
         if took.is_negative() || took > SLOWEST {
             return None;
         }
-        Some(Offset {
+        Some(ClockOffset {
             least: self.date.duration_since(self.received),
             most: self.date.duration_since(self.sent) + SignedDuration::from_secs(1),
         })
     }
 }
 
-impl Offset {
+impl ClockOffset {
     /// The middle of the interval, in seconds, for a gauge.
     pub fn middle_seconds(&self) -> f64 {
         (self.least.as_secs_f64() + self.most.as_secs_f64()) / 2.0
@@ -68,7 +68,7 @@ impl Offset {
 
 /// What is known about the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SkewVerdict {
     /// Not enough samples yet.
     Unknown,
     /// Within the tolerance.
@@ -79,63 +79,63 @@ pub enum Verdict {
 
 /// Collects samples.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    verdict: Verdict,
+pub struct SkewEstimator {
+    verdict: SkewVerdict,
     against: u32,
-    last: Option<Offset>,
+    last: Option<ClockOffset>,
 }
 
-impl Default for Clock {
+impl Default for SkewEstimator {
     fn default() -> Self {
         Self {
-            verdict: Verdict::Unknown,
+            verdict: SkewVerdict::Unknown,
             against: 0,
             last: None,
         }
     }
 }
 
-impl Clock {
+impl SkewEstimator {
     /// Adds a sample and answers the verdict.
-    pub fn hear(&mut self, sample: &Sample) -> Verdict {
+    pub fn add_sample(&mut self, sample: &ClockSample) -> SkewVerdict {
         let Some(offset) = sample.offset() else {
             return self.verdict;
         };
         self.last = Some(offset);
         let contradicts = match self.verdict {
-            Verdict::Unknown => {
+            SkewVerdict::Unknown => {
                 // The first sample decides, unless it says that something is wrong: nobody takes
                 // a Lease on one lucky answer of a wrong clock, nor is refused for an unlucky one.
                 if offset.within() {
-                    self.turn(Verdict::Right);
+                    self.turn(SkewVerdict::Right);
                     return self.verdict;
                 }
                 offset.is_beyond()
             }
-            Verdict::Right => offset.is_beyond(),
-            Verdict::Wrong => offset.within(),
+            SkewVerdict::Right => offset.is_beyond(),
+            SkewVerdict::Wrong => offset.within(),
         };
         self.against = if contradicts { self.against + 1 } else { 0 };
         if self.against >= AGREEING {
             self.turn(match self.verdict {
-                Verdict::Right | Verdict::Unknown => Verdict::Wrong,
-                Verdict::Wrong => Verdict::Right,
+                SkewVerdict::Right | SkewVerdict::Unknown => SkewVerdict::Wrong,
+                SkewVerdict::Wrong => SkewVerdict::Right,
             });
         }
         self.verdict
     }
 
     /// The verdict so far.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> SkewVerdict {
         self.verdict
     }
 
     /// The latest bounds.
-    pub fn offset(&self) -> Option<Offset> {
+    pub fn offset(&self) -> Option<ClockOffset> {
         self.last
     }
 
-    fn turn(&mut self, verdict: Verdict) {
+    fn turn(&mut self, verdict: SkewVerdict) {
         self.verdict = verdict;
         self.against = 0;
     }
@@ -150,8 +150,8 @@ mod tests {
     }
 
     /// A request sent at `sent` that takes 10 ms, answered by a server `ahead` of us.
-    fn sample(sent: i64, ahead: i64) -> Sample {
-        Sample {
+    fn sample(sent: i64, ahead: i64) -> ClockSample {
+        ClockSample {
             sent: at(sent),
             received: at(sent + 10),
             date: Timestamp::from_second((at(sent + 5 + ahead)).as_second()).unwrap(),
@@ -172,9 +172,13 @@ mod tests {
     #[test]
     fn a_right_clock_is_never_called_wrong_whatever_the_fraction_of_the_second() {
         for ahead in [-1_900, -900, 0, 900, 1_900] {
-            let mut clock = Clock::default();
+            let mut clock = SkewEstimator::default();
             for sent in (0..20_000).step_by(13) {
-                assert_ne!(clock.hear(&sample(sent, ahead)), Verdict::Wrong, "{ahead}");
+                assert_ne!(
+                    clock.add_sample(&sample(sent, ahead)),
+                    SkewVerdict::Wrong,
+                    "{ahead}"
+                );
             }
         }
     }
@@ -182,14 +186,14 @@ mod tests {
     #[test]
     fn a_clock_that_is_three_seconds_and_more_off_is_wrong_after_three_samples() {
         for ahead in [-3_100, 3_100, 90_000, -90_000] {
-            let mut clock = Clock::default();
-            clock.hear(&sample(0, 0));
-            let verdicts: Vec<Verdict> = (1..4)
-                .map(|n| clock.hear(&sample(n * 5_000, ahead)))
+            let mut clock = SkewEstimator::default();
+            clock.add_sample(&sample(0, 0));
+            let verdicts: Vec<SkewVerdict> = (1..4)
+                .map(|n| clock.add_sample(&sample(n * 5_000, ahead)))
                 .collect();
             assert_eq!(
                 verdicts,
-                [Verdict::Right, Verdict::Right, Verdict::Wrong],
+                [SkewVerdict::Right, SkewVerdict::Right, SkewVerdict::Wrong],
                 "{ahead}"
             );
         }
@@ -197,44 +201,47 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_right_is_wrong_too() {
-        let mut clock = Clock::default();
-        assert_eq!(clock.hear(&sample(0, 60_000)), Verdict::Unknown);
-        clock.hear(&sample(1, 60_000));
-        assert_eq!(clock.hear(&sample(2, 60_000)), Verdict::Wrong);
+        let mut clock = SkewEstimator::default();
+        assert_eq!(clock.add_sample(&sample(0, 60_000)), SkewVerdict::Unknown);
+        clock.add_sample(&sample(1, 60_000));
+        assert_eq!(clock.add_sample(&sample(2, 60_000)), SkewVerdict::Wrong);
     }
 
     #[test]
     fn one_odd_answer_turns_nothing() {
-        let mut clock = Clock::default();
-        clock.hear(&sample(0, 0));
+        let mut clock = SkewEstimator::default();
+        clock.add_sample(&sample(0, 0));
         for n in 1..20 {
-            clock.hear(&sample(n * 100, 60_000));
-            clock.hear(&sample(n * 100 + 50, 60_000));
-            assert_eq!(clock.hear(&sample(n * 100 + 60, 0)), Verdict::Right);
+            clock.add_sample(&sample(n * 100, 60_000));
+            clock.add_sample(&sample(n * 100 + 50, 60_000));
+            assert_eq!(
+                clock.add_sample(&sample(n * 100 + 60, 0)),
+                SkewVerdict::Right
+            );
         }
     }
 
     #[test]
     fn a_wrong_clock_that_was_set_is_right_again() {
-        let mut clock = Clock::default();
+        let mut clock = SkewEstimator::default();
         for n in 0..3 {
-            clock.hear(&sample(n, 60_000));
+            clock.add_sample(&sample(n, 60_000));
         }
-        assert_eq!(clock.verdict(), Verdict::Wrong);
+        assert_eq!(clock.verdict(), SkewVerdict::Wrong);
         for n in 10..13 {
-            clock.hear(&sample(n, 0));
+            clock.add_sample(&sample(n, 0));
         }
-        assert_eq!(clock.verdict(), Verdict::Right);
+        assert_eq!(clock.verdict(), SkewVerdict::Right);
     }
 
     #[test]
     fn slow_answers_and_a_clock_that_jumps_back_tell_nothing() {
-        let slow = Sample {
+        let slow = ClockSample {
             sent: at(0),
             received: at(2_500),
             date: at(60_000),
         };
-        let jumped = Sample {
+        let jumped = ClockSample {
             sent: at(1_000),
             received: at(0),
             date: at(60_000),
