@@ -77,7 +77,7 @@ pub(crate) async fn connect(arguments: &ClusterArgs) -> Result<ClusterClient, Co
     }
 }
 
-/// The kubeconfig, or the pod's service account when there is none, with the flags applied.
+/// The kubeconfig, or the pod's service account when there is no kubeconfig, with the flags applied.
 async fn config(arguments: &ClusterArgs) -> Result<Config, ConnectError> {
     let kubeconfig = match &arguments.kubeconfig {
         Some(path) => Kubeconfig::read_from(path).map_err(|source| ConnectError::NamedFile {

@@ -123,7 +123,7 @@ impl ServerClock {
     }
 }
 
-/// Ends the process the hard way right after so many writes: the tests' way to die between any two.
+/// Aborts the process right after a given number of writes: the tests' way to die between any two.
 #[derive(Debug)]
 pub struct CrashAfterWrites(AtomicU32);
 

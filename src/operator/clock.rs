@@ -25,7 +25,7 @@ impl WallClock {
         Self::default()
     }
 
-    /// Sets it wrong by so many seconds.
+    /// Shifts it by this number of seconds.
     pub fn shift(&self, seconds: i64) {
         self.shift.store(seconds, Ordering::Relaxed);
     }

@@ -25,9 +25,9 @@ const CONTROLLER: &str = "patchbay.dev/operator";
 const QUIET: Duration = Duration::from_secs(60);
 /// After this time without repetition the same words are a new event.
 const SERIES: Duration = Duration::from_secs(360);
-/// Words that are remembered; beyond it the old ones go.
+/// EventContent that are remembered; beyond it the old ones go.
 const REMEMBERED: usize = 4096;
-/// Words that wait to be told; beyond it they are dropped. Status says it all the same.
+/// EventContent that wait to be told; beyond it they are dropped. Status says it all the same.
 const WAITING: usize = 512;
 /// Limit of the API for a note.
 const NOTE: usize = 1000;
@@ -38,7 +38,7 @@ pub struct Events(mpsc::Sender<Said>);
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Words {
+pub struct EventContent {
     /// Whether somebody has to do something.
     pub warning: bool,
     /// What was being done.
@@ -62,7 +62,7 @@ pub struct Subject {
 
 struct Said {
     about: Subject,
-    words: Words,
+    content: EventContent,
 }
 
 /// Tells what was said.
@@ -71,11 +71,11 @@ pub struct Recorder {
     instance: String,
     waiting: mpsc::Receiver<Said>,
     /// By the uid of the object and what was said.
-    told: HashMap<(String, Words), Told>,
+    told: HashMap<(String, EventContent), Recorded>,
 }
 
 #[derive(Clone, Debug)]
-struct Told {
+struct Recorded {
     name: String,
     count: i32,
     last: Instant,
@@ -95,10 +95,10 @@ pub fn recorder(client: Client, instance: &str) -> (Events, Recorder) {
 
 impl Events {
     /// Says something about an object. Never waits.
-    pub fn say(&self, about: &Subject, words: Words) {
+    pub fn say(&self, about: &Subject, content: EventContent) {
         let said = Said {
             about: about.clone(),
-            words,
+            content,
         };
         if let Err(error) = self.0.try_send(said) {
             tracing::debug!(object = %about.key, %error, "an event was dropped");
@@ -120,24 +120,24 @@ impl Recorder {
         while let Some(said) = self.waiting.recv().await {
             self.tell(said).await;
         }
-        // Whoever could say something is gone; the task that holds us decides when to end.
+        // All senders are gone; the task that holds us decides when to end.
         std::future::pending().await
     }
 
-    async fn tell(&mut self, Said { about, words }: Said) {
+    async fn tell(&mut self, Said { about, content }: Said) {
         let now = Instant::now();
         let uid = about.reference.uid.clone().unwrap_or_default();
-        let key = (uid, words);
+        let key = (uid, content);
         let (name, count) = match telling(self.told.get(&key), now) {
             Telling::Hush => return,
             Telling::New => (name(&about.key), 1),
             Telling::Again { name, count } => (name, count),
         };
-        let words = &key.1;
+        let content = &key.1;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
         let wrote = async {
             if count == 1 {
-                let event = event(&about, words, &name, &self.instance);
+                let event = event(&about, content, &name, &self.instance);
                 api.create(&PostParams::default(), &event).await.map(drop)
             } else {
                 let series = EventSeries {
@@ -164,18 +164,18 @@ impl Recorder {
         tracing::warn!(object = %about.key, reason, error, "an event was not recorded");
     }
 
-    fn remember(&mut self, key: (String, Words), name: String, count: i32, last: Instant) {
+    fn remember(&mut self, key: (String, EventContent), name: String, count: i32, last: Instant) {
         if self.told.len() >= REMEMBERED {
             self.told
                 .retain(|_, told| last.duration_since(told.last) < SERIES);
         }
         if self.told.len() < REMEMBERED {
-            self.told.insert(key, Told { name, count, last });
+            self.told.insert(key, Recorded { name, count, last });
         }
     }
 }
 
-fn telling(told: Option<&Told>, now: Instant) -> Telling {
+fn telling(told: Option<&Recorded>, now: Instant) -> Telling {
     match told {
         Some(told) if now.duration_since(told.last) < QUIET => Telling::Hush,
         Some(told) if now.duration_since(told.last) < SERIES => Telling::Again {
@@ -190,7 +190,7 @@ fn name(key: &ObjectKey) -> String {
     format!("{}.{:x}", key.name, Timestamp::now().as_nanosecond())
 }
 
-fn event(about: &Subject, words: &Words, name: &str, instance: &str) -> Event {
+fn event(about: &Subject, content: &EventContent, name: &str, instance: &str) -> Event {
     Event {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -200,12 +200,12 @@ fn event(about: &Subject, words: &Words, name: &str, instance: &str) -> Event {
         event_time: Some(MicroTime(Timestamp::now())),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
-        type_: Some(if words.warning { "Warning" } else { "Normal" }.to_owned()),
-        action: Some(words.action.clone()),
-        reason: Some(words.reason.clone()),
-        note: Some(bounded_text(&words.note, NOTE)),
+        type_: Some(if content.warning { "Warning" } else { "Normal" }.to_owned()),
+        action: Some(content.action.clone()),
+        reason: Some(content.reason.clone()),
+        note: Some(bounded_text(&content.note, NOTE)),
         regarding: Some(about.reference.clone()),
-        related: words.pod.as_ref().map(|(name, uid)| ObjectReference {
+        related: content.pod.as_ref().map(|(name, uid)| ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             namespace: Some(about.key.namespace.clone()),
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn repetitions_are_hushed_then_counted_then_new() {
         let start = Instant::now();
-        let told = Told {
+        let told = Recorded {
             name: "kv.1".into(),
             count: 4,
             last: start,

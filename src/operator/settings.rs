@@ -83,7 +83,7 @@ pub struct OperatorArguments {
     #[arg(long, env = "PATCHBAY_JOB_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub job_concurrency: u16,
 
-    /// Sets the clock by which times are judged wrong by so many seconds, for fault tests.
+    /// Sets the clock by which times are judged wrong by this number of seconds, for fault tests.
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
     pub shift_clock_seconds: i64,
 
@@ -91,7 +91,7 @@ pub struct OperatorArguments {
     #[arg(long, hide = true)]
     pub shift_clock_on_signal: bool,
 
-    /// Ends the process the hard way right after so many writes, for fault tests.
+    /// Aborts the process right after this number of writes, for fault tests.
     #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub abort_after_writes: Option<u32>,
 }

@@ -147,7 +147,7 @@ impl Configuration {
     ///
     /// # Errors
     /// It cannot be understood.
-    pub fn hear(&mut self, json: &str) -> Result<Option<PodConfig>, String> {
+    pub fn accept(&mut self, json: &str) -> Result<Option<PodConfig>, String> {
         let config = parse(json)?;
         self.admit(config)
     }
@@ -210,8 +210,8 @@ mod tests {
         std::fs::write(root.config().join("config"), json(2)).unwrap();
         assert_eq!(configuration.look(), Ok(Some(config(2))));
         assert_eq!(configuration.look(), Ok(None));
-        assert_eq!(configuration.hear(&json(1)), Ok(None));
-        assert_eq!(configuration.hear(&json(3)), Ok(Some(config(3))));
+        assert_eq!(configuration.accept(&json(1)), Ok(None));
+        assert_eq!(configuration.accept(&json(3)), Ok(Some(config(3))));
         std::fs::write(
             root.config().join("config"),
             json(2).replace("\"ns\"", "\"n2\""),

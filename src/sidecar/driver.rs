@@ -40,7 +40,7 @@ use clients::drain;
 const LIST_LIMIT: Duration = Duration::from_secs(5);
 
 /// What our own tasks tell the main loop.
-pub(crate) enum Told {
+pub(crate) enum TaskEvent {
     Event(Event),
     Linked(StartId, Result<Link, Trouble>),
     /// The last drain of a sidecar that leaves.
@@ -54,7 +54,7 @@ pub(crate) struct Driver {
     pub(crate) machine: Machine,
     configuration: Configuration,
     orders: Orders,
-    telling: mpsc::Sender<Told>,
+    telling: mpsc::Sender<TaskEvent>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) released: Arc<AtomicBool>,
     pub(crate) instance: watch::Sender<Instance>,
@@ -91,14 +91,14 @@ impl Driver {
         counters: Arc<Counters>,
         workers: Option<Workers>,
         readiness: watch::Sender<Readiness>,
-        telling: mpsc::Sender<Told>,
+        telling: mpsc::Sender<TaskEvent>,
     ) -> Driver {
         let record = Record::read(&root);
         let released = sandbox::was_released(&root);
         let machine = Machine::new(released, record.as_ref().map(Record::resumed));
         Driver {
             configuration: Configuration::new(root.clone()),
-            instance: watch::Sender::new(machine.picture().instance),
+            instance: watch::Sender::new(machine.snapshot().instance),
             output: Arc::new(Mutex::new(Output::new(counters.clone()))),
             released: Arc::new(AtomicBool::new(released)),
             upstream: watch::Sender::new(Upstream::Absent(Reason::WaitingForLauncher)),
@@ -180,7 +180,7 @@ impl Driver {
 
     fn tell_later<F>(&mut self, task: F)
     where
-        F: Future<Output = Told> + Send + 'static,
+        F: Future<Output = TaskEvent> + Send + 'static,
     {
         let telling = self.telling.clone();
         self.tasks.spawn(async move {
@@ -199,14 +199,16 @@ impl Driver {
                     return;
                 };
                 self.tell_later(async move {
-                    Told::Event(link.check(start_id, Duration::from_millis(millis)).await)
+                    TaskEvent::Event(link.check(start_id, Duration::from_millis(millis)).await)
                 });
             }
             Action::ListServices(start_id) => {
                 let Some(link) = self.link.clone() else {
                     return;
                 };
-                self.tell_later(async move { Told::Event(link.list(start_id, LIST_LIMIT).await) });
+                self.tell_later(
+                    async move { TaskEvent::Event(link.list(start_id, LIST_LIMIT).await) },
+                );
             }
             Action::Admit(start_id) => {
                 tracing::info!(%start_id, "the plugin is ready");
@@ -223,7 +225,9 @@ impl Driver {
                 // Not among the process's tasks: its connections outlive the process.
                 tokio::spawn(async move {
                     let _ = tokio::join!(drain(proxy, limit), answered);
-                    let _ = telling.send(Told::Event(Event::Drained(start_id))).await;
+                    let _ = telling
+                        .send(TaskEvent::Event(Event::Drained(start_id)))
+                        .await;
                 });
             }
             Action::CallShutdown(start_id, millis) => {
@@ -235,7 +239,7 @@ impl Driver {
                         None => controller::ShutdownAnswer::Unsupported,
                     };
                     tracing::info!(%start_id, ?answer, "the plugin was asked to shut down");
-                    Told::Event(Event::ShutdownAnswered(start_id, answer))
+                    TaskEvent::Event(Event::ShutdownAnswered(start_id, answer))
                 });
             }
             Action::Signal(start_id, signal) => {
@@ -304,9 +308,9 @@ impl Driver {
         match link::endpoint(&self.root, &announced, host.as_ref()) {
             Ok(endpoint) => {
                 let how = link::tls_word(&announced.config);
-                self.tell_later(
-                    async move { Told::Linked(start_id, link::dial(endpoint, how).await) },
-                );
+                self.tell_later(async move {
+                    TaskEvent::Linked(start_id, link::dial(endpoint, how).await)
+                });
             }
             Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
         }
@@ -337,7 +341,7 @@ impl Driver {
             })
             .await;
             let note = "the plugin has no stdio service: what it prints after the handshake is seen only as raw lines";
-            Told::Event(Event::Warning(start_id, note.to_owned()))
+            TaskEvent::Event(Event::Warning(start_id, note.to_owned()))
         });
     }
 
@@ -414,7 +418,7 @@ impl Driver {
                 self.step(Event::Released);
             }
             FromOperator::Configure(json) => {
-                let heard = self.configuration.hear(&json);
+                let heard = self.configuration.accept(&json);
                 self.take_configuration(heard);
             }
         }
@@ -459,14 +463,14 @@ impl Driver {
         tokio::spawn(async move {
             drain(proxy, limit).await;
             let _ = tokio::time::timeout(limit, jobs.calls_done()).await;
-            let _ = telling.send(Told::Left).await;
+            let _ = telling.send(TaskEvent::Left).await;
         });
     }
 
     /// Tells the operator, the readiness probe and waiting clients what is new.
     pub(crate) fn publish(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        let picture = self.machine.picture();
+        let picture = self.machine.snapshot();
         self.keep_proxy(picture.instance.phase());
         self.keep_calls(picture.instance.phase());
         self.tell_absence(&picture.instance.reason);

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::counters::Counters;
-use crate::driver::{Driver, Told};
+use crate::driver::{Driver, TaskEvent};
 use crate::instance::Event;
 use crate::jobs::Jobs;
 use crate::paths::Root;
@@ -96,9 +96,9 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         tokio::select! {
             Some(event) = launcher.recv() => driver.hear_launcher(event),
             Some(told) = told.recv() => match told {
-                Told::Event(event) => driver.step(event),
-                Told::Linked(start_id, outcome) => driver.linked(start_id, outcome),
-                Told::Left => driver.left = true,
+                TaskEvent::Event(event) => driver.step(event),
+                TaskEvent::Linked(start_id, outcome) => driver.linked(start_id, outcome),
+                TaskEvent::Left => driver.left = true,
             },
             Ok(()) = greetings.changed() => driver.hear_greeting(),
             Some(wish) = wishes.recv() => driver.handle_operator_message(wish),

@@ -14,7 +14,7 @@ pub const RENEWED_AFTER: SignedDuration = SignedDuration::from_hours(24 * LEAF_D
 /// Why a leaf has to be issued (again).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// There is none.
+    /// There is no certificate.
     Missing,
     /// Certificate or key cannot be parsed, or do not belong together.
     Unreadable,
@@ -30,7 +30,7 @@ impl Flaw {
     /// For logs and events.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Flaw::Missing => "there is none",
+            Flaw::Missing => "it does not exist",
             Flaw::Unreadable => "it cannot be read",
             Flaw::WrongName => "it names somebody else",
             Flaw::WrongAuthority => "another authority signed it",

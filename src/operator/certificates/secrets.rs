@@ -70,7 +70,7 @@ fn api(step: &'static str, name: &str) -> impl FnOnce(kube::Error) -> IdentitySe
     }
 }
 
-/// Reads the authority; makes it when there is none yet.
+/// Reads the authority; creates it when it does not exist yet.
 pub async fn authority(
     client: &Client,
     namespace: &str,

@@ -2,10 +2,10 @@
 //! not decided here; that is the other rhythm, in [`crate::jobs`].
 
 use super::{ReconcileOutcome, Reconciled, Reconciler, StepTimer};
-use crate::events::{Subject, Words};
+use crate::events::{EventContent, Subject};
 use crate::health::LivenessCheck;
 use crate::jobs::JobContext;
-use crate::jobs::cancel::TOLD;
+use crate::jobs::cancel::SENT_TO_HOLDER;
 use crate::jobs::messages::ClaimOf;
 use crate::jobs::status_writer::WriteError;
 use crate::key::{JobKey, PluginKey};
@@ -229,7 +229,7 @@ impl JobReconciler {
         }
         let subject = Subject::new(key, job);
         for event in &plan.events {
-            let words = Words {
+            let words = EventContent {
                 warning: event.warning,
                 action: event.action.to_owned(),
                 reason: event.reason.as_str().to_owned(),
@@ -252,7 +252,7 @@ fn seen(pod: &Pod, claim: &Claim) -> HolderView {
 
 /// Whether the reason is one that the holder has to be told.
 fn ended_by_us(reason: &str) -> bool {
-    TOLD.iter().any(|told| told.as_str() == reason)
+    SENT_TO_HOLDER.iter().any(|told| told.as_str() == reason)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ pub mod executor;
 pub mod job;
 pub mod plugin;
 
-use crate::events::{Events, Subject, Words};
+use crate::events::{EventContent, Events, Subject};
 use crate::health::{LivenessCheck, ProcessHealth};
 use crate::key::ObjectKey;
 use crate::metrics::{Metrics, ReconcileLabels, StepLabels, WatchLabels};
@@ -27,7 +27,7 @@ const RETRY: Policy = Policy {
 };
 /// A pass that takes longer is given up; its writes are each safe to have happened or not.
 const LONGEST: Duration = Duration::from_secs(60);
-/// One failure is a blip; so many in a row are worth an event.
+/// Number of consecutive failures that are worth an event; one is a blip.
 const TELL_AFTER: u32 = 3;
 /// Signs of life.
 const TICK: Duration = Duration::from_secs(5);
@@ -228,7 +228,7 @@ impl<R: Reconciler> Runner<R> {
 
     fn tell(&self, key: &ObjectKey, failure: ReconcileFailure) {
         if let Some(subject) = self.kind.subject(key) {
-            let words = Words {
+            let words = EventContent {
                 warning: true,
                 action: "Reconcile".to_owned(),
                 reason: Reason::ReconcileFailed.as_str().to_owned(),

@@ -5,7 +5,7 @@ use super::{ReconcileOutcome, Reconciled, Reconciler, StepTimer};
 use crate::apply::ChildWriter;
 use crate::certificates::secrets::Identities;
 use crate::clock::WallClock;
-use crate::events::{Events, Subject, Words};
+use crate::events::{EventContent, Events, Subject};
 use crate::health::LivenessCheck;
 use crate::key::PluginKey;
 use crate::retry::{Policy, Retries};
@@ -230,7 +230,7 @@ impl PluginReconciler {
         let report = report(observed, resolution, plan, applied);
         let subject = Subject::new(key, &observed.plugin);
         for event in &report.events {
-            let words = Words {
+            let words = EventContent {
                 warning: event.warning,
                 action: event.action.to_owned(),
                 reason: event.reason.as_str().to_owned(),

@@ -18,9 +18,9 @@ use kube::core::Request as Requests;
 use kube::{Client, Resource, ResourceExt};
 use patchbay_api::Job;
 use patchbay_operator::client::{ServerClock, connect};
+use patchbay_operator::clock::WallClock;
 use patchbay_operator::jobs::status_writer::body;
 use patchbay_operator::metrics::Metrics;
-use patchbay_operator::clock::WallClock;
 use patchbay_reconcile::job::dispatch::DispatchLimits;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -88,7 +88,7 @@ async fn run(arguments: Arguments) -> WriteOutcome {
         status.is_some_and(|s| s.claim.is_some() && s.phase.is_some_and(|p| p.is_terminal()))
     });
     if jobs.is_empty() {
-        return Err("looking for Jobs that a plugin has done: there is none".into());
+        return Err("looking for Jobs that a plugin has done: found none".into());
     }
     match arguments.what {
         What::Rate { in_flight } => {

@@ -8,7 +8,7 @@ use patchbay_protocol::session as wire;
 use wire::from_operator::Message;
 
 /// Ends that the holder does not know of.
-pub(crate) const TOLD: [Reason; 2] = [Reason::Cancelled, Reason::DeadlineExceeded];
+pub(crate) const SENT_TO_HOLDER: [Reason; 2] = [Reason::Cancelled, Reason::DeadlineExceeded];
 
 impl JobContext {
     /// A job that came to its end while no session was open, and was not answered by this pod.
@@ -17,7 +17,7 @@ impl JobContext {
         let Some(status) = self.stores.jobs.get(&key).and_then(|job| job.status) else {
             return;
         };
-        let over = TOLD
+        let over = SENT_TO_HOLDER
             .into_iter()
             .find(|reason| status.reason == reason.as_str());
         let its = status

@@ -72,7 +72,7 @@ impl JobContext {
                     return WriteOutcome::Applied(Box::new(written));
                 }
                 Err(WriteError::Gone) => return WriteOutcome::Conflict(None),
-                // Still the same choice: whoever had another one meanwhile would be before it.
+                // Still the same choice: a request that got another one meanwhile would be before it.
                 Err(WriteError::Forbidden(_)) if forbidden < FORBIDDEN => {
                     forbidden += 1;
                     AGAIN.pause(forbidden).await;

@@ -93,7 +93,7 @@ impl DispatchTask {
         }
     }
 
-    /// Runs until the clock turns out to be wrong: whoever judges times by it must not lead.
+    /// Runs until the clock turns out to be wrong: an operator that judges times by it must not lead.
     pub async fn run(mut self) -> LeaderError {
         self.handle(Event::Pause);
         self.fill().await;

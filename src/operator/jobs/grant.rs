@@ -70,7 +70,7 @@ impl DispatchTask {
 /// What of a grant comes from the Job; nothing when its spec cannot be written.
 fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
     let closed = times::deadline(job).map(|deadline| deadline.duration_since(now));
-    // One that is over already has 1 ms: 0 would mean that there is none.
+    // One that is over already has 1 ms: 0 would mean no deadline.
     let active_deadline_ms = closed.map_or(0, |closed| {
         u64::try_from(closed.as_millis()).unwrap_or(0).max(1)
     });

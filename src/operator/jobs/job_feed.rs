@@ -5,7 +5,7 @@ use patchbay_api::Job;
 use patchbay_api::plugin::JobOptions;
 use tokio::sync::mpsc;
 
-/// Things that wait to be heard; whoever tells more waits.
+/// Events that wait; a sender of more waits.
 const WAITING: usize = 128;
 
 /// Something that was seen.
@@ -48,7 +48,7 @@ pub fn feed() -> (JobFeed, mpsc::Receiver<WatchEvent>) {
 impl JobFeed {
     /// Tells it, after what was told before.
     pub async fn tell(&self, seen: WatchEvent) {
-        // The dispatcher ends with the term, and so does whoever tells.
+        // The dispatcher ends with the term, and so do the senders.
         let _ = self.0.send(seen).await;
     }
 }

@@ -25,7 +25,7 @@ mod tests;
 
 use crate::client::ServerClock;
 use crate::clock::WallClock;
-use crate::events::{Events, Subject, Words};
+use crate::events::{EventContent, Events, Subject};
 use crate::key::JobKey;
 use crate::metrics::jobs::JobMetrics;
 use crate::queue::WorkQueue;
@@ -130,7 +130,7 @@ impl JobContext {
     /// Says something about a Job to people.
     pub fn tell(&self, job: &Job, warning: bool, action: &str, reason: Reason, note: String) {
         let subject = Subject::new(&crate::watch::jobs::key(job), job);
-        let updates = Words {
+        let updates = EventContent {
             warning,
             action: action.to_owned(),
             reason: reason.as_str().to_owned(),

@@ -284,7 +284,7 @@ impl UpdateContext<'_> {
         }
     }
 
-    /// Nobody wants the row: the Job is gone, was made anew, or was given to somebody else.
+    /// Nobody wants the row: the Job is gone, was created again, or was given to somebody else.
     async fn unwanted(&self, row: u32) {
         self.jobs.metrics.dropped_rows.inc();
         self.jobs.concurrency.digests.forget(&self.of.claim_id);
@@ -380,7 +380,7 @@ impl super::JobContext {
             },
             key,
         };
-        let updates = crate::events::Words {
+        let updates = crate::events::EventContent {
             warning: false,
             action: "StoreOutput".to_owned(),
             reason: Reason::LateOutput.as_str().to_owned(),

@@ -32,7 +32,7 @@ pub struct Stored {
 pub struct Digests(Mutex<HashMap<String, (JobKey, Stored)>>);
 
 impl Digests {
-    /// That of a claim, if it is of so many rows.
+    /// The digest of a claim, if it covers exactly `rows` rows.
     pub fn get(&self, claim_id: &str, rows: u32) -> Option<Stored> {
         let known = self.lock();
         let (_, stored) = known.get(claim_id)?;

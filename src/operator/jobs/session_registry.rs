@@ -183,7 +183,7 @@ impl Drop for SessionGuard {
 }
 
 impl Inbox {
-    /// The next thing that came in. Whoever has left is told of before any message that was written
+    /// The next thing that came in. A session that has closed is reported before any message that was written
     /// afterwards, and a message of a session that is over is nothing. Safe to drop at any time.
     pub async fn next(&mut self) -> Inbound {
         loop {

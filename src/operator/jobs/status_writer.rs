@@ -1,8 +1,8 @@
 //! Replacing a Job's status, and reading a Job back.
 //!
 //! Every write carries the uid and the resource version that were read, so it applies to what was
-//! decided upon or not at all. An answer that is none (a timeout, a reset, a server's error) says
-//! nothing about what happened: it is read back.
+//! decided upon or not at all. After a timeout, a reset or a 5xx the outcome is
+//! unknown, so the Job is read back.
 
 use super::JobContext;
 use crate::key::JobKey;
@@ -32,7 +32,7 @@ pub(super) const IN_ORDER: Policy = Policy {
     first: AGAIN.first,
     limit: Duration::from_secs(1),
 };
-/// So many answers 403 in a row, over some 6 s, are not believed: an API server that has just
+/// Number of consecutive answers 403, over some 6 s, that are not believed: an API server that has just
 /// started forbids everything until it has read the roles.
 pub(super) const FORBIDDEN: u32 = 6;
 /// Until an answer is complete; the client's own limit counts to its head only.
@@ -137,7 +137,7 @@ impl JobContext {
     }
 
     /// Changes the Job of this name and uid: from its newest version, again after every conflict,
-    /// and read back until the outcome is known. `change` is asked anew each time; on a Job that
+    /// and read back until the outcome is known. `change` is called again each time; on a Job that
     /// has its change already it answers [`NotNow`], or the status as it is.
     ///
     /// That a change does not apply is never said by the store, which may be behind: another

@@ -66,7 +66,7 @@ impl LeaseObserver {
             .lease_duration_seconds
             .and_then(|s| u64::try_from(s).ok())
             .map_or(DURATION, Duration::from_secs);
-        // A pod runs one operator at a time: whoever held the Lease from ours has ended.
+        // A pod runs one operator at a time: the one that held the Lease from ours has ended.
         let ended = holder.is_empty()
             || holder == self.identity
             || self

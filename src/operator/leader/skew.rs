@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// The leader gives up when its clock differs by more than this.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
-/// So many samples in a row have to agree before the verdict turns, in either direction: one
+/// Number of consecutive samples that have to agree before the verdict turns, in either direction: one
 /// frozen process or one step of a clock that is being set is not yet a wrong clock.
 const AGREEING: u32 = 3;
 /// An answer that took longer tells too little.

@@ -4,7 +4,7 @@
 use patchbay_protocol::escape::printable;
 use patchbay_protocol::session::{CommandInfo, Exit, Handshake, InputInfo, Instance};
 
-const WORD: usize = 256;
+const MAX_NAME: usize = 256;
 const MESSAGE: usize = 1024;
 const SERVICES: usize = 256;
 const COMMANDS: usize = 256;
@@ -84,15 +84,15 @@ pub fn bounded_instance(instance: Instance) -> Instance {
                 seconds: if seconds.is_finite() { seconds } else { 0.0 },
             }
         }),
-        services: services.iter().map(|s| bounded_text(s, WORD)).collect(),
+        services: services.iter().map(|s| bounded_text(s, MAX_NAME)).collect(),
         services_omitted: services_omitted.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)),
-        services_note: bounded_text(&services_note, WORD),
+        services_note: bounded_text(&services_note, MAX_NAME),
         revision,
         next_start_ms,
         warnings: warnings
             .iter()
             .take(WARNINGS)
-            .map(|w| bounded_text(w, WORD))
+            .map(|w| bounded_text(w, MAX_NAME))
             .collect(),
         commands: commands.iter().map(command).collect(),
         commands_omitted: commands_omitted
@@ -105,8 +105,8 @@ fn command(command: &CommandInfo) -> CommandInfo {
     let inputs =
         |list: &[InputInfo]| -> Vec<_> { list.iter().take(INPUTS + 1).map(input).collect() };
     CommandInfo {
-        name: bounded_text(&command.name, WORD),
-        tooltip: bounded_text(&command.tooltip, WORD),
+        name: bounded_text(&command.name, MAX_NAME),
+        tooltip: bounded_text(&command.tooltip, MAX_NAME),
         output: command.output,
         inputs: inputs(&command.inputs),
         optional_inputs: inputs(&command.optional_inputs),
@@ -115,10 +115,10 @@ fn command(command: &CommandInfo) -> CommandInfo {
 
 fn input(input: &InputInfo) -> InputInfo {
     InputInfo {
-        name: bounded_text(&input.name, WORD),
-        r#type: bounded_text(&input.r#type, WORD),
-        tooltip: bounded_text(&input.tooltip, WORD),
-        value: bounded_text(&input.value, WORD),
+        name: bounded_text(&input.name, MAX_NAME),
+        r#type: bounded_text(&input.r#type, MAX_NAME),
+        tooltip: bounded_text(&input.tooltip, MAX_NAME),
+        value: bounded_text(&input.value, MAX_NAME),
     }
 }
 

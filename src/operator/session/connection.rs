@@ -56,7 +56,7 @@ enum SessionError {
     Closed,
     #[error("listening to the sidecar: no pong within {} s", PONG.as_secs())]
     Dead,
-    #[error("greeting the sidecar: its ledger of jobs is none, or too long")]
+    #[error("greeting the sidecar: its ledger of jobs is invalid or too long")]
     Ledger,
     #[error("telling the sidecar of jobs: it takes nothing more")]
     Slow,
@@ -224,7 +224,7 @@ async fn session(
                 .map_err(|_| SessionError::Closed)?;
         }
         if !jobs.has_room() {
-            // Nothing is read, so no pong can be: its time begins anew.
+            // Nothing is read, so no pong can be: its time begins again.
             pong_until = pong_until.map(|_| Instant::now() + PONG);
         }
         let wake_up = pong_until.unwrap_or(ping_at);
@@ -247,7 +247,7 @@ async fn session(
                     }
                     // A late pong, or a second greeting.
                     Some(from_sidecar::Message::Pong(_) | from_sidecar::Message::Hello(_)) => {}
-                    Some(other) => jobs.hear(target, other).await?,
+                    Some(other) => jobs.handle(target, other).await?,
                     // A kind that this build does not know.
                     None => {}
                 }
@@ -309,7 +309,7 @@ impl JobSide {
         self.0.as_ref().is_none_or(|(_, held)| held.has_room())
     }
 
-    async fn hear(
+    async fn handle(
         &mut self,
         target: &SessionPeer,
         message: from_sidecar::Message,

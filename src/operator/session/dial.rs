@@ -105,7 +105,7 @@ pub async fn dial(
 }
 
 /// Hands out the one connection that was made. A channel that asks again gets none: a session
-/// that broke is dialled anew by its task, with a fresh look at the certificate.
+/// that broke is dialled again by its task, with a fresh look at the certificate.
 struct Once(Option<TlsStream<TcpStream>>);
 
 impl Service<Uri> for Once {

@@ -146,7 +146,7 @@ impl JobStore {
         self.read().count
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -170,7 +170,7 @@ impl JobStore {
                 vec![JobChange::Listing]
             }
             Event::InitApply(job) => {
-                // At once: whoever is woken by it looks here, and what was written since is newer.
+                // At once: a reconcile that is woken by it looks here, and what was written since is newer.
                 inner.insert(&job);
                 inner.list(&job);
                 let job = Box::new(job);

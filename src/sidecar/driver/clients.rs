@@ -9,7 +9,7 @@ use patchbay_protocol::reason::Reason;
 use patchbay_protocol::session::Phase;
 use tokio::sync::mpsc;
 
-use super::{Driver, Told};
+use super::{Driver, TaskEvent};
 use crate::instance::Event;
 use crate::proxy::{Proxy, ProxyHandle, Upstream};
 
@@ -28,7 +28,7 @@ impl Driver {
         self.tasks.spawn(async move {
             while let Some(note) = notes.recv().await {
                 let _ = telling
-                    .send(Told::Event(Event::Warning(start_id, note)))
+                    .send(TaskEvent::Event(Event::Warning(start_id, note)))
                     .await;
             }
         });

@@ -63,7 +63,7 @@ fn the_first_word_makes_it_ready_whatever_it_printed_before() {
         bench.tell(greeting(start_id, "wget")),
         [Action::Admit(start_id)]
     );
-    let picture = bench.machine.picture();
+    let picture = bench.machine.snapshot();
     assert_eq!(picture.readiness, Readiness::Ready);
     assert_eq!(picture.instance.phase(), Phase::Ready);
     assert_eq!(picture.instance.commands[0].name, "wget");
@@ -79,12 +79,12 @@ fn the_first_word_makes_it_ready_whatever_it_printed_before() {
 fn a_second_word_replaces_the_commands_and_another_process_has_none() {
     let (mut bench, start_id) = greeted();
     assert_eq!(bench.tell(greeting(start_id, "curl")), []);
-    let commands = bench.machine.picture().instance.commands;
+    let commands = bench.machine.snapshot().instance.commands;
     assert_eq!((commands.len(), commands[0].name.as_str()), (1, "curl"));
     assert_eq!(bench.tell(greeting(StartId(4242), "other")), []);
-    assert_eq!(bench.machine.picture().instance.commands[0].name, "curl");
+    assert_eq!(bench.machine.snapshot().instance.commands[0].name, "curl");
     bench.exits(start_id, Exit::Code(3));
-    assert!(bench.machine.picture().instance.commands.is_empty());
+    assert!(bench.machine.snapshot().instance.commands.is_empty());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn silence_ends_with_a_sentence_about_start() {
     assert!((59_000..=60_010).contains(&(bench.mono - before)));
     bench.exits(start_id, Exit::Signal(9));
     assert_eq!(bench.phase(), (Phase::BackingOff, "StartTimeout".into()));
-    let message = bench.machine.picture().instance.message;
+    let message = bench.machine.snapshot().instance.message;
     assert!(
         message.contains("start() through src.controller_plugin within 60 s"),
         "{message}"
@@ -116,7 +116,7 @@ fn an_early_end_shows_the_traceback() {
     bench.says(start_id, b"KeyError: 'PORT'");
     bench.exits(start_id, Exit::Code(1));
     assert_eq!(bench.phase(), (Phase::BackingOff, "ExitedEarly".into()));
-    let message = bench.machine.picture().instance.message;
+    let message = bench.machine.snapshot().instance.message;
     assert!(
         message.contains("before it called start()") && message.contains("KeyError: 'PORT'"),
         "{message}"
@@ -132,7 +132,7 @@ fn a_voluntary_end_is_called_one_and_restarts_with_growing_pauses() {
             actions,
             [Action::Forget(start_id, Gone::Ended(Exit::Code(0)))]
         );
-        let instance = bench.machine.picture().instance;
+        let instance = bench.machine.snapshot().instance;
         assert_eq!(bench.phase(), (Phase::BackingOff, "Crashed".into()));
         assert!(
             instance.message.contains("of its own will") && instance.message.contains("_start()"),
@@ -152,7 +152,7 @@ fn a_voluntary_end_is_called_one_and_restarts_with_growing_pauses() {
 fn a_crash_keeps_its_signal() {
     let (mut bench, start_id) = greeted();
     bench.exits(start_id, Exit::Signal(9));
-    let message = bench.machine.picture().instance.message;
+    let message = bench.machine.snapshot().instance.message;
     assert!(message.contains("signal 9 (SIGKILL)"), "{message}");
 }
 
@@ -171,7 +171,13 @@ fn a_stop_knows_no_shutdown_call() {
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 9)]);
     bench.exits(start_id, Exit::Signal(9));
     assert_eq!(
-        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        bench
+            .machine
+            .snapshot()
+            .instance
+            .last_exit
+            .unwrap()
+            .ended_by,
         "Kill"
     );
 }
@@ -187,7 +193,7 @@ fn another_port_restarts_it_and_another_revision_does_not() {
     );
     // What it says while it is stopped changes nothing.
     assert_eq!(bench.tell(greeting(start_id, "late")), []);
-    assert_eq!(bench.machine.picture().instance.commands[0].name, "wget");
+    assert_eq!(bench.machine.snapshot().instance.commands[0].name, "wget");
     bench.tell(Event::Drained(start_id));
     let actions = bench.exits(start_id, Exit::Code(0));
     assert!(
@@ -200,7 +206,7 @@ fn the_placeholder_command_is_a_warning() {
     let (mut bench, start_id) = Bench::ordered(config(1));
     bench.tell(greeting(start_id, "Functionality Error"));
     assert_eq!(bench.phase().0, Phase::Ready);
-    let warnings = bench.machine.picture().instance.warnings;
+    let warnings = bench.machine.snapshot().instance.warnings;
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("Functionality Error"));
 }

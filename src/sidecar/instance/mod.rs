@@ -9,14 +9,14 @@
 mod announce;
 pub mod backoff;
 mod controller;
-mod greeting;
+mod event;
+mod handlers;
 mod health;
-mod hears;
-mod picture;
+mod launcher_hello;
+mod snapshot;
 mod stop;
 mod timers;
 pub mod trouble;
-mod words;
 
 #[cfg(test)]
 mod controller_tests;
@@ -32,10 +32,10 @@ use patchbay_protocol::reason::Reason;
 use crate::go_plugin::reflection::Services;
 use crate::jobs::Greeting;
 use backoff::Backoff;
-pub use picture::Picture;
+pub use event::{Action, Announced, Dialled, Event, Gone, Now, Resumed};
+pub use snapshot::Snapshot;
 use stop::{Step, Stopping};
 use trouble::Trouble;
-pub use words::{Action, Announced, Dialled, Event, Gone, Now, Resumed};
 
 /// A launcher that does not answer for so long, in milliseconds, has ended with its container.
 const LAUNCHER_GRACE: u64 = 2_000;
@@ -218,7 +218,7 @@ impl Machine {
     /// Takes in one event.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.hear(now, event, &mut actions);
+        self.handle(now, event, &mut actions);
         self.settle(now, &mut actions);
         actions
     }

@@ -129,7 +129,7 @@ impl Bench {
     }
 
     pub(super) fn phase(&self) -> (Phase, String) {
-        let picture = self.machine.picture();
+        let picture = self.machine.snapshot();
         (picture.instance.phase(), picture.instance.reason)
     }
 
@@ -273,7 +273,7 @@ fn a_sandbox_that_was_released_needs_no_operator() {
 #[test]
 fn a_good_plugin_becomes_ready_and_tells_its_handshake() {
     let (bench, start_id) = Bench::ready(config(4));
-    let picture = bench.machine.picture();
+    let picture = bench.machine.snapshot();
     assert_eq!(picture.readiness, Readiness::Ready);
     let instance = picture.instance;
     assert_eq!(
@@ -310,7 +310,7 @@ fn early_ends_have_one_name_whatever_the_order_of_their_signs() {
     assert!(
         bench
             .machine
-            .picture()
+            .snapshot()
             .instance
             .message
             .contains("plugin init error")
@@ -322,7 +322,7 @@ fn a_valid_line_without_its_end_waits_for_the_exit_and_counts_when_the_process_s
     let (mut bench, start_id) = Bench::ordered(config(1));
     assert_eq!(bench.line(start_id, GOOD, LineEnd::Eof), []);
     bench.exits(start_id, Exit::Code(0));
-    let instance = bench.machine.picture().instance;
+    let instance = bench.machine.snapshot().instance;
     assert_eq!(instance.reason, "ExitedEarly");
     assert!(
         instance.message.contains("no line end"),
@@ -369,7 +369,7 @@ fn a_line_too_long_is_no_handshake() {
     assert_eq!(actions, [Action::Signal(start_id, 9)]);
     bench.exits(start_id, Exit::Signal(9));
     assert_eq!(bench.phase().1, "NotAHandshake");
-    assert!(bench.machine.picture().instance.message.len() <= 1024);
+    assert!(bench.machine.snapshot().instance.message.len() <= 1024);
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn crashes_are_counted_and_pauses_double_until_a_quiet_run() {
         bench.started(start_id);
         bench.serve(start_id);
     }
-    let picture = bench.machine.picture().instance;
+    let picture = bench.machine.snapshot().instance;
     assert_eq!(
         (picture.restarts, picture.last_exit.unwrap().ended_by),
         (3, "Itself".to_owned())
@@ -464,7 +464,7 @@ fn a_stop_climbs_every_rung_and_tells_which_one_ended_it() {
     let terminating = || Event::Launcher(control::Event::Terminating);
     assert_eq!(bench.tell(terminating()), [Action::Drain(start_id, 5000)]);
     assert!(matches!(
-        bench.machine.picture().readiness,
+        bench.machine.snapshot().readiness,
         Readiness::NotReady(_)
     ));
     assert_eq!(
@@ -483,7 +483,13 @@ fn a_stop_climbs_every_rung_and_tells_which_one_ended_it() {
     );
     assert_eq!(bench.phase().0, Phase::Stopping);
     assert_eq!(
-        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        bench
+            .machine
+            .snapshot()
+            .instance
+            .last_exit
+            .unwrap()
+            .ended_by,
         "Kill"
     );
     assert_eq!(bench.machine.wake_at(), None);
@@ -507,7 +513,13 @@ fn a_plugin_without_controller_is_sent_sigterm_at_once() {
     assert_eq!(actions, [Action::Signal(start_id, 15)]);
     bench.exits(start_id, Exit::Signal(15));
     assert_eq!(
-        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        bench
+            .machine
+            .snapshot()
+            .instance
+            .last_exit
+            .unwrap()
+            .ended_by,
         "Term"
     );
 }
@@ -535,7 +547,7 @@ fn a_changed_protocol_restarts_the_plugin_without_a_pause_and_other_changes_do_n
     let mut live = config(2);
     live.health.period_seconds = 99;
     assert_eq!(bench.tell(Event::Configured(Box::new(live))), []);
-    assert_eq!(bench.machine.picture().instance.revision, 2);
+    assert_eq!(bench.machine.snapshot().instance.revision, 2);
     let mut other = config(3);
     let family = go_plugin(&mut other);
     family.versions = vec![5];
@@ -585,7 +597,13 @@ fn health_failures_in_a_row_restart_once_per_pause() {
     bench.exits(start_id, Exit::Code(0));
     assert_eq!(bench.phase(), (Phase::BackingOff, "Unhealthy".into()));
     assert_eq!(
-        bench.machine.picture().instance.last_exit.unwrap().ended_by,
+        bench
+            .machine
+            .snapshot()
+            .instance
+            .last_exit
+            .unwrap()
+            .ended_by,
         "Shutdown"
     );
     started(&bench.until_action());
@@ -640,7 +658,7 @@ fn a_plugin_that_announces_too_early_gets_a_few_seconds() {
         actions,
         [Action::Admit(start_id), Action::ListServices(start_id)]
     );
-    assert_eq!(bench.machine.picture().instance.warnings.len(), 1);
+    assert_eq!(bench.machine.snapshot().instance.warnings.len(), 1);
 }
 
 fn resumed(start_id: StartId, line: Option<&[u8]>) -> Resumed {
@@ -667,7 +685,7 @@ fn a_new_sidecar_takes_over_the_running_process() {
         matches!(&actions[..], [Action::Dial(id, announced)] if *id == start_id && announced.millis == 42)
     );
     assert_eq!(bench.machine.reattachments(), 1);
-    assert_eq!(bench.machine.picture().instance.started_at_ms, 1);
+    assert_eq!(bench.machine.snapshot().instance.started_at_ms, 1);
 }
 
 #[test]
@@ -788,7 +806,7 @@ fn a_leaving_sidecar_starts_and_stops_nothing() {
     let (mut bench, start_id) = Bench::ready(config(1));
     assert_eq!(bench.tell(Event::Leaving), []);
     assert!(matches!(
-        bench.machine.picture().readiness,
+        bench.machine.snapshot().readiness,
         Readiness::NotReady(_)
     ));
     let mut other = config(2);
@@ -809,7 +827,7 @@ fn a_plugin_that_took_our_port_is_started_again() {
     let (mut bench, start_id) = Bench::ready(config(1));
     bench.tell(Event::PortTaken(Some(7443)));
     assert!(
-        matches!(bench.machine.picture().readiness, Readiness::NotReady(why) if why.starts_with("PortTaken"))
+        matches!(bench.machine.snapshot().readiness, Readiness::NotReady(why) if why.starts_with("PortTaken"))
     );
     let actions = bench.later(PORT_GRACE);
     assert!(
@@ -827,7 +845,7 @@ fn an_unreadable_configuration_leaves_the_one_in_force() {
         "parse the annotation: no".into(),
     ));
     assert_eq!(bench.phase().0, Phase::Ready);
-    assert!(bench.machine.picture().instance.warnings[0].contains("not in force"));
+    assert!(bench.machine.snapshot().instance.warnings[0].contains("not in force"));
 }
 
 #[test]
@@ -842,7 +860,7 @@ fn events_of_an_earlier_start_are_ignored() {
     );
     bench.later(1);
     assert_eq!(
-        bench.machine.picture().instance.start_id,
+        bench.machine.snapshot().instance.start_id,
         start_id.to_string()
     );
     assert_eq!(bench.phase().0, Phase::Ready);
@@ -912,7 +930,7 @@ proptest::proptest! {
                     _ => {}
                 }
             }
-            let instance = bench.machine.picture().instance;
+            let instance = bench.machine.snapshot().instance;
             proptest::prop_assert!(instance.message.len() <= 1024 && instance.warnings.len() <= 8);
             if let Some(at) = bench.machine.wake_at() {
                 proptest::prop_assert!(at > bench.mono, "a timer stands in the past: {:?}", bench.machine);

@@ -320,7 +320,7 @@ fn describe_of_a_retried_job_shows_every_attempt() {
 
 #[test]
 fn describe_of_an_invalid_job_shows_the_refusal() {
-    let message = "the plugin has no command \"wgte\"; did you mean \"wget\"? Next move: whoever made this Job.";
+    let message = "the plugin has no command \"wgte\"; did you mean \"wget\"? Next move: the author of this Job.";
     let job = job(
         json!({"command": {"name": "wgte"}}),
         json!({

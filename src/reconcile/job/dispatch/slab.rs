@@ -56,7 +56,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// An index that is in use: whoever holds one keeps its thing alive.
+/// An index that is in use: the holder of one keeps its entry alive.
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 

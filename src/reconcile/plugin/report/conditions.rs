@@ -33,25 +33,25 @@ pub(super) struct Facts<'a> {
     /// Pods whose sidecar is not the installation's.
     outdated: usize,
     sidecar_update: SidecarUpdate,
-    words: Words,
+    words: FamilyTexts,
 }
 
 /// What the replicas of a family do.
-struct Words {
+struct FamilyTexts {
     /// What a handshake is there.
     greeted: &'static str,
     /// What a ready one does.
     work: &'static str,
 }
 
-impl Words {
+impl FamilyTexts {
     fn of(observed: &Observed) -> Self {
         match observed.plugin.spec.protocol.family() {
-            Some(Family::Controller(_)) => Words {
+            Some(Family::Controller(_)) => FamilyTexts {
                 greeted: "have announced their commands",
                 work: "take jobs",
             },
-            Some(Family::GoPlugin(_)) | None => Words {
+            Some(Family::GoPlugin(_)) | None => FamilyTexts {
                 greeted: "have shaken hands",
                 work: "answer calls",
             },
@@ -121,7 +121,7 @@ impl<'a> Facts<'a> {
             updated,
             outdated,
             sidecar_update: spec.update.sidecar,
-            words: Words::of(observed),
+            words: FamilyTexts::of(observed),
             living,
         }
     }

@@ -22,7 +22,7 @@ const MAX_SERVICES: usize = 256;
 
 /// One moment of the instance, for both audiences.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct Snapshot {
     /// For the session.
     pub instance: session::Instance,
     /// For the readiness probe.
@@ -31,7 +31,7 @@ pub struct Picture {
 
 impl Machine {
     /// What there is to tell now.
-    pub fn picture(&self) -> Picture {
+    pub fn snapshot(&self) -> Snapshot {
         let (phase, trouble) = self.phase();
         let mut instance = session::Instance {
             phase: phase.into(),
@@ -80,7 +80,7 @@ impl Machine {
             )),
             _ => Readiness::NotReady(format!("{}: {}", instance.reason, instance.message)),
         };
-        Picture {
+        Snapshot {
             instance,
             readiness,
         }

@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Machine {
-    pub(super) fn hear(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+    pub(super) fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Configured(config) => self.hear_config(now, config, actions),
             Event::ConfigurationUnreadable(why) => self.config_trouble = Some(why),
