@@ -32,14 +32,14 @@ step "3/5 images and charts"
 
 step "4/5 examples"
 # The manifests name the images as this project calls them; a registry of yours has its own prefix.
-for manifest in examples/*.yaml examples/controller/*.yaml; do
+for manifest in examples/*.yaml examples/pcp/*.yaml; do
   sed -E "s#patchbay\.dev/(example-|patchbay-)#$prefix/\1#" "$manifest"
   echo ---
 done | kubectl apply -f -
 kubectl wait --for=condition=Ready pbplugins --all --namespace patchbay-demo --timeout=120s
 # Each run of the demo gives the workers new jobs.
 demo=demo-$(date +%s)
-(export NAMESPACE=patchbay-demo PREFIX=$demo LEAD=3; . examples/controller/jobs.sh) >/dev/null
+(export NAMESPACE=patchbay-demo PREFIX=$demo LEAD=3; . examples/pcp/jobs.sh) >/dev/null
 jobs() { for worker in a b c; do for order in 1 2 3; do echo "$demo-$worker-$order"; done; done; }
 mapfile -t names < <(jobs | sed 's#^#pbjob/#')
 kubectl wait "${names[@]}" --namespace patchbay-demo --for=condition=Complete --timeout=60s >/dev/null
@@ -55,7 +55,7 @@ echo
 echo "The scraper's jobs, each done by the worker it names, in the order of their start:"
 jobs | while read -r job; do
   answer=$("$PATCHBAY_BIN_DIR/kubectl-patchbay" output --namespace patchbay-demo "$job")
-  echo "  $job for $(kubectl get pbjob "$job" -n patchbay-demo -o jsonpath='{.spec.target.location}'): done by$(sed -n 's/^worker//p' <<<"$answer") at$(sed -n 's/^time//p' <<<"$answer")"
+  echo "  $job for $(kubectl get pbjob "$job" -n patchbay-demo -o jsonpath='{.spec.target.client}'): done by$(sed -n 's/^worker//p' <<<"$answer") at$(sed -n 's/^time//p' <<<"$answer")"
 done
 cat <<TEXT
 

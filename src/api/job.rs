@@ -34,7 +34,7 @@ use serde_json::{Map, Value};
     derive = "PartialEq",
     doc = "One unit of work for one plugin, handed out at most once.",
     selectable = ".spec.pluginRef.name",
-    selectable = ".spec.target.location",
+    selectable = ".spec.target.client",
     selectable = ".status.phase",
     validation = kube::core::Rule::new(rules::NAME)
         .message(kube::core::Message::Expression(rules::NAME_MESSAGE.to_owned())),
@@ -63,7 +63,7 @@ pub struct JobSpec {
     /// The plugin that shall do it, in the same namespace.
     pub plugin_ref: PluginRef,
 
-    /// A command of a controller plugin. Either this or `call`.
+    /// A command of a PCP controller plugin. Either this or `call`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
 
@@ -186,7 +186,7 @@ pub struct Call {
 pub struct Target {
     /// Address or name of the client; empty means any.
     #[schemars(length(max = 253))]
-    pub location: String,
+    pub client: String,
     /// The plugin's port as text; empty means any.
     #[schemars(length(max = 5))]
     pub port: String,

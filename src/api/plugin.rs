@@ -28,7 +28,7 @@ pub use life::{
 };
 pub use pod::{PodOptions, PodSecurity, PodVolume};
 pub use protocol::{
-    Controller, Cookie, GoPlugin, Handshake, PortRange, Protocol, Stage, TlsMode, TlsOptions,
+    Cookie, GoPlugin, Handshake, PcpController, PortRange, Protocol, Stage, TlsMode, TlsOptions,
 };
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};
 

@@ -101,7 +101,7 @@ pub struct Provides {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub services: Vec<String>,
-    /// Commands that a controller plugin advertises; Jobs are checked against them.
+    /// Commands that a PCP controller plugin advertises; Jobs are checked against them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 256),

@@ -123,8 +123,8 @@ reasons! {
     ExitedEarly, Vendor, "The plugin ended before it announced itself.";
     CookieRejected, Author, "The plugin says that its cookie is missing or wrong.";
     NotAHandshake, Vendor, "The first line on stdout is not a handshake.";
-    CoreVersion, Vendor, "The plugin speaks another core protocol than 1.";
-    AppVersion, Author, "The plugin offers an application version that spec.protocol.goPlugin.versions does not list.";
+    CoreVersionUnsupported, Vendor, "The plugin speaks another core protocol than 1.";
+    AppVersionUnsupported, Author, "The plugin offers an application version that spec.protocol.goPlugin.versions does not list.";
     BadAddress, Vendor, "The plugin announced an address that the sidecar will not or cannot reach.";
     ProtocolUnsupported, Vendor, "The plugin speaks another protocol than gRPC.";
     BadCertificate, Vendor, "The certificate in the handshake cannot be read.";

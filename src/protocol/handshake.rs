@@ -202,7 +202,7 @@ fn core_version(field: &[u8], line: &[u8]) -> Result<(), Rejected> {
     match integer(field) {
         Some(CORE) => Ok(()),
         Some(other) => reject(
-            Reason::CoreVersion,
+            Reason::CoreVersionUnsupported,
             format!(
                 "the plugin speaks core protocol {other} of go-plugin, but only {CORE} is spoken \
                  here: build it with a current go-plugin. Its handshake: `{}`",
@@ -210,7 +210,7 @@ fn core_version(field: &[u8], line: &[u8]) -> Result<(), Rejected> {
             ),
         ),
         None => reject(
-            Reason::CoreVersion,
+            Reason::CoreVersionUnsupported,
             format!(
                 "the core protocol version in the handshake is not a number: `{}`",
                 quote(line)
@@ -230,7 +230,7 @@ fn app_version(field: &[u8], accepted: &[u32], line: &[u8]) -> Result<u32, Rejec
         .join(", ");
     let Some(offered) = integer(field) else {
         return reject(
-            Reason::AppVersion,
+            Reason::AppVersionUnsupported,
             format!(
                 "the application version in the handshake is not a number: `{}`. Accepted: {list} \
                  (spec.protocol.goPlugin.versions)",
@@ -248,7 +248,7 @@ fn app_version(field: &[u8], accepted: &[u32], line: &[u8]) -> Result<u32, Rejec
         _ => "use an older plugin, or update its clients",
     };
     reject(
-        Reason::AppVersion,
+        Reason::AppVersionUnsupported,
         format!(
             "the plugin offers application version {offered}, but spec.protocol.goPlugin.versions \
              accepts {list}: {remedy}, or add {offered} there if the clients speak it"

@@ -135,7 +135,7 @@ fn netrpc_is_named_even_where_the_line_does_not_name_it() {
 
 #[test]
 fn the_core_version_must_be_one() {
-    let reason = Reason::CoreVersion;
+    let reason = Reason::CoreVersionUnsupported;
     refused(
         "2|1|unix|x|grpc",
         &[1],
@@ -169,7 +169,7 @@ fn the_core_version_must_be_one() {
 
 #[test]
 fn the_application_version_must_be_listed() {
-    let reason = Reason::AppVersion;
+    let reason = Reason::AppVersionUnsupported;
     let field = "spec.protocol.goPlugin.versions";
     refused(
         "1|7|unix|/s|grpc",

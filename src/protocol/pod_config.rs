@@ -59,13 +59,13 @@ pub enum Protocol {
     /// HashiCorp go-plugin over gRPC.
     GoPlugin(GoPlugin),
     /// A controller plugin of the PCP job queue.
-    Controller(Controller),
+    PcpController(PcpController),
 }
 
 /// Settings of the family `controller`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Controller {
+pub struct PcpController {
     /// PORT: where the plugin listens on localhost, and where the sidecar lets workers in.
     pub port: u16,
     /// STAGE: DEV, TESTING, QA or PROD.

@@ -48,9 +48,9 @@ reasons! {
     /// The first line on stdout is not a handshake.
     NotAHandshake,
     /// Another core protocol than 1.
-    CoreVersion,
+    CoreVersionUnsupported,
     /// An application version that `versions` does not list.
-    AppVersion,
+    AppVersionUnsupported,
     /// An address that the sidecar will not or cannot reach.
     BadAddress,
     /// Another protocol than gRPC.

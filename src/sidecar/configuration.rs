@@ -2,7 +2,7 @@
 //! wins, wherever it came from.
 
 use patchbay_launcher::layout;
-use patchbay_protocol::pod_config::{CONTRACT, Controller, GoPlugin, PodConfig, Protocol};
+use patchbay_protocol::pod_config::{CONTRACT, GoPlugin, PcpController, PodConfig, Protocol};
 
 use crate::paths::{Root, replace};
 
@@ -29,7 +29,7 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
     }
     match &config.protocol {
         Protocol::GoPlugin(family) => check_go_plugin(family)?,
-        Protocol::Controller(family) => check_controller(family)?,
+        Protocol::PcpController(family) => check_pcp(family)?,
     }
     for checksum in &config.checksums {
         if digest(&checksum.sha256).is_none() {
@@ -60,7 +60,7 @@ fn check_go_plugin(family: &GoPlugin) -> Result<(), String> {
     Ok(())
 }
 
-fn check_controller(family: &Controller) -> Result<(), String> {
+fn check_pcp(family: &PcpController) -> Result<(), String> {
     let ours = [
         layout::SESSION_PORT,
         layout::PROXY_PORT,
@@ -252,7 +252,7 @@ mod tests {
         assert!(change("\"COOKIE\"", "\"A=B\"").is_err());
         assert!(change("10000", "60000").is_err());
         let controller = |port| {
-            let config = crate::instance::tests::controller_config(1, port);
+            let config = crate::instance::tests::pcp_config(1, port);
             parse(&serde_json::to_string(&config).unwrap())
         };
         assert!(controller(10_000).is_ok());

@@ -165,7 +165,7 @@ impl Driver {
         self.hear_greeting();
     }
 
-    /// A controller plugin may have introduced itself.
+    /// A PCP controller plugin may have introduced itself.
     pub(crate) fn hear_greeting(&mut self) {
         if !self.greetings.has_changed().unwrap_or(false) {
             return;
@@ -484,7 +484,7 @@ impl Driver {
             changed
         });
         let readiness = match picture.readiness {
-            Readiness::Ready if self.proxy.is_none() && !self.is_controller() => {
+            Readiness::Ready if self.proxy.is_none() && !self.is_pcp() => {
                 Readiness::NotReady(format!(
                     "{}: the proxy port is not served",
                     Reason::WaitingForLauncher

@@ -3,7 +3,7 @@
 //!
 //! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what
 //! the operator talks to, `proxy/` what client programs talk to, `workers/` what the workers of a
-//! controller plugin talk to, `go_plugin/` that family's protocol, `jobs/` where work comes from and
+//! PCP controller plugin talk to, `go_plugin/` that family's protocol, `jobs/` where work comes from and
 //! where its output goes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]

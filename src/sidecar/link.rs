@@ -77,7 +77,7 @@ pub fn tls_word(config: &PodConfig) -> &'static str {
             Tls::AutoMTLS => "AutoMTLS",
             Tls::Explicit { .. } => "Explicit",
         },
-        Protocol::Controller(_) => "None",
+        Protocol::PcpController(_) => "None",
     }
 }
 

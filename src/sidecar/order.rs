@@ -1,7 +1,7 @@
 //! The order to start a plugin: the environment that each family promises it.
 
 use patchbay_launcher::control::{Start, StartId};
-use patchbay_protocol::pod_config::{Controller, GoPlugin, PodConfig, Protocol};
+use patchbay_protocol::pod_config::{GoPlugin, PcpController, PodConfig, Protocol};
 
 use crate::configuration::digest;
 use crate::paths::Root;
@@ -41,7 +41,7 @@ pub fn order(
             start.head_lines = family.skip_lines.saturating_add(1);
             go_plugin(family, &mut start, host_certificate);
         }
-        Protocol::Controller(family) => {
+        Protocol::PcpController(family) => {
             // PLUGIN_NAME is no word of a host here, and neither are those that resemble it.
             start.keep_host_variables = true;
             start.defaults = vec![pair("PLUGIN_NAME", &config.plugin.name)];
@@ -75,7 +75,7 @@ fn go_plugin(family: &GoPlugin, start: &mut Start, host_certificate: Option<Stri
     env.push(pair(&family.cookie_key, &family.cookie_value));
 }
 
-fn controller(family: &Controller, root: &Root, env: &mut Environment) {
+fn controller(family: &PcpController, root: &Root, env: &mut Environment) {
     env.push(pair("PORT", &family.port.to_string()));
     env.push(pair("STAGE", &family.stage));
     // Plugins may print it; the library asks at the socket below.
@@ -90,7 +90,7 @@ fn controller(family: &Controller, root: &Root, env: &mut Environment) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::tests::{config, controller_config, go_plugin};
+    use crate::instance::tests::{config, go_plugin, pcp_config};
     use patchbay_protocol::pod_config::Checksum;
 
     fn value<'a>(start: &'a Start, name: &str) -> Option<&'a str> {
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_controller_plugin_gets_its_own_environment_and_keeps_its_name() {
-        let mut config = controller_config(1, 10_000);
+        let mut config = pcp_config(1, 10_000);
         let root = Root::new("/patchbay".into());
         let start = order(&root, StartId(0xab), &config, None);
         for (name, wanted) in [
@@ -161,7 +161,7 @@ mod tests {
             0
         );
 
-        if let Protocol::Controller(family) = &mut config.protocol {
+        if let Protocol::PcpController(family) = &mut config.protocol {
             family.class_name = Some("SamplePlugin".into());
         }
         let start = order(&root, StartId(1), &config, None);

@@ -43,7 +43,7 @@ impl Root {
         self.run().join(layout::CONTROL_SOCKET)
     }
 
-    /// Where the library of a controller plugin asks for jobs.
+    /// Where the library of a PCP controller plugin asks for jobs.
     pub fn jobs_socket(&self) -> PathBuf {
         self.run().join("jobs.sock")
     }

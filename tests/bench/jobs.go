@@ -161,7 +161,7 @@ func (b *jobBench) startController(name, class string, replicas int, variables m
 		"spec": document{
 			"image": b.s.images + "/patchbay-python:v1", "command": []string{"python3", "-m", "src.run"},
 			"replicas": replicas,
-			"protocol": document{"controller": document{"port": 10000, "className": class}},
+			"protocol": document{"pcpController": document{"port": 10000, "className": class}},
 			"env":      environment,
 			"pod": document{"volumes": []document{
 				{"name": "code", "configMap": document{"name": "code"}},

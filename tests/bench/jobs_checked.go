@@ -120,7 +120,7 @@ func varied(i int, now time.Time) document {
 		return now.Add(time.Duration(seconds) * time.Second).UTC().Format("2006-01-02T15:04:05.000000Z")
 	}
 	if client := i % 3; client < len(locations) {
-		spec["target"] = document{"location": locations[client]}
+		spec["target"] = document{"client": locations[client]}
 	}
 	switch i % 4 {
 	case 0:

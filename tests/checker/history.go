@@ -22,7 +22,7 @@ type object struct {
 			Name string `json:"name"`
 		} `json:"pluginRef"`
 		Target struct {
-			Location string `json:"location"`
+			Client   string `json:"client"`
 			Port     string `json:"port"`
 		} `json:"target"`
 		StartTime      *time.Time `json:"startTime"`
@@ -152,7 +152,7 @@ func (h *history) add(deleted bool, seen *object) error {
 			name:        seen.Metadata.Name,
 			uid:         seen.Metadata.UID,
 			plugin:      seen.Spec.PluginRef.Name,
-			location:    seen.Spec.Target.Location,
+			location:    seen.Spec.Target.Client,
 			port:        seen.Spec.Target.Port,
 			start:       start,
 			atLeastOnce: seen.Spec.DeliveryPolicy == "AtLeastOnce",

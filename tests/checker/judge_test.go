@@ -24,7 +24,7 @@ func (s *story) write(uid string, at int, phase, reason, more string) {
 	s.t.Helper()
 	start := "2026-01-01T00:00:0" + uid[len(uid)-1:] + ".000000Z"
 	line := fmt.Sprintf(`{"type":"MODIFIED","object":{"metadata":{"name":"job-%s","namespace":"run","uid":"%s","resourceVersion":"%d","creationTimestamp":"2026-01-01T00:00:00Z"},
-		"spec":{"pluginRef":{"name":"p"},"startTime":"%s","expireTime":"2026-01-01T01:00:00.000000Z","target":{"location":"10.0.0.1"}},
+		"spec":{"pluginRef":{"name":"p"},"startTime":"%s","expireTime":"2026-01-01T01:00:00.000000Z","target":{"client":"10.0.0.1"}},
 		"status":{"phase":"%s","reason":"%s"%s}}}`, uid, uid, at, start, phase, reason, more)
 	if err := s.h.hear([]byte(strings.ReplaceAll(line, "\n", " "))); err != nil {
 		s.t.Fatal(err)

@@ -53,7 +53,7 @@ pub(crate) struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Job {
     pub(crate) uid: Uid,
-    /// `spec.target.location`; none is for every client.
+    /// `spec.target.client`; none is for every client.
     pub(crate) location: Option<u8>,
     pub(crate) phase: Phase,
     pub(crate) claim: Option<Claim>,

@@ -78,7 +78,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) name: &'static str,
-    /// `spec.target.location` of each Job at first; its length is the number of Jobs.
+    /// `spec.target.client` of each Job at first; its length is the number of Jobs.
     pub(crate) jobs: &'static [Option<u8>],
     /// And after the Job was created again.
     pub(crate) recreated: Option<u8>,

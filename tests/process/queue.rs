@@ -135,7 +135,7 @@ impl Queue {
         let spec = json!({
             "pluginRef": {"name": "plugin"},
             "command": {"name": command, "inputs": inputs},
-            "target": {"location": location, "port": port},
+            "target": {"client": location, "port": port},
         });
         let mut state = self.state();
         let uid = format!("00000000-0000-4000-8000-{:012}", state.jobs.len());
@@ -319,7 +319,7 @@ impl State {
         let number = self.jobs.iter().position(|job| {
             let target = &job.spec["target"];
             job.stands == Stands::Ready
-                && fits(&ask.client, &target["location"])
+                && fits(&ask.client, &target["client"])
                 && fits(&ask.port, &target["port"])
         })?;
         let job = &mut self.jobs[number];

@@ -3,7 +3,7 @@
 use crate::authority::Authority;
 use crate::programs;
 use patchbay_protocol::pod_config::{
-    CONTRACT, Controller, GoPlugin, Health, Jobs, OnFailure, PluginName, PodConfig, Protocol,
+    CONTRACT, GoPlugin, Health, Jobs, OnFailure, PcpController, PluginName, PodConfig, Protocol,
     Restart, Shutdown, Tls,
 };
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ impl Setup {
             .env("PYTHONPATH", &text(programs::python_path().to_owned()))
     }
 
-    /// A controller plugin over our Python runtime. The file's name is that of its class.
+    /// A PCP controller plugin over our Python runtime. The file's name is that of its class.
     pub fn controller(file: PathBuf) -> Self {
         let runner = ["python3", "-m", "src.run"].map(str::to_owned).to_vec();
         let mut setup = Self::new(runner)
@@ -88,7 +88,7 @@ impl Setup {
             .env("PATCHBAY_PLUGIN_PATH", &text(file));
         setup.pod_ips = format!("{POD_IPV4},{POD_IPV6}");
         setup.with(|config| {
-            config.protocol = Protocol::Controller(Controller {
+            config.protocol = Protocol::PcpController(PcpController {
                 port: free_port(),
                 stage: "TESTING".into(),
                 class_name: None,
@@ -100,14 +100,14 @@ impl Setup {
 
     /// Such a plugin of the tests' own.
     pub fn steps(name: &str) -> Self {
-        let folder = programs::source("tests/process/plugins/controller");
+        let folder = programs::source("tests/process/plugins/pcp");
         Self::controller(folder.join(name).with_extension("py"))
     }
 
-    /// Where a controller plugin listens.
+    /// Where a PCP controller plugin listens.
     pub fn port(&self) -> u16 {
         match &self.config.protocol {
-            Protocol::Controller(family) => family.port,
+            Protocol::PcpController(family) => family.port,
             Protocol::GoPlugin(_) => panic!("a plugin of another family"),
         }
     }

@@ -1,4 +1,4 @@
-//! Jobs as users write them, and a controller plugin that does what each job says.
+//! Jobs as users write them, and a PCP controller plugin that does what each job says.
 
 use crate::plugin::Plugin;
 use crate::sandbox::{Sandbox, condition, pretty};
@@ -49,7 +49,7 @@ impl Job {
         }
     }
 
-    /// Sets a field of the spec by its path, such as `/target/location`.
+    /// Sets a field of the spec by its path, such as `/target/client`.
     pub fn with(mut self, path: &str, value: Value) -> Job {
         let mut at = &mut self.spec;
         for key in path.trim_start_matches('/').split('/') {
@@ -95,7 +95,7 @@ impl Sandbox {
         )
     }
 
-    /// A controller plugin that does what each job says, its code in a ConfigMap.
+    /// A PCP controller plugin that does what each job says, its code in a ConfigMap.
     pub async fn actor(&self) -> Outcome<Plugin> {
         self.code(CODE, "actor.py", include_str!("../plugins/python/actor.py"))
             .await?;
@@ -243,14 +243,14 @@ impl Sandbox {
     }
 }
 
-/// A controller plugin over the Python runtime image, its code in a ConfigMap.
+/// A PCP controller plugin over the Python runtime image, its code in a ConfigMap.
 pub fn controller(name: &str, code: &str, class: &str) -> Plugin {
     Plugin {
         name: name.to_owned(),
         spec: json!({
             "image": "patchbay.dev/patchbay-python:v1",
             "command": ["python3", "-m", "src.run"],
-            "protocol": {"controller": {"port": 10000, "className": class}},
+            "protocol": {"pcpController": {"port": 10000, "className": class}},
             "env": [],
             "pod": {"volumes": [{"name": "code", "configMap": {"name": code}}]},
             "volumeMounts": [{"name": "code", "mountPath": "/plugins", "readOnly": true}],

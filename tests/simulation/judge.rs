@@ -167,7 +167,7 @@ impl Judge {
     pub fn created(&mut self, name: u32, job: &Job) {
         let record = Record {
             name,
-            location: job.spec.target.location.clone(),
+            location: job.spec.target.client.clone(),
             port: job.spec.target.port.clone(),
             at_least_once: job.spec.delivery_policy == DeliveryPolicy::AtLeastOnce,
             backoff_limit: job.spec.backoff_limit,
@@ -189,7 +189,7 @@ impl Judge {
             .eligible
             .entry(job.spec.plugin_ref.name.clone())
             .or_default();
-        plugin.entry(job.spec.target.location.clone()).or_default()
+        plugin.entry(job.spec.target.client.clone()).or_default()
     }
 
     fn close(&mut self, job: &Job) {

@@ -25,7 +25,7 @@ pub struct Pod {
     pub process: u64,
     pub sidecar: Option<Sidecar>,
     pub link: Option<usize>,
-    /// Workers of a controller plugin; none: it is called.
+    /// Workers of a PCP controller plugin; none: it is called.
     pub workers: usize,
     pub program: Plugin,
     /// Starts that ended while no sidecar was there to see it.

@@ -18,7 +18,7 @@ pub struct Life {
     pub found: Vec<(Wrong, String)>,
 }
 
-/// Two controller plugins, one of them with a limit per client, and one that is called.
+/// Two PCP controller plugins, one of them with a limit per client, and one that is called.
 pub fn setting(broken: Option<Broken>) -> Setting {
     Setting {
         pods: vec![vec![3, 3, 2, 2, 1, 1], vec![3, 3, 2], vec![0, 0, 0]],

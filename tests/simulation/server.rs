@@ -133,7 +133,7 @@ impl Server {
             command: None,
             call: None,
             target: Target {
-                location: plan.location.clone(),
+                client: plan.location.clone(),
                 port: plan.port.clone(),
                 optional: Default::default(),
             },

@@ -176,7 +176,7 @@ impl Ord for Timed {
 /// What a run is made of.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Pods of each Plugin: workers of a controller plugin, or 0 for one that is called.
+    /// Pods of each Plugin: workers of a PCP controller plugin, or 0 for one that is called.
     pub pods: Vec<Vec<usize>>,
     /// Clients that jobs are for and workers ask for; with none, everybody asks for everything.
     pub clients: Vec<String>,
@@ -476,7 +476,7 @@ pub fn told(what: &str, job: &Job) -> String {
             .expire_time
             .as_ref()
             .map(|t| t.0.as_microsecond() - crate::server::BASE),
-        job.spec.target.location,
+        job.spec.target.client,
         job.spec.target.port,
     )
 }

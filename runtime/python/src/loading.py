@@ -55,7 +55,7 @@ def load(environment):
     if wanted.strict and not wanted.plugin.isidentifier():
         raise LoadError(
             "PLUGIN is %r; expected the name of a class, such as Scraper: correct "
-            "protocol.controller.className" % wanted.plugin)
+            "protocol.pcpController.className" % wanted.plugin)
     entries = _search_path(wanted.path)
     name, entry = _choose_module(wanted, entries)
     module = _import(name, entry, entries)
@@ -119,11 +119,11 @@ def _choose_module(wanted, entries):
     if wanted.strict:
         raise LoadError(
             "PLUGIN is %s, but %s holds %s and none of them defines that class; expected %s.py, or "
-            "a module with class %s: correct protocol.controller.className or mount that module"
+            "a module with class %s: correct protocol.pcpController.className or mount that module"
             % (wanted.plugin, wanted.path, found, wanted.plugin, wanted.plugin))
     raise LoadError(
         "PLUGIN is not set, and %s holds %s; expected exactly one module with a class derived "
-        "from ControllerPlugin: set protocol.controller.className" % (wanted.path, found))
+        "from ControllerPlugin: set protocol.pcpController.className" % (wanted.path, found))
 
 
 def _modules(entry):
@@ -264,11 +264,11 @@ def _choose_class(classes, made, module, place, wanted):
     if wanted.strict:
         raise LoadError(
             "PLUGIN is %s, but %s holds %s; expected a class of that name derived from "
-            "ControllerPlugin that implements _start: correct protocol.controller.className or the "
+            "ControllerPlugin that implements _start: correct protocol.pcpController.className or the "
             "plugin" % (wanted.plugin, place, found))
     raise LoadError(
         "PLUGIN is not set, and %s holds %s; expected exactly one class derived from "
-        "ControllerPlugin that implements _start: set protocol.controller.className" % (place, found))
+        "ControllerPlugin that implements _start: set protocol.pcpController.className" % (place, found))
 
 
 def _listed(names):

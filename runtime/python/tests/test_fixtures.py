@@ -16,7 +16,7 @@ from tests.stand_in import StandIn, job
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REPOSITORY = os.path.dirname(os.path.dirname(ROOT))
 DIARY = os.path.join(REPOSITORY, "tests", "plugins", "python", "diary.py")
-CONTROLLER = os.path.join(REPOSITORY, "examples", "controller")
+CONTROLLER = os.path.join(REPOSITORY, "examples", "pcp")
 
 
 def work(number, mode, amount="3", text="", location=""):
@@ -109,7 +109,7 @@ class Examples(unittest.TestCase):
             lines = block.group(1).splitlines(True)
             inside = "".join(line[4:] if line.strip() else "\n" for line in lines)
             with open(os.path.join(CONTROLLER, name), encoding="utf-8") as opened:
-                self.assertEqual(inside, opened.read(), "run examples/controller/embed.sh")
+                self.assertEqual(inside, opened.read(), "run examples/pcp/embed.sh")
 
     def test_a_worker_answers_our_scraper_with_its_own_address(self):
         with socket.socket() as probe:

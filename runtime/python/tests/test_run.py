@@ -14,7 +14,7 @@ from tests.plugins import environment
 from tests.stand_in import StandIn, job
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EXAMPLES = os.path.join(ROOT, "..", "..", "examples", "controller")
+EXAMPLES = os.path.join(ROOT, "..", "..", "examples", "pcp")
 
 HEAD = "from src.controller_plugin import ControllerPlugin\n"
 

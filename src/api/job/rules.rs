@@ -17,7 +17,7 @@ pub(super) fn spec() -> Value {
     let mut rules = vec![
         rule(
             "has(self.command) != has(self.call)",
-            "spec has both command and call, or neither; expected exactly one: command for a controller plugin, call for a gRPC plugin",
+            "spec has both command and call, or neither; expected exactly one: command for a PCP controller plugin, call for a gRPC plugin",
         ),
         telling(
             "!has(self.startTime) || !has(self.expireTime) || timestamp(self.expireTime) > timestamp(self.startTime)",
@@ -83,9 +83,9 @@ pub(super) fn plugin_ref() -> Value {
 pub(super) fn target() -> Value {
     json!([
         telling(
-            "self.location == '' || self.location.matches('^[0-9A-Za-z]([-_.0-9A-Za-z]*[0-9A-Za-z])?$') || isIP(self.location) || (self.location.matches('^::[fF]{4}:[0-9]') && isIP(self.location.substring(7)))",
-            "'target.location is ' + self.location + '; expected an IPv4 or IPv6 address or the name of a host, without port, brackets, zone and spaces: write only the address, the port belongs to the plugin'",
-            "target.location is not an address or the name of a host, without port, brackets, zone and spaces: write only the address",
+            "self.client == '' || self.client.matches('^[0-9A-Za-z]([-_.0-9A-Za-z]*[0-9A-Za-z])?$') || isIP(self.client) || (self.client.matches('^::[fF]{4}:[0-9]') && isIP(self.client.substring(7)))",
+            "'target.client is ' + self.client + '; expected an IPv4 or IPv6 address or the name of a host, without port, brackets, zone and spaces: write only the address, the port belongs to the plugin'",
+            "target.client is not an address or the name of a host, without port, brackets, zone and spaces: write only the address",
         ),
         telling(
             "self.port == '' || (self.port.matches('^[1-9][0-9]{0,4}$') && int(self.port) <= 65535)",

@@ -95,7 +95,7 @@ fn call(request: Value) -> Value {
 }
 
 fn target(location: &str, port: &str) -> Value {
-    json!({"target": {"location": location, "port": port}})
+    json!({"target": {"client": location, "port": port}})
 }
 
 fn of_the_spec() -> Vec<Case> {
@@ -143,10 +143,10 @@ fn of_the_spec() -> Vec<Case> {
             "pluginRef.name is SamplePlugin",
         ),
         new(
-            "location",
+            "client",
             target("10.1.2.3", ""),
             target("10.1.2.3:10000", ""),
-            "target.location is 10.1.2.3:10000",
+            "target.client is 10.1.2.3:10000",
         ),
         new(
             "port",
@@ -162,8 +162,8 @@ fn of_a_change() -> Vec<Case> {
         fixed("plugin", json!({}), json!({"pluginRef": {"name": "other"}})),
         fixed(
             "target",
-            json!({"target": {"location": "a", "optional": {"a": 1}}}),
-            json!({"target": {"location": "a", "optional": {"b": 1}}}),
+            json!({"target": {"client": "a", "optional": {"a": 1}}}),
+            json!({"target": {"client": "a", "optional": {"b": 1}}}),
         ),
         fixed(
             "command",

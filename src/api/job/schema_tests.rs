@@ -130,7 +130,7 @@ fn what_fields_are_selected_by_is_text_that_is_always_there_or_nowhere() {
         fields(Job::crd()),
         [
             ".spec.pluginRef.name",
-            ".spec.target.location",
+            ".spec.target.client",
             ".status.phase"
         ]
     );

@@ -15,7 +15,7 @@ pub struct JobOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_running_per_client: Option<i32>,
-    /// Calls that one pod carries out at a time; family goPlugin. A controller plugin decides by
+    /// Calls that one pod carries out at a time; family goPlugin. A PCP controller plugin decides by
     /// its own requests.
     #[schemars(range(min = 0, max = 256))]
     pub max_running_per_pod: i32,

@@ -17,7 +17,7 @@ pub struct Protocol {
     pub go_plugin: Option<GoPlugin>,
     /// A controller plugin of the PCP job queue: Python over `src.controller_plugin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub controller: Option<Controller>,
+    pub pcp_controller: Option<PcpController>,
 }
 
 /// The one family that a Plugin names.
@@ -26,7 +26,7 @@ pub enum Family<'a> {
     /// HashiCorp go-plugin over gRPC.
     GoPlugin(&'a GoPlugin),
     /// A controller plugin of the PCP job queue.
-    Controller(&'a Controller),
+    PcpController(&'a PcpController),
 }
 
 impl Family<'_> {
@@ -34,7 +34,7 @@ impl Family<'_> {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Family::GoPlugin(_) => "goPlugin",
-            Family::Controller(_) => "controller",
+            Family::PcpController(_) => "pcpController",
         }
     }
 }
@@ -43,7 +43,7 @@ impl Protocol {
     /// The family, or `None` when no key is there (an API server never lets that in).
     pub fn family(&self) -> Option<Family<'_>> {
         let go_plugin = self.go_plugin.as_ref().map(Family::GoPlugin);
-        go_plugin.or_else(|| self.controller.as_ref().map(Family::Controller))
+        go_plugin.or_else(|| self.pcp_controller.as_ref().map(Family::PcpController))
     }
 }
 
@@ -158,11 +158,11 @@ impl Default for Handshake {
     }
 }
 
-/// Settings of the family controller.
+/// Settings of the family pcpController.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::controller()))]
-pub struct Controller {
+pub struct PcpController {
     /// The plugin's one port: PORT in its environment, and where external workers connect.
     #[schemars(range(min = 1024, max = 65535))]
     pub port: i32,
@@ -175,18 +175,18 @@ pub struct Controller {
     #[schemars(length(min = 1, max = 128))]
     pub class_name: Option<String>,
     /// Seconds from the start of the process to its first word.
-    #[serde(default = "Controller::default_start_timeout")]
+    #[serde(default = "PcpController::default_start_timeout")]
     #[schemars(range(min = 1, max = 3600))]
     pub start_timeout_seconds: i32,
 }
 
-impl Controller {
+impl PcpController {
     fn default_start_timeout() -> i32 {
         60
     }
 }
 
-/// The stages that a controller plugin knows.
+/// The stages that a PCP controller plugin knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Stage {

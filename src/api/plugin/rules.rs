@@ -18,9 +18,9 @@ pub(crate) const NAME_MESSAGE: &str = "'metadata.name is ' + self.metadata.name 
 /// Names that belong to the handshake; the sidecar sets them.
 const RESERVED: &str = "['PLUGIN_MIN_PORT', 'PLUGIN_MAX_PORT', 'PLUGIN_PROTOCOL_VERSIONS', 'PLUGIN_CLIENT_CERT', 'PLUGIN_MULTIPLEX_GRPC', 'PLUGIN_UNIX_SOCKET_DIR', 'PLUGIN_UNIX_SOCKET_GROUP', 'TMPDIR']";
 
-/// Names that belong to the family controller; the sidecar sets them. PLUGIN_NAME and LOGLEVEL
+/// Names that belong to the family pcpController; the sidecar sets them. PLUGIN_NAME and LOGLEVEL
 /// are the author's to set.
-const OF_CONTROLLER: &str = "['PORT', 'RETHINK_HOST', 'STAGE', 'PLUGIN', 'PATCHBAY_JOBS_SOCKET']";
+const OF_PCP: &str = "['PORT', 'RETHINK_HOST', 'STAGE', 'PLUGIN', 'PATCHBAY_JOBS_SOCKET']";
 
 pub(super) fn spec() -> Value {
     json!([
@@ -35,16 +35,16 @@ pub(super) fn spec() -> Value {
         ),
         telling(
             &format!(
-                "!has(self.env) || !has(self.protocol.controller) || self.env.all(e, !(e.name in {OF_CONTROLLER}))"
+                "!has(self.env) || !has(self.protocol.pcpController) || self.env.all(e, !(e.name in {OF_PCP}))"
             ),
             &format!(
-                "'spec.env sets ' + {OF_CONTROLLER}.filter(n, self.env.exists(e, e.name == n))[0] + ', which belongs to the family controller; expected it only from spec.protocol.controller: remove it, the sidecar sets it'"
+                "'spec.env sets ' + {OF_PCP}.filter(n, self.env.exists(e, e.name == n))[0] + ', which belongs to the family pcpController; expected it only from spec.protocol.pcpController: remove it, the sidecar sets it'"
             ),
-            "spec.env sets PORT, RETHINK_HOST, STAGE, PLUGIN or PATCHBAY_JOBS_SOCKET, which belong to the family controller: remove it, the sidecar sets it",
+            "spec.env sets PORT, RETHINK_HOST, STAGE, PLUGIN or PATCHBAY_JOBS_SOCKET, which belong to the family pcpController: remove it, the sidecar sets it",
         ),
         rule(
-            "!has(self.protocol.controller) || self.jobs.maxRunningPerPod == 4",
-            "spec.jobs.maxRunningPerPod is set for a controller plugin; expected it with goPlugin only, because a controller plugin asks for a job when it wants one: remove it, or limit with jobs.maxRunning",
+            "!has(self.protocol.pcpController) || self.jobs.maxRunningPerPod == 4",
+            "spec.jobs.maxRunningPerPod is set for a PCP controller plugin; expected it with goPlugin only, because a PCP controller plugin asks for a job when it wants one: remove it, or limit with jobs.maxRunning",
         ),
         rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name))",
@@ -125,8 +125,8 @@ pub(super) fn scratch() -> Value {
 
 pub(super) fn protocol() -> Value {
     json!([rule(
-        "has(self.goPlugin) != has(self.controller)",
-        "spec.protocol has no key or two; expected exactly one family: goPlugin with its cookie and versions, or controller with its port",
+        "[has(self.goPlugin), has(self.pcpController)].exists_one(present, present)",
+        "spec.protocol has no key or two; expected exactly one family: goPlugin with its cookie and versions, or pcpController with its port",
     )])
 }
 
@@ -134,12 +134,12 @@ pub(super) fn controller() -> Value {
     json!([
         rule(
             "self.port < 7443 || self.port > 7445",
-            "controller.port is one of 7443 to 7445, which belong to the sidecar: choose another port",
+            "pcpController.port is one of 7443 to 7445, which belong to the sidecar: choose another port",
         ),
         telling(
             "!has(self.className) || self.className.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
-            "'controller.className is ' + self.className + '; expected the name of a Python class, which is the name of its module too: write it without package, path and .py'",
-            "controller.className is not the name of a Python class: write it without package, path and .py",
+            "'pcpController.className is ' + self.className + '; expected the name of a Python class, which is the name of its module too: write it without package, path and .py'",
+            "pcpController.className is not the name of a Python class: write it without package, path and .py",
         ),
     ])
 }

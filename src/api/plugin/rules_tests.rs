@@ -50,12 +50,12 @@ fn go_plugin(change: Value) -> Value {
     json!({"protocol": {"goPlugin": change}})
 }
 
-/// A controller plugin with these settings.
+/// A PCP controller plugin with these settings.
 fn family(settings: Value) -> Value {
-    json!({"protocol": {"goPlugin": null, "controller": settings}})
+    json!({"protocol": {"goPlugin": null, "pcpController": settings}})
 }
 
-/// A controller plugin, changed.
+/// A PCP controller plugin, changed.
 fn controller(change: Value) -> Value {
     let mut spec = family(json!({"port": 10000}));
     merge(&mut spec, &change);
@@ -175,7 +175,7 @@ fn cases() -> Vec<Case> {
         case(
             "two families",
             family(json!({"port": 10000})),
-            json!({"protocol": {"controller": {"port": 10000}}}),
+            json!({"protocol": {"pcpController": {"port": 10000}}}),
             "expected exactly one family",
         ),
         case(
@@ -204,13 +204,13 @@ fn cases() -> Vec<Case> {
             "controller port",
             family(json!({"port": 7446})),
             family(json!({"port": 7444})),
-            "controller.port is one of 7443 to 7445",
+            "pcpController.port is one of 7443 to 7445",
         ),
         case(
             "class name",
             family(json!({"port": 10000, "className": "Sample_Plugin2"})),
             family(json!({"port": 10000, "className": "plugins.SamplePlugin"})),
-            "controller.className is plugins.SamplePlugin",
+            "pcpController.className is plugins.SamplePlugin",
         ),
         case(
             "cookie key",

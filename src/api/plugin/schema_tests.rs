@@ -102,11 +102,12 @@ fn numbers_have_formats_that_kubernetes_knows() {
 #[test]
 fn a_controller_needs_its_port_alone() {
     let schema = schema();
-    let place = &schema["properties"]["spec"]["properties"]["protocol"]["properties"]["controller"];
+    let place =
+        &schema["properties"]["spec"]["properties"]["protocol"]["properties"]["pcpController"];
     let mut written = published::defaults(place);
     written["port"] = 10_000.into();
-    let filled: super::Controller = serde_json::from_value(written).unwrap();
-    let bare: super::Controller = serde_json::from_value(json!({"port": 10_000})).unwrap();
+    let filled: super::PcpController = serde_json::from_value(written).unwrap();
+    let bare: super::PcpController = serde_json::from_value(json!({"port": 10_000})).unwrap();
     assert_eq!(filled, bare);
     assert_eq!(
         (bare.stage.as_str(), bare.start_timeout_seconds),

@@ -91,7 +91,7 @@ impl QueueRows {
         let key = (
             job.namespace().unwrap_or_default(),
             job.spec.plugin_ref.name.clone(),
-            job.spec.target.location.clone(),
+            job.spec.target.client.clone(),
         );
         let (row, reasons) = self.0.entry(key.clone()).or_insert_with(|| {
             let (namespace, plugin, client) = key;

@@ -73,7 +73,7 @@ pub(super) fn job(
         command,
         call,
         target: Target {
-            location: arguments.client.clone().unwrap_or_default(),
+            client: arguments.client.clone().unwrap_or_default(),
             port: arguments.port.map(|p| p.to_string()).unwrap_or_default(),
             optional: Map::new(),
         },

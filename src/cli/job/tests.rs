@@ -21,7 +21,7 @@ fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
 fn scraper(commands: Value) -> Plugin {
     parse(json!({
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin", "metadata": {"name": "scraper"},
-        "spec": {"image": "i", "command": ["python3"], "protocol": {"controller": {"port": 10000}}},
+        "spec": {"image": "i", "command": ["python3"], "protocol": {"pcpController": {"port": 10000}}},
         "status": {"provides": {"commands": commands}},
     }))
 }
@@ -98,7 +98,7 @@ fn open(name: &str, client: &str, status: Value) -> Job {
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "Job",
         "metadata": {"name": name, "namespace": "demo", "creationTimestamp": "2025-12-31T23:59:00Z"},
         "spec": {"pluginRef": {"name": "scraper"}, "command": {"name": "wget"},
-                 "target": {"location": client}, "expireTime": "2026-01-01T00:00:00.000000Z"},
+                 "target": {"client": client}, "expireTime": "2026-01-01T00:00:00.000000Z"},
         "status": status,
     }))
 }

@@ -281,7 +281,7 @@ mod tests {
             "metadata": {"namespace": "ns", "name": "kv", "uid": "p", "resourceVersion": "7"},
             "spec": {
                 "source": {"image": {"reference": "kv:1"}}, "image": "kv:1",
-                "protocol": {"controller": {"port": 10000}},
+                "protocol": {"pcpController": {"port": 10000}},
             },
             "status": status,
         }))

@@ -109,7 +109,7 @@ mod tests {
             "metadata": {
                 "namespace": "ns", "name": "kv", "uid": "u", "resourceVersion": version.to_string(),
             },
-            "spec": {"image": "kv", "protocol": {"controller": {"port": 10000}}},
+            "spec": {"image": "kv", "protocol": {"pcpController": {"port": 10000}}},
             "status": {"provides": {"commands": commands}},
         }))
         .unwrap()

@@ -4,7 +4,7 @@ use crate::plugin::observe::Settings;
 use crate::plugin::resolve::{FamilySettings, Resolved};
 use patchbay_api::plugin::{self as api, TlsMode};
 use patchbay_protocol::pod_config::{
-    CONTRACT, Checksum, Controller, GoPlugin, Health, Jobs, OnFailure, PluginName, PodConfig,
+    CONTRACT, Checksum, GoPlugin, Health, Jobs, OnFailure, PcpController, PluginName, PodConfig,
     Protocol, Restart, Shutdown, Tls,
 };
 
@@ -24,7 +24,9 @@ pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
         },
         protocol: match family {
             FamilySettings::GoPlugin(settings) => Protocol::GoPlugin(go_plugin(settings)),
-            FamilySettings::Controller(settings) => Protocol::Controller(controller(settings)),
+            FamilySettings::PcpController(settings) => {
+                Protocol::PcpController(controller(settings))
+            }
         },
         checksums: spec.checksums.iter().map(checksum).collect(),
         health: Health {
@@ -75,8 +77,8 @@ fn go_plugin(spec: &api::GoPlugin) -> GoPlugin {
     }
 }
 
-fn controller(spec: &api::Controller) -> Controller {
-    Controller {
+fn controller(spec: &api::PcpController) -> PcpController {
+    PcpController {
         port: port(spec.port),
         stage: spec.stage.as_str().to_owned(),
         class_name: spec.class_name.clone(),

@@ -76,7 +76,7 @@ pub(super) fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
 fn client_port_name(family: &FamilySettings) -> &'static str {
     match family {
         FamilySettings::GoPlugin(_) => "proxy",
-        FamilySettings::Controller(_) => "workers",
+        FamilySettings::PcpController(_) => "workers",
     }
 }
 

@@ -52,7 +52,7 @@ fn traffic_policy(resolved: &Resolved) -> Option<TrafficPolicy> {
     let from_outside = options.type_ != ServiceType::ClusterIP;
     let usual = match resolved.family {
         FamilySettings::GoPlugin(_) => None,
-        FamilySettings::Controller(_) => from_outside.then_some(TrafficPolicy::Local),
+        FamilySettings::PcpController(_) => from_outside.then_some(TrafficPolicy::Local),
     };
     options.external_traffic_policy.or(usual)
 }
@@ -60,8 +60,8 @@ fn traffic_policy(resolved: &Resolved) -> Option<TrafficPolicy> {
 fn port(family: &FamilySettings, number: i32) -> ServicePort {
     let (name, app_protocol) = match family {
         FamilySettings::GoPlugin(_) => ("grpc", Some(APP_PROTOCOL)),
-        // What workers and a controller plugin say to each other is their own business.
-        FamilySettings::Controller(_) => ("workers", None),
+        // What workers and a PCP controller plugin say to each other is their own business.
+        FamilySettings::PcpController(_) => ("workers", None),
     };
     ServicePort {
         name: Some(name.to_owned()),

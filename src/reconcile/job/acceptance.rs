@@ -42,10 +42,10 @@ pub fn judge(spec: &JobSpec, plugin: Option<&PluginView>) -> Acceptance {
     match (&spec.command, plugin.family) {
         (_, None) => not_ready(&name),
         (None, Some(PluginFamily::GoPlugin)) => Acceptance::Yes,
-        (None, Some(PluginFamily::Controller)) => Acceptance::No(
+        (None, Some(PluginFamily::PcpController)) => Acceptance::No(
             Reason::WrongFamily,
             format!(
-                "spec has a call and Plugin {name} is of the family controller, which takes spec.command: create a new Job with a command, or name another Plugin"
+                "spec has a call and Plugin {name} is of the family pcpController, which takes spec.command: create a new Job with a command, or name another Plugin"
             ),
         ),
         (Some(_), Some(PluginFamily::GoPlugin)) => Acceptance::No(
@@ -54,7 +54,7 @@ pub fn judge(spec: &JobSpec, plugin: Option<&PluginView>) -> Acceptance {
                 "spec has a command and Plugin {name} is of the family goPlugin, which takes spec.call: create a new Job with a call, or name another Plugin"
             ),
         ),
-        (Some(command), Some(PluginFamily::Controller)) => {
+        (Some(command), Some(PluginFamily::PcpController)) => {
             let Some(known) = &plugin.commands else {
                 return not_ready(&name);
             };

@@ -139,7 +139,11 @@ impl Pen {
 const fn unmet(type_: ConditionType) -> (Is, Reason, &'static str) {
     match type_ {
         ConditionType::Claimed => (Is::False, Reason::Unclaimed, "no pod has it"),
-        ConditionType::Started => (Is::False, Reason::NotStarted, "no plugin works on it"),
+        ConditionType::Started => (
+            Is::False,
+            Reason::NotStarted,
+            "the plugin has not reported progress yet",
+        ),
         _ => (Is::Unknown, Reason::Pending, "nothing is known yet"),
     }
 }

@@ -41,7 +41,7 @@ pub enum PluginFamily {
     /// Takes `spec.call`.
     GoPlugin,
     /// Takes `spec.command`.
-    Controller,
+    PcpController,
 }
 
 impl PluginView {
@@ -55,7 +55,7 @@ impl PluginView {
             deleting: plugin.metadata.deletion_timestamp.is_some(),
             family: plugin.spec.protocol.family().map(|family| match family {
                 Family::GoPlugin(_) => PluginFamily::GoPlugin,
-                Family::Controller(_) => PluginFamily::Controller,
+                Family::PcpController(_) => PluginFamily::PcpController,
             }),
             // A plugin that starts has said nothing yet; one that runs has at least a placeholder.
             commands: provides

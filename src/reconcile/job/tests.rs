@@ -32,7 +32,7 @@ fn command(name: &str, inputs: &[&str], optional: &[&str]) -> AdvertisedCommand 
 fn scraper() -> PluginView {
     PluginView {
         deleting: false,
-        family: Some(PluginFamily::Controller),
+        family: Some(PluginFamily::PcpController),
         commands: Some(vec![
             command("wget", &["Target"], &["Timeout"]),
             command("ping", &[], &[]),
@@ -318,12 +318,12 @@ fn a_view_of_a_plugin_that_starts_has_no_commands() {
     let mut plugin: Plugin = serde_json::from_value(json!({
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
         "metadata": {"name": "scraper"},
-        "spec": {"image": "i", "command": ["/x"], "protocol": {"controller": {"port": 10000}}},
+        "spec": {"image": "i", "command": ["/x"], "protocol": {"pcpController": {"port": 10000}}},
         "status": {"provides": {"omitted": 0}}
     }))
     .unwrap();
     let view = PluginView::of(&plugin);
-    assert_eq!(view.family, Some(PluginFamily::Controller));
+    assert_eq!(view.family, Some(PluginFamily::PcpController));
     assert_eq!(view.commands, None);
     plugin
         .status

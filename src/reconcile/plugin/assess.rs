@@ -131,7 +131,7 @@ fn judge(
         };
     }
     if ready {
-        let known = if is_controller(observed) {
+        let known = if is_pcp(observed) {
             // Nothing is agreed upon, so only its state tells of its first word.
             spoken.is_some_and(|i| matches!(i.phase, Phase::Ready | Phase::Unhealthy))
                 || before.is_some_and(|line| line.state == InstanceState::Ready)
@@ -235,10 +235,10 @@ fn attached(instance: &Instance, pod_ready: bool) -> Verdict {
     }
 }
 
-fn is_controller(observed: &Observed) -> bool {
+fn is_pcp(observed: &Observed) -> bool {
     matches!(
         observed.plugin.spec.protocol.family(),
-        Some(Family::Controller(_))
+        Some(Family::PcpController(_))
     )
 }
 
@@ -262,9 +262,9 @@ fn flaw(
     }
     let instance = session.and_then(|session| session.instance.as_ref());
     // A go-plugin without a health service is just as ready; what a sidecar notes about a
-    // controller plugin hinders its jobs.
+    // PCP controller plugin hinders its jobs.
     if let (None, Some(instance)) = (verdict.reason, instance)
-        && is_controller(observed)
+        && is_pcp(observed)
         && !instance.warnings.is_empty()
     {
         return Some(Trouble {

@@ -197,7 +197,7 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
             None,
         ),
         // A port of the sidecar's container; it also tells the families apart.
-        FamilySettings::Controller(controller) => (None, Some(controller.port)),
+        FamilySettings::PcpController(controller) => (None, Some(controller.port)),
     };
     let mut fixed = json!({
         "imagePullPolicy": image_pull_policy,

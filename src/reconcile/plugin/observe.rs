@@ -131,7 +131,7 @@ pub struct Instance {
     pub services_omitted: u32,
     /// Why the list is empty; may be empty itself.
     pub services_note: String,
-    /// Commands that a controller plugin advertises.
+    /// Commands that a PCP controller plugin advertises.
     pub commands: Vec<AdvertisedCommand>,
     /// How many are left out.
     pub commands_omitted: u32,

@@ -5,7 +5,7 @@ use super::observe::{Identity, Observed, Presence, Reference, ReferenceKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use patchbay_api::names::{FINALIZER, GROUP, PROXY_PORT, PluginName, PodName, VERSION};
 use patchbay_api::plugin::protocol::Family;
-use patchbay_api::plugin::{Controller, GoPlugin, TlsMode};
+use patchbay_api::plugin::{GoPlugin, PcpController, TlsMode};
 use patchbay_api::{PluginSpec, Reason};
 use std::collections::BTreeMap;
 
@@ -76,17 +76,17 @@ pub enum FamilySettings {
     /// HashiCorp go-plugin over gRPC.
     GoPlugin(GoPlugin),
     /// A controller plugin of the PCP job queue.
-    Controller(Controller),
+    PcpController(PcpController),
 }
 
 impl FamilySettings {
     /// Where the pods let in those who use the plugin: client programs at the proxy of a
-    /// go-plugin, external workers at the port of a controller plugin.
+    /// go-plugin, external workers at the port of a PCP controller plugin.
     pub fn client_port(&self) -> u16 {
         match self {
             FamilySettings::GoPlugin(_) => PROXY_PORT,
             // The schema lets no other number in.
-            FamilySettings::Controller(controller) => {
+            FamilySettings::PcpController(controller) => {
                 u16::try_from(controller.port).unwrap_or(u16::MAX)
             }
         }
@@ -98,7 +98,7 @@ impl FamilySettings {
             FamilySettings::GoPlugin(GoPlugin { tls, .. }) if tls.mode == TlsMode::Explicit => {
                 tls.secret_name.as_deref()
             }
-            FamilySettings::GoPlugin(_) | FamilySettings::Controller(_) => None,
+            FamilySettings::GoPlugin(_) | FamilySettings::PcpController(_) => None,
         }
     }
 }
@@ -107,7 +107,7 @@ impl From<Family<'_>> for FamilySettings {
     fn from(family: Family<'_>) -> Self {
         match family {
             Family::GoPlugin(settings) => FamilySettings::GoPlugin(settings.clone()),
-            Family::Controller(settings) => FamilySettings::Controller(settings.clone()),
+            Family::PcpController(settings) => FamilySettings::PcpController(settings.clone()),
         }
     }
 }
@@ -158,8 +158,7 @@ pub fn resolve(observed: &Observed) -> Resolution {
         return Resolution::Leaving(Leaving { who, finalizer });
     }
     let Some(family) = plugin.spec.protocol.family() else {
-        let message =
-            "spec.protocol has no key; expected exactly one family, goPlugin or controller: add it";
+        let message = "spec.protocol has no key; expected exactly one family, goPlugin or pcpController: add it";
         return refuse(Some(&who), Reason::InvalidSpec, message.to_owned());
     };
     if let Some((reason, message)) = label_refusal(observed).or_else(|| taken(&who, observed)) {

@@ -41,16 +41,16 @@ pub(crate) fn plugin() -> Plugin {
     .unwrap()
 }
 
-/// Makes the sample a controller plugin.
+/// Makes the sample a PCP controller plugin.
 pub(crate) fn controller(spec: &mut PluginSpec) {
     spec.command = vec!["patchbay-run".to_owned(), "/plugin".to_owned()];
     spec.protocol = serde_json::from_value(json!({
-        "controller": {"port": 10000, "stage": "QA", "className": "SamplePlugin"}
+        "pcpController": {"port": 10000, "stage": "QA", "className": "SamplePlugin"}
     }))
     .unwrap();
 }
 
-/// What a sidecar says of a controller plugin: nothing is agreed upon, commands are announced.
+/// What a sidecar says of a PCP controller plugin: nothing is agreed upon, commands are announced.
 pub(crate) fn commanding(phase: Phase) -> Instance {
     let announced = matches!(phase, Phase::Ready | Phase::Unhealthy);
     Instance {

@@ -19,7 +19,7 @@ const NOTES: usize = 8;
 impl Driver {
     pub(super) fn let_workers_in(&mut self, start_id: StartId) {
         let family = self.record.as_ref().map(|record| &record.config.protocol);
-        let (Some(Protocol::Controller(family)), Some(workers)) = (family, &self.workers) else {
+        let (Some(Protocol::PcpController(family)), Some(workers)) = (family, &self.workers) else {
             return;
         };
         let (tell, mut notes) = mpsc::channel(NOTES);
@@ -64,7 +64,7 @@ impl Driver {
     /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
     /// sent away: so nothing is lost when a sidecar is swapped.
     pub(super) fn keep_proxy(&mut self, phase: Phase) {
-        if self.is_controller() {
+        if self.is_pcp() {
             // Its clients are workers, and they have a port of their own.
             self.change_listener(None);
             return;
@@ -96,9 +96,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn is_controller(&self) -> bool {
+    pub(super) fn is_pcp(&self) -> bool {
         let config = self.machine.config();
-        config.is_some_and(|config| matches!(config.protocol, Protocol::Controller(_)))
+        config.is_some_and(|config| matches!(config.protocol, Protocol::PcpController(_)))
     }
 
     pub(super) fn drain_limit(&self) -> Duration {

@@ -8,8 +8,7 @@ use patchbay_protocol::reason::Reason;
 
 use super::trouble::{self, Trouble};
 use super::{
-    Action, Announced, HELD_LINE, Held, Machine, Now, STDERR_LINE, STDERR_LINES, Stage, State,
-    controller,
+    Action, Announced, HELD_LINE, Held, Machine, Now, STDERR_LINE, STDERR_LINES, Stage, State, pcp,
 };
 
 impl Machine {
@@ -161,7 +160,7 @@ pub(super) fn early_trouble(
     stderr: &[String],
 ) -> Trouble {
     let (Some(family), Some(expectation)) = (go_plugin(config), expectation(config)) else {
-        return controller::exited_early(exit, stderr);
+        return pcp::exited_early(exit, stderr);
     };
     let Some(held) = held else {
         return trouble::exited_early(family, exit, None, wrote, stderr);
@@ -176,7 +175,7 @@ pub(super) fn early_trouble(
 pub(super) fn go_plugin(config: &PodConfig) -> Option<&GoPlugin> {
     match &config.protocol {
         Protocol::GoPlugin(family) => Some(family),
-        Protocol::Controller(_) => None,
+        Protocol::PcpController(_) => None,
     }
 }
 

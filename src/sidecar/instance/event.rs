@@ -39,7 +39,7 @@ pub enum Event {
     Released,
     /// The order to start could not be made up.
     NotOrdered(StartId, Trouble),
-    /// Family controller: the plugin called `start()`.
+    /// Family pcpController: the plugin called `start()`.
     Greeted(Box<Greeting>),
     /// The announced address was dialled.
     Dialled(StartId, Result<Dialled, Trouble>),

@@ -6,9 +6,7 @@ use patchbay_protocol::pod_config::PodConfig;
 use super::announce::early_trouble;
 use super::stop::{Step, Why};
 use super::trouble;
-use super::{
-    Action, EndedBy, Event, Gone, LastExit, Launcher, Machine, Now, Stage, State, controller,
-};
+use super::{Action, EndedBy, Event, Gone, LastExit, Launcher, Machine, Now, Stage, State, pcp};
 
 impl Machine {
     pub(super) fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
@@ -211,7 +209,7 @@ impl Machine {
                     .map(|config| early_trouble(config, exit, held, process.wrote_to_stdout, lines))
             }
             Stage::Dialling | Stage::Running(_) => Some(trouble::crashed(exit, ran_for, lines)),
-            Stage::Greeted => Some(controller::ended(exit, ran_for, lines)),
+            Stage::Greeted => Some(pcp::ended(exit, ran_for, lines)),
             Stage::Stopping(stopping) => {
                 ended_by = stopping.ended_by(exit);
                 match stopping.why {

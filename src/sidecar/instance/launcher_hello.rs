@@ -8,8 +8,8 @@ use super::announce::early_trouble;
 use super::stop::{Step, Why};
 use super::trouble::{self, Trouble};
 use super::{
-    Action, EndedBy, Gone, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State,
-    controller, start_seconds,
+    Action, EndedBy, Gone, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State, pcp,
+    start_seconds,
 };
 
 impl Machine {
@@ -142,8 +142,8 @@ impl Machine {
         let mut process = Process::new(resumed.start_id, now.mono);
         process.started_at_ms = started_at_ms;
         let left = (u64::from(start_seconds(&resumed.config)) * 1000).saturating_sub(age);
-        let left = match controller::family(&resumed.config) {
-            Some(_) => left.max(controller::GREETING_AGAIN),
+        let left = match pcp::family(&resumed.config) {
+            Some(_) => left.max(pcp::GREETING_AGAIN),
             None => left,
         };
         process.stage = Stage::Starting {
@@ -178,7 +178,7 @@ impl Machine {
             at_ms,
         });
         let trouble = match resumed.announced {
-            _ if controller::family(&resumed.config).is_some() => {
+            _ if pcp::family(&resumed.config).is_some() => {
                 let message = format!(
                     "the plugin ended with {} while no sidecar ran",
                     trouble::exit_text(exit)

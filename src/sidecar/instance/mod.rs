@@ -2,24 +2,24 @@
 //!
 //! Nothing here reads a clock, opens a socket or draws a random number; [`crate::run`] does that
 //! and feeds [`Machine::step`]. `words.rs` holds events and actions, `hears.rs` and `greeting.rs`
-//! what each event does, `announce.rs` and `health.rs` what is go-plugin's own, `controller.rs`
+//! what each event does, `announce.rs` and `health.rs` what is go-plugin's own, `pcp.rs`
 //! what is that family's, `timers.rs` what the time demands, `stop.rs` the ladder of a stop,
 //! `picture.rs` what the operator and the readiness probe are told.
 
 mod announce;
 pub mod backoff;
-mod controller;
 mod event;
 mod handlers;
 mod health;
 mod launcher_hello;
+mod pcp;
 mod snapshot;
 mod stop;
 mod timers;
 pub mod trouble;
 
 #[cfg(test)]
-mod controller_tests;
+mod pcp_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -101,7 +101,7 @@ struct Process {
     since: u64,
     started_at_ms: u64,
     announced: Option<Announced>,
-    /// Family controller only.
+    /// Family pcpController only.
     greeting: Option<Box<Greeting>>,
     tls: String,
     ready_since: Option<u64>,
@@ -125,7 +125,7 @@ enum Stage {
     Dialling,
     /// A connection stands.
     Running(Running),
-    /// Family controller: it said its first word.
+    /// Family pcpController: it said its first word.
     Greeted,
     /// It has to end.
     Stopping(Stopping),
@@ -411,7 +411,7 @@ impl Process {
 fn start_seconds(config: &PodConfig) -> u32 {
     let seconds = match &config.protocol {
         Protocol::GoPlugin(family) => family.handshake_timeout_seconds,
-        Protocol::Controller(family) => family.start_timeout_seconds,
+        Protocol::PcpController(family) => family.start_timeout_seconds,
     };
     seconds.max(1)
 }

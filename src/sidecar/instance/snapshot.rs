@@ -12,7 +12,7 @@ use super::announce::go_plugin;
 use super::stop::{Step, Why};
 use super::trouble::{MAX_MESSAGE, Trouble, clip};
 use super::{
-    Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict, controller,
+    Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict, pcp,
 };
 
 /// Longest string of the plugin in bytes.
@@ -167,12 +167,12 @@ impl Machine {
     /// Until it is ready, the reason of the last failure stays: a plugin that fails again and
     /// again would otherwise show it only between its starts.
     fn starting(&self, process: &Process) -> Trouble {
-        let is_controller = process
+        let is_pcp = process
             .config
             .as_deref()
-            .is_some_and(|config| controller::family(config).is_some());
+            .is_some_and(|config| pcp::family(config).is_some());
         let doing = match &process.stage {
-            Stage::Starting { .. } if is_controller => "its call of start() is awaited",
+            Stage::Starting { .. } if is_pcp => "its call of start() is awaited",
             Stage::Starting { .. } => "its handshake line is awaited",
             Stage::Dialling => "its address is being dialled",
             _ => "its first health check is awaited",

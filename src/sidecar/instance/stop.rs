@@ -1,5 +1,5 @@
 //! The ladder of a stop: drain, Shutdown call, wait, SIGTERM, wait, SIGKILL of the process group.
-//! A controller plugin knows no Shutdown call.
+//! A PCP controller plugin knows no Shutdown call.
 //! It is entered at any rung and left as soon as the process is gone.
 
 use patchbay_launcher::control::Exit;
@@ -7,7 +7,7 @@ use patchbay_launcher::control::Exit;
 use crate::go_plugin::controller::ShutdownAnswer;
 
 use super::trouble::Trouble;
-use super::{Action, EndedBy, Machine, Now, Stage, State, controller};
+use super::{Action, EndedBy, Machine, Now, Stage, State, pcp};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -139,12 +139,12 @@ impl Machine {
         if step == Step::Drain && limits.drain_seconds == 0 {
             step = Step::Call;
         }
-        let is_controller = process
+        let is_pcp = process
             .config
             .as_deref()
-            .is_some_and(|config| controller::family(config).is_some());
+            .is_some_and(|config| pcp::family(config).is_some());
         // Without a Shutdown call a signal is all that is left to say.
-        if step == Step::Call && (limits.rpc_seconds == 0 || is_controller) {
+        if step == Step::Call && (limits.rpc_seconds == 0 || is_pcp) {
             step = Step::Term;
         }
         let millis = |seconds: u32| u64::from(seconds) * 1000;

@@ -5,7 +5,7 @@ use crate::ready::Readiness;
 use patchbay_launcher::control;
 use patchbay_launcher::control::{Hello, Line, LineEnd, Stream};
 use patchbay_protocol::pod_config::{
-    Controller, GoPlugin, OnFailure, PluginName, Protocol, Restart, Tls,
+    GoPlugin, OnFailure, PcpController, PluginName, Protocol, Restart, Tls,
 };
 use patchbay_protocol::session::Phase;
 
@@ -52,10 +52,10 @@ pub(crate) fn config(revision: u64) -> PodConfig {
     }
 }
 
-/// The same for the family controller.
-pub(crate) fn controller_config(revision: u64, port: u16) -> PodConfig {
+/// The same for the family pcpController.
+pub(crate) fn pcp_config(revision: u64, port: u16) -> PodConfig {
     PodConfig {
-        protocol: Protocol::Controller(Controller {
+        protocol: Protocol::PcpController(PcpController {
             port,
             stage: "PROD".into(),
             class_name: None,
@@ -69,7 +69,7 @@ pub(crate) fn controller_config(revision: u64, port: u16) -> PodConfig {
 pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPlugin {
     match &mut config.protocol {
         Protocol::GoPlugin(family) => family,
-        Protocol::Controller(_) => panic!("another family"),
+        Protocol::PcpController(_) => panic!("another family"),
     }
 }
 
@@ -344,8 +344,8 @@ fn a_valid_line_without_its_end_waits_for_the_exit_and_counts_when_the_process_s
 fn a_wrong_line_kills_at_once_and_its_reason_survives_the_kill() {
     for (line, reason) in [
         (&b"hello"[..], "NotAHandshake"),
-        (b"2|5|unix|/x|grpc", "CoreVersion"),
-        (b"1|7|unix|/patchbay/run/x|grpc", "AppVersion"),
+        (b"2|5|unix|/x|grpc", "CoreVersionUnsupported"),
+        (b"1|7|unix|/patchbay/run/x|grpc", "AppVersionUnsupported"),
         (b"1|5|udp|x|grpc", "BadAddress"),
         (b"1|5|unix|/patchbay/run/x|netrpc", "ProtocolUnsupported"),
     ] {
@@ -879,7 +879,7 @@ proptest::proptest! {
             let event = match what {
                 0 => Event::Configured(Box::new({
                     if choice == 3 {
-                        controller_config(choice, 10_000)
+                        pcp_config(choice, 10_000)
                     } else {
                         let mut made = config(choice);
                         go_plugin(&mut made).skip_lines = choice as u16;

@@ -5,7 +5,7 @@ use patchbay_protocol::reason::Reason;
 use super::stop::{Step, Why};
 use super::trouble::{self, Trouble};
 use super::{
-    Action, LAUNCHER_GRACE, Launcher, Machine, Now, PORT_GRACE, Running, Stage, State, controller,
+    Action, LAUNCHER_GRACE, Launcher, Machine, Now, PORT_GRACE, Running, Stage, State, pcp,
     start_seconds,
 };
 
@@ -95,8 +95,8 @@ impl Machine {
                 } else if now.mono >= *deadline {
                     let lines = process.stderr.make_contiguous();
                     let trouble = match process.config.as_deref() {
-                        Some(config) if controller::family(config).is_some() => {
-                            controller::start_timeout(start_seconds(config), lines)
+                        Some(config) if pcp::family(config).is_some() => {
+                            pcp::start_timeout(start_seconds(config), lines)
                         }
                         config => {
                             let seconds = config.map_or(0, start_seconds);

@@ -1,4 +1,4 @@
-//! What a controller plugin advertises: checked, kept word for word for its jobs, and reported to the
+//! What a PCP controller plugin advertises: checked, kept word for word for its jobs, and reported to the
 //! operator in bounded, printable form.
 
 use patchbay_launcher::control::StartId;

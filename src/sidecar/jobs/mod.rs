@@ -2,7 +2,7 @@
 //! returns until the operator has stored it.
 //!
 //! `machine.rs` decides and `driver.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
-//! is where a controller plugin work requests (`commands.rs`: what it advertises, `document.rs`: the job that
+//! is where a PCP controller plugin work requests (`commands.rs`: what it advertises, `document.rs`: the job that
 //! it gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
 //!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
@@ -153,7 +153,7 @@ impl Jobs {
     pub fn configure(&self, config: &PodConfig) {
         let per_pod = match config.protocol {
             Protocol::GoPlugin(_) => config.jobs.per_pod,
-            Protocol::Controller(_) => {
+            Protocol::PcpController(_) => {
                 self.listen();
                 0
             }
@@ -171,7 +171,7 @@ impl Jobs {
         }
         match socket::serve(&self.0.root.jobs_socket(), self.clone()) {
             Ok(()) => *listens = true,
-            Err(error) => tracing::error!(%error, "controller plugins cannot ask for jobs"),
+            Err(error) => tracing::error!(%error, "PCP controller plugins cannot ask for jobs"),
         }
     }
 

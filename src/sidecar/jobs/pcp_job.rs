@@ -72,7 +72,7 @@ pub(super) struct Call {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Target {
-    location: String,
+    client: String,
     port: String,
     optional: Map<String, Value>,
 }
@@ -108,7 +108,7 @@ pub fn job(entry: &Entry, advertised: &Advertised, known: &mut Targets) -> Resul
         name => name,
     };
     target.insert("PluginName".to_owned(), json!(name));
-    target.insert("Location".to_owned(), json!(spec.target.location));
+    target.insert("Location".to_owned(), json!(spec.target.client));
     target.insert("Port".to_owned(), json!(spec.target.port));
     let optional = known.meet(&spec.target);
     if !optional.is_empty() {
@@ -214,10 +214,10 @@ impl Targets {
     /// What a job for this client is told of it.
     fn meet(&mut self, target: &Target) -> Map<String, Value> {
         let mut optional = target.optional.clone();
-        if target.location.is_empty() {
+        if target.client.is_empty() {
             return optional;
         }
-        let location = patchbay_protocol::location::canonical(&target.location);
+        let location = patchbay_protocol::location::canonical(&target.client);
         match self.find(&location, &target.port) {
             Some(known) => {
                 merge(&mut optional, "Common", &known.common);
@@ -322,7 +322,7 @@ mod tests {
             "command": {"name": "wget", "inputs": [
                 {"name": "Target IP Address", "value": "http://10.0.0.9"}
             ]},
-            "target": {"location": "10.1.2.3", "port": "10000", "optional": {"init": "x"}},
+            "target": {"client": "10.1.2.3", "port": "10000", "optional": {"init": "x"}},
             "expireTime": "2026-11-22T17:08:09.250000Z",
         });
         let mut command = wget();
@@ -386,7 +386,7 @@ mod tests {
         assert!(!known.tell(told("1.2.3.4", json!({"Checkin": 1.5}))));
         let spec = json!({
             "pluginRef": {"name": "s"}, "command": {"name": "wget"},
-            "target": {"location": "::ffff:1.2.3.4", "optional": {"Common": {"User": "u"}}},
+            "target": {"client": "::ffff:1.2.3.4", "optional": {"Common": {"User": "u"}}},
         });
         build(spec.clone(), &mut known).unwrap();
         assert!(known.tell(told("1.2.3.4", json!({"Checkin": 1.5}))));

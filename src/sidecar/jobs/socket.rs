@@ -1,4 +1,4 @@
-//! The jobs socket: where a controller plugin introduces itself, work requests for work and gives output.
+//! The jobs socket: where a PCP controller plugin introduces itself, work requests for work and gives output.
 //! HTTP/1.1 over a Unix socket, JSON both ways but for rows of output, which are bytes.
 //!
 //! Everything that comes in is foreign: heads, bodies and waiting are bounded, and whatever is

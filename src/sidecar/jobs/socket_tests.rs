@@ -1,7 +1,7 @@
 //! The jobs socket with a real server and real connections; the operator is the test.
 
 use super::*;
-use crate::instance::tests::controller_config;
+use crate::instance::tests::pcp_config;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -18,14 +18,14 @@ const SOON: Duration = Duration::from_secs(30);
 const PLUGIN: StartId = StartId(5);
 
 pub(crate) fn config() -> PodConfig {
-    controller_config(1, 10_000)
+    pcp_config(1, 10_000)
 }
 
 pub(crate) fn grant(claim: &ClaimName, output_max_bytes: u64) -> Grant {
     let spec = json!({
         "pluginRef": {"name": "sample"},
         "command": {"name": "wget", "inputs": [{"name": "Target IP Address", "value": "u"}]},
-        "target": {"location": "10.1.2.3"},
+        "target": {"client": "10.1.2.3"},
     });
     Grant {
         claim: Some(claim.clone()),

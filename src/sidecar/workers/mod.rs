@@ -1,4 +1,4 @@
-//! External workers of a controller plugin. Such a plugin listens on localhost, where no Service
+//! External workers of a PCP controller plugin. Such a plugin listens on localhost, where no Service
 //! leads; the sidecar listens at the pod's addresses and passes every connection on.
 //!
 //! A plugin asks for jobs by the address that `accept` gave it. So each client gets a source

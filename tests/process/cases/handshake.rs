@@ -82,13 +82,13 @@ pub async fn case_06_netrpc_is_unsupported() {
 pub async fn case_07_another_core_version_is_refused() {
     fails(
         Setup::line("2|1|unix|x|grpc"),
-        "CoreVersion",
+        "CoreVersionUnsupported",
         &["core protocol 2"],
     )
     .await;
     fails(
         Setup::line("abc|1|unix|x|grpc"),
-        "CoreVersion",
+        "CoreVersionUnsupported",
         &["not a number"],
     )
     .await;
@@ -98,19 +98,19 @@ pub async fn case_08_another_application_version_is_refused() {
     let line = |line| Setup::line(line).versions(&[3, 5]);
     fails(
         line("1|7|unix|$DIR/x|grpc"),
-        "AppVersion",
+        "AppVersionUnsupported",
         &["version 7", "3, 5"],
     )
     .await;
     fails(
         line("1|x|unix|$DIR/x|grpc"),
-        "AppVersion",
+        "AppVersionUnsupported",
         &["not a number", "3, 5"],
     )
     .await;
     // A real plugin without a common version answers with its lowest.
     let real = Setup::echo().versions(&[4, 9]);
-    fails(real, "AppVersion", &["version 3", "4, 9"]).await;
+    fails(real, "AppVersionUnsupported", &["version 3", "4, 9"]).await;
 }
 
 pub async fn case_09_a_bad_address_is_refused() {

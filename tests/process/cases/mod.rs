@@ -1,9 +1,9 @@
 //! The cases. Each name is a sentence; the numbered ones follow the conformance list.
 
-mod controller;
 mod failures;
 mod handshake;
 mod output;
+mod pcp;
 mod services;
 mod stories;
 mod tls;
@@ -61,38 +61,38 @@ pub fn numbered() -> Vec<Case> {
     ]
 }
 
-/// Jobs of controller plugins. Names that begin with `pcp_` and a number are conformance cases of
+/// Jobs of PCP controller plugins. Names that begin with `pcp_` and a number are conformance cases of
 /// the PCP job queue.
 pub fn jobs() -> Vec<Case> {
     cases![
-        controller::pcp_05_a_plugin_of_the_guides_shape_answers_one_job_with_nothing,
-        controller::the_guides_own_plugin_answers_one_job_with_nothing,
-        controller::pcp_06_start_takes_arguments_or_none,
-        controller::pcp_07_a_client_given_as_accept_gave_it_finds_its_job,
-        controller::pcp_08_a_client_given_as_text_and_number_finds_its_job,
-        controller::pcp_09_a_mapped_client_finds_its_job,
-        controller::a_client_with_a_zone_finds_its_job,
-        controller::pcp_21_a_job_of_a_killed_plugin_is_lost_after_the_grace_and_never_given_again,
-        controller::pcp_23_a_killed_sidecar_costs_no_job_and_doubles_no_row,
-        controller::pcp_25_output_keeps_its_kind,
-        controller::pcp_26_output_of_nothing_is_refused_and_the_job_stays,
-        controller::pcp_27_five_mebibytes_arrive_whole,
-        controller::pcp_28_parts_arrive_in_their_order,
-        controller::pcp_29_an_error_fails_the_job,
-        controller::pcp_30_an_answer_after_an_error_is_late,
-        controller::pcp_33_optional_inputs_are_always_there,
-        controller::pcp_34_no_commands_show_as_a_placeholder_and_a_warning,
-        controller::pcp_38_a_level_of_syslog_starts,
-        controller::pcp_39_telemetry_without_a_target_is_nothing,
-        controller::pcp_40_sigterm_runs_stop,
-        controller::pcp_41_a_restarted_plugin_answers_what_it_recovered,
-        controller::pcp_43_a_loop_without_sleep_costs_little,
-        controller::a_plugin_without_work_or_workers_costs_nothing,
-        controller::the_environment_is_what_a_plugin_of_the_family_expects,
-        controller::a_job_in_hand_is_answered_before_a_stop,
-        controller::a_plugin_that_returns_is_started_again_and_told,
-        controller::a_plugin_that_never_starts_is_told_what_to_call,
-        controller::answers_wait_for_a_sidecar_that_is_away,
+        pcp::pcp_05_a_plugin_of_the_guides_shape_answers_one_job_with_nothing,
+        pcp::the_guides_own_plugin_answers_one_job_with_nothing,
+        pcp::pcp_06_start_takes_arguments_or_none,
+        pcp::pcp_07_a_client_given_as_accept_gave_it_finds_its_job,
+        pcp::pcp_08_a_client_given_as_text_and_number_finds_its_job,
+        pcp::pcp_09_a_mapped_client_finds_its_job,
+        pcp::a_client_with_a_zone_finds_its_job,
+        pcp::pcp_21_a_job_of_a_killed_plugin_is_lost_after_the_grace_and_never_given_again,
+        pcp::pcp_23_a_killed_sidecar_costs_no_job_and_doubles_no_row,
+        pcp::pcp_25_output_keeps_its_kind,
+        pcp::pcp_26_output_of_nothing_is_refused_and_the_job_stays,
+        pcp::pcp_27_five_mebibytes_arrive_whole,
+        pcp::pcp_28_parts_arrive_in_their_order,
+        pcp::pcp_29_an_error_fails_the_job,
+        pcp::pcp_30_an_answer_after_an_error_is_late,
+        pcp::pcp_33_optional_inputs_are_always_there,
+        pcp::pcp_34_no_commands_show_as_a_placeholder_and_a_warning,
+        pcp::pcp_38_a_level_of_syslog_starts,
+        pcp::pcp_39_telemetry_without_a_target_is_nothing,
+        pcp::pcp_40_sigterm_runs_stop,
+        pcp::pcp_41_a_restarted_plugin_answers_what_it_recovered,
+        pcp::pcp_43_a_loop_without_sleep_costs_little,
+        pcp::a_plugin_without_work_or_workers_costs_nothing,
+        pcp::the_environment_is_what_a_plugin_of_the_family_expects,
+        pcp::a_job_in_hand_is_answered_before_a_stop,
+        pcp::a_plugin_that_returns_is_started_again_and_told,
+        pcp::a_plugin_that_never_starts_is_told_what_to_call,
+        pcp::answers_wait_for_a_sidecar_that_is_away,
         workers::two_workers_of_two_families_get_their_own_jobs,
         workers::a_worker_is_the_same_one_for_the_next_sidecar,
         workers::a_killed_plugin_listens_again_at_once,

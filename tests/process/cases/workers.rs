@@ -1,7 +1,7 @@
-//! External workers of controller plugins: programs that connect to the pod's address and are told
+//! External workers of PCP controller plugins: programs that connect to the pod's address and are told
 //! apart by their own.
 
-use super::controller::{client, job, worker};
+use super::pcp::{client, job, worker};
 use crate::pod::Pod;
 use crate::programs;
 use crate::queue::Stands;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// The example's plugin: workers get one line with a target and answer with lines.
 fn scraper() -> Setup {
-    Setup::controller(programs::source("examples/controller/scraper.py"))
+    Setup::controller(programs::source("examples/pcp/scraper.py"))
 }
 
 /// One line of the plugin's.

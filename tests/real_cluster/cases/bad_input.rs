@@ -24,7 +24,13 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("bad_input::no_common_version_lists_both_sides", |world| {
             let plugin = Plugin::kv_go("kv").with("/protocol/goPlugin/versions", json!([7, 9]));
-            refused_with(world, "no-version", plugin, "AppVersion", &["1", "7, 9"])
+            refused_with(
+                world,
+                "no-version",
+                plugin,
+                "AppVersionUnsupported",
+                &["1", "7, 9"],
+            )
         }),
         case("bad_input::wrong_checksum_shows_the_right_one", |world| {
             let sums = json!([{"path": "/kv", "sha256": WRONG_SUM}]);

@@ -223,8 +223,8 @@ fn one(number: usize, dice: &mut Dice) -> Job {
         _ => Job::echo(&name, &name),
     };
     let job = match dice.roll(3) {
-        0 => job.with("/target/location", json!("10.0.0.1")),
-        1 => job.with("/target/location", json!("10.0.0.2")),
+        0 => job.with("/target/client", json!("10.0.0.1")),
+        1 => job.with("/target/client", json!("10.0.0.2")),
         _ => job,
     };
     let job = match dice.roll(4) {

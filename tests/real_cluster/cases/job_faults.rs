@@ -356,7 +356,7 @@ async fn wrong_clocks(sandbox: &Sandbox, stage: &Stage) -> Outcome {
     sandbox.job_phase("before", "Succeeded").await?;
     for (name, field) in [("later", "/startTime"), ("lasting", "/expireTime")] {
         let job = Job::echo(name, "x")
-            .with("/target/location", json!("10.9.9.9"))
+            .with("/target/client", json!("10.9.9.9"))
             .with(field, from_now(300));
         sandbox.submit(&job).await?;
     }

@@ -38,7 +38,7 @@ async fn three_workers(world: Arc<World>) -> Outcome {
     .await?;
     shell(
         &world,
-        "kubectl wait -n patchbay-demo -l example=controller --for=condition=Complete pbjob --timeout=120s",
+        "kubectl wait -n patchbay-demo -l example=pcp --for=condition=Complete pbjob --timeout=120s",
     )
     .await?;
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), "patchbay-demo");
@@ -68,7 +68,7 @@ async fn three_workers(world: Arc<World>) -> Outcome {
     }
     shell(
         &world,
-        "kubectl delete -n patchbay-demo -l example=controller pbjob",
+        "kubectl delete -n patchbay-demo -l example=pcp pbjob",
     )
     .await
 }
@@ -120,7 +120,7 @@ while True:
     })
     .await?;
     let mut job = Job::command("sample", command)
-        .with("/target", json!({"location": address, "port": "10000"}));
+        .with("/target", json!({"client": address, "port": "10000"}));
     job.spec["pluginRef"] = json!({"name": "sample"});
     sandbox.submit(&job).await?;
     let status = sandbox.job_phase("sample", "Succeeded").await?;

@@ -206,7 +206,7 @@ fn command(job: &Job) -> String {
 }
 
 fn client(job: &Job) -> &str {
-    &job.spec.target.location
+    &job.spec.target.client
 }
 
 fn max_attempts(job: &Job) -> i32 {

@@ -258,7 +258,7 @@ impl JobIndex {
             queue,
             port: Port::new(&job.spec.target.port),
             priority: 0,
-            client: named_client(&job.spec.target.location).map(Arc::from),
+            client: named_client(&job.spec.target.client).map(Arc::from),
             start: 0,
             eligible: 0,
             expire: NEVER,

@@ -168,8 +168,8 @@ fn pods_of_a_release_without_jobs_have_the_usual_limits() {
     assert_eq!(config.jobs, usual);
 }
 
-fn of_controller(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::Controller {
-    spec.protocol.controller.as_mut().unwrap()
+fn of_controller(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::PcpController {
+    spec.protocol.pcp_controller.as_mut().unwrap()
 }
 
 fn go(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::GoPlugin {

@@ -47,7 +47,7 @@ struct FamilyTexts {
 impl FamilyTexts {
     fn of(observed: &Observed) -> Self {
         match observed.plugin.spec.protocol.family() {
-            Some(Family::Controller(_)) => FamilyTexts {
+            Some(Family::PcpController(_)) => FamilyTexts {
                 greeted: "have announced their commands",
                 work: "take jobs",
             },

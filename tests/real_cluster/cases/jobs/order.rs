@@ -131,14 +131,14 @@ async fn other_client(world: Arc<World>) -> Outcome {
     sandbox
         .submit(
             &Job::echo("b", "b")
-                .with("/target/location", json!("10.9.9.9"))
+                .with("/target/client", json!("10.9.9.9"))
                 .with("/startTime", from_now(-20)),
         )
         .await?;
     sandbox
         .submit(
             &Job::echo("a", "a")
-                .with("/target/location", json!("10.1.2.3"))
+                .with("/target/client", json!("10.1.2.3"))
                 .with("/target/port", json!("10000"))
                 .with("/startTime", from_now(-10)),
         )
@@ -222,7 +222,7 @@ async fn limits(world: Arc<World>) -> Outcome {
         ("c1", "10.0.0.3"),
     ] {
         sandbox
-            .submit(&Job::act(name, script).with("/target/location", json!(client)))
+            .submit(&Job::act(name, script).with("/target/client", json!(client)))
             .await?;
     }
     let mut spans = Vec::new();

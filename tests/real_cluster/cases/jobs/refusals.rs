@@ -146,10 +146,7 @@ async fn refused(world: Arc<World>) -> Outcome {
             job().with("/call", json!({"service": "a", "method": "b"})),
             "exactly one",
         ),
-        (
-            job().with("/target/location", json!("10.1.2.3 ")),
-            "location",
-        ),
+        (job().with("/target/client", json!("10.1.2.3 ")), "client"),
     ] {
         let message = sandbox.submit_refused(&job).await?;
         if !message.contains(field) {

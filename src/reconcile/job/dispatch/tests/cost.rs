@@ -30,7 +30,7 @@ fn crowd() -> (World, Vec<Job>) {
         let start = at(-((number * 7919 % JOBS) as i64) - 1).to_string();
         let job = world.make(
             &format!("job-{number:05}"),
-            json!({"startTime": start, "target": {"location": format!("client-{}", number % 100)}}),
+            json!({"startTime": start, "target": {"client": format!("client-{}", number % 100)}}),
         );
         most = most.max(cost(&mut world, Event::Job(&job)));
         jobs.push(job);
@@ -66,7 +66,7 @@ fn no_event_looks_at_all_jobs_or_all_asks() {
     assert!(steps <= 150, "an edit took {steps} steps");
 
     // A job that somebody waits for, its dispatch and its end.
-    let wanted = world.make("wanted", json!({"target": {"location": "nobody-7"}}));
+    let wanted = world.make("wanted", json!({"target": {"client": "nobody-7"}}));
     let steps = cost(&mut world, Event::Job(&wanted));
     assert!(steps <= 40, "a wanted job took {steps} steps");
     let effects = world.only();
@@ -105,7 +105,7 @@ fn a_client_at_its_limit_is_passed_over_in_one_step_however_many_jobs_it_has() {
     for number in 0..JOBS {
         let job = world.make(
             &format!("busy-{number:05}"),
-            json!({"target": {"location": "busy"}, "startTime": at(-100).to_string()}),
+            json!({"target": {"client": "busy"}, "startTime": at(-100).to_string()}),
         );
         cost(&mut world, Event::Job(&job));
     }

@@ -45,7 +45,7 @@ fn a_client_has_no_more_jobs_than_it_may_and_the_others_go_on() {
     limit(&mut world, None, Some(1));
     for name in ["a1", "a2", "b1"] {
         let client = &name[..1];
-        world.job(name, json!({"target": {"location": client}}));
+        world.job(name, json!({"target": {"client": client}}));
     }
     world.request(1, "x");
     world.request(1, "y");
@@ -197,11 +197,11 @@ fn what_waits_is_told_for_each_plugin() {
     let start = |seconds| crate::job::samples::at(seconds).to_string();
     world.job(
         "a",
-        json!({"target": {"location": "a"}, "startTime": start(-50)}),
+        json!({"target": {"client": "a"}, "startTime": start(-50)}),
     );
     world.job(
         "b",
-        json!({"target": {"location": "a"}, "startTime": start(-40)}),
+        json!({"target": {"client": "a"}, "startTime": start(-40)}),
     );
     world.job("c", json!({"startTime": start(-30)}));
     world.request(1, "x");

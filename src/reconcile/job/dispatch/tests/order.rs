@@ -30,7 +30,7 @@ fn got(world: &mut World, client: Option<&str>, port: Option<&str>) -> Vec<Strin
 
 #[test]
 fn pcp_07_a_location_and_a_port_find_the_job_for_both() {
-    let target = json!({"target": {"location": "10.1.2.3", "port": "10000"}});
+    let target = json!({"target": {"client": "10.1.2.3", "port": "10000"}});
     for (client, port, fits) in [
         ("10.1.2.3", "10000", true),
         ("10.1.2.3", "", true),
@@ -55,7 +55,7 @@ fn pcp_08_a_location_without_a_port_finds_the_same_job() {
     world.attach(1);
     world.job(
         "a",
-        json!({"target": {"location": "10.1.2.3", "port": "10000"}}),
+        json!({"target": {"client": "10.1.2.3", "port": "10000"}}),
     );
     world.request_for(1, "x", Some("10.1.2.3"), None);
     assert_eq!(world.run(), [granted("x", "a")]);
@@ -66,13 +66,13 @@ fn pcp_09_an_address_in_another_spelling_is_the_same_client() {
     for spelling in ["::ffff:10.1.2.3", "[::FFFF:a01:203]", "10.1.2.3%eth0"] {
         let mut world = World::new();
         world.attach(1);
-        world.job("a", json!({"target": {"location": spelling}}));
+        world.job("a", json!({"target": {"client": spelling}}));
         world.request_for(1, "x", Some(&canonical("10.1.2.3")), None);
         assert_eq!(world.run(), [granted("x", "a")], "{spelling}");
     }
     let mut world = World::new();
     world.attach(1);
-    world.job("a", json!({"target": {"location": "Host-A.example"}}));
+    world.job("a", json!({"target": {"client": "Host-A.example"}}));
     world.request_for(1, "x", Some("host-a.EXAMPLE"), None);
     assert_eq!(world.run(), [granted("x", "a")]);
 }
@@ -184,15 +184,15 @@ fn pcp_15_jobs_for_other_clients_are_skipped_and_left_alone() {
     world.attach(1);
     world.job(
         "b1",
-        json!({"target": {"location": "10.0.0.2"}, "startTime": at(-9).to_string()}),
+        json!({"target": {"client": "10.0.0.2"}, "startTime": at(-9).to_string()}),
     );
     world.job(
         "a1",
-        json!({"target": {"location": "10.0.0.1"}, "startTime": at(-8).to_string()}),
+        json!({"target": {"client": "10.0.0.1"}, "startTime": at(-8).to_string()}),
     );
     world.job(
         "a2",
-        json!({"target": {"location": "10.0.0.1"}, "startTime": at(-7).to_string()}),
+        json!({"target": {"client": "10.0.0.1"}, "startTime": at(-7).to_string()}),
     );
     let before = world.jobs["b1"].clone();
     world.request_for(1, "x", Some("10.0.0.1"), None);
@@ -207,11 +207,11 @@ fn pcp_16_an_ask_without_a_place_gets_the_earliest_of_all() {
     world.attach(1);
     world.job(
         "b",
-        json!({"target": {"location": "10.0.0.2"}, "startTime": at(-8).to_string()}),
+        json!({"target": {"client": "10.0.0.2"}, "startTime": at(-8).to_string()}),
     );
     world.job(
         "a",
-        json!({"target": {"location": "10.0.0.1"}, "startTime": at(-9).to_string()}),
+        json!({"target": {"client": "10.0.0.1"}, "startTime": at(-9).to_string()}),
     );
     world.job("any", json!({"startTime": at(-7).to_string()}));
     for id in ["x", "y", "z"] {
@@ -229,7 +229,7 @@ fn a_job_for_any_client_goes_to_whoever_asks_first() {
     world.request(1, "z");
     world.job("one", json!({}));
     world.job("two", json!({"target": {"port": "10000"}}));
-    world.job("three", json!({"target": {"location": "10.0.0.9"}}));
+    world.job("three", json!({"target": {"client": "10.0.0.9"}}));
     assert_eq!(
         world.run(),
         [

@@ -81,10 +81,10 @@ fn with_the_verdict_go_on_all_that_were_held_up_wherever_they_ask() {
     world.attach(1);
     pending_acceptance(&mut world, "first", from(-90));
     for place in ["10.0.0.1", "10.0.0.2"] {
-        world.job(place, json!({"target": {"location": place}}));
+        world.job(place, json!({"target": {"client": place}}));
         stand(&mut world, &format!("for-{place}"), Some(place));
     }
-    world.job("any", json!({"target": {"location": "10.0.0.3"}}));
+    world.job("any", json!({"target": {"client": "10.0.0.3"}}));
     stand(&mut world, "for-any", None);
     world.idle();
     accepted(&mut world, "first");
@@ -230,7 +230,7 @@ fn other_clients_do_not_wait_for_the_verdict() {
     world.attach(1);
     let target = |place: &str, port: &str, start: i64| {
         json!({
-            "target": {"location": place, "port": port},
+            "target": {"client": place, "port": port},
             "startTime": at(start).to_string()
         })
     };
@@ -254,7 +254,7 @@ fn a_client_at_its_limit_holds_up_nobody() {
     let mut world = World::new();
     world.attach(1);
     let target =
-        |start: i64| json!({"target": {"location": "busy"}, "startTime": at(start).to_string()});
+        |start: i64| json!({"target": {"client": "busy"}, "startTime": at(start).to_string()});
     pending_acceptance(&mut world, "first", target(-90));
     world.job("other", json!({}));
     stand(&mut world, "x", None);

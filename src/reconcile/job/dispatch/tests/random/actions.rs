@@ -138,7 +138,7 @@ impl Judge {
         let mut spec = json!({
             "startTime": start_run.to_string(),
             "priority": priority,
-            "target": {"location": CLIENTS[client], "port": PORTS[port]},
+            "target": {"client": CLIENTS[client], "port": PORTS[port]},
             "deliveryPolicy": "AtLeastOnce", "backoffLimit": 9,
             "backoff": {"initialSeconds": 1, "maxSeconds": 2},
         });

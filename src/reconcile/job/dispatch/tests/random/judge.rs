@@ -131,7 +131,7 @@ impl Judge {
                     }
                 }
                 let counts_for =
-                    named_client(&view.spec.target.location).or_else(|| request.client.clone());
+                    named_client(&view.spec.target.client).or_else(|| request.client.clone());
                 let pending = (choice.claim_id.clone(), counts_for);
                 let before = self.claiming.insert(job.uid.clone(), pending);
                 assert_eq!(before, None, "two claims under way for one job");
@@ -180,7 +180,7 @@ impl Judge {
     pub(super) fn would_have(&self, request: &Asked, job: &Job) -> bool {
         let uid = job.metadata.uid.clone().unwrap();
         let target = &job.spec.target;
-        let client = named_client(&target.location);
+        let client = named_client(&target.client);
         let counts_for = client.clone().or_else(|| request.client.clone());
         !job.spec.suspend
             && !cancelled(job)
@@ -202,7 +202,7 @@ impl Judge {
             if !status.phase?.is_held() || self.claiming.contains_key(uid) {
                 return None;
             }
-            let target = named_client(&job.spec.target.location);
+            let target = named_client(&job.spec.target.client);
             Some(target.or_else(|| claim.client_location.clone()))
         });
         let claiming = self.claiming.values().map(|(_, client)| client.clone());

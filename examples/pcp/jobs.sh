@@ -25,14 +25,14 @@ kind: Job
 metadata:
   name: $1
   namespace: $namespace
-  labels: {example: controller}
+  labels: {example: pcp}
 spec:
   pluginRef: {name: scraper}
   command:
     name: fetch
     inputs:
     - {name: Target, value: "$4"}
-  target: {location: "$2", port: "10000"}
+  target: {client: "$2", port: "10000"}
   startTime: "$3"
 YAML
 }
@@ -52,8 +52,8 @@ done | kubectl apply -f -
 cat <<TEXT
 
 Three jobs each for the workers at $a, $b and $c, created in the order 3, 1, 2. Look at them:
-  kubectl get pbjobs -n $namespace -l example=controller --sort-by=.spec.startTime -o wide
-  kubectl wait -n $namespace -l example=controller --for=condition=Complete pbjob --timeout=60s
+  kubectl get pbjobs -n $namespace -l example=pcp --sort-by=.spec.startTime -o wide
+  kubectl wait -n $namespace -l example=pcp --for=condition=Complete pbjob --timeout=60s
   kubectl patchbay queue -n $namespace
   kubectl patchbay output -n $namespace $prefix-a-1
 Each output names the worker that gave it: $prefix-a-* come from $a. The times in

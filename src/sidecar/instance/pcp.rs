@@ -1,8 +1,8 @@
-//! The family `controller`: its first word on the jobs socket is its handshake, and its process is
+//! The family `pcp`: its first word on the jobs socket is its handshake, and its process is
 //! all that is watched. Also its words for what went wrong.
 
 use patchbay_launcher::control::Exit;
-use patchbay_protocol::pod_config::{Controller, PodConfig, Protocol};
+use patchbay_protocol::pod_config::{PcpController, PodConfig, Protocol};
 use patchbay_protocol::reason::Reason;
 
 use crate::jobs::Greeting;
@@ -55,9 +55,9 @@ impl Machine {
 }
 
 /// The family's settings, when it is this family.
-pub(super) fn family(config: &PodConfig) -> Option<&Controller> {
+pub(super) fn family(config: &PodConfig) -> Option<&PcpController> {
     match &config.protocol {
-        Protocol::Controller(family) => Some(family),
+        Protocol::PcpController(family) => Some(family),
         Protocol::GoPlugin(_) => None,
     }
 }

@@ -1,12 +1,12 @@
-use super::controller::GREETING_AGAIN;
-use super::tests::{Bench, controller_config, idle, running, started};
+use super::pcp::GREETING_AGAIN;
+use super::tests::{Bench, idle, pcp_config, running, started};
 use super::*;
 use crate::ready::Readiness;
 use patchbay_launcher::control::{self, Hello, LineEnd};
 use patchbay_protocol::session::{CommandInfo, Phase};
 
 fn config(revision: u64) -> PodConfig {
-    controller_config(revision, 10_000)
+    pcp_config(revision, 10_000)
 }
 
 fn greeting(start_id: StartId, command: &str) -> Event {
@@ -186,7 +186,7 @@ fn a_stop_knows_no_shutdown_call() {
 fn another_port_restarts_it_and_another_revision_does_not() {
     let (mut bench, start_id) = greeted();
     assert_eq!(bench.tell(Event::Configured(Box::new(config(2)))), []);
-    let other = controller_config(3, 10_001);
+    let other = pcp_config(3, 10_001);
     assert_eq!(
         bench.tell(Event::Configured(Box::new(other))),
         [Action::Drain(start_id, 5000)]

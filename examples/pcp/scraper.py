@@ -3,7 +3,7 @@
 Workers sit wherever a page has to be fetched from, and connect here in their own way: one line
 with the target to them, lines of text back, an empty line or the end of the connection closes
 the answer. They know nothing of Kubernetes, and no job. Which worker fetches is part of the
-job: its target.location is the worker's address.
+job: its target.client is the worker's address.
 """
 
 import socket
