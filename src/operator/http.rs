@@ -1,16 +1,22 @@
 //! The operator's own web pages: `/livez` (also `/healthz`), `/readyz`, `/metrics`. Plain HTTP,
 //! nothing secret.
+//!
+//! `/log-level` and `/debug/dispatch` are answered to this pod alone, which is where
+//! `kubectl port-forward` arrives: the first changes something, the second names Jobs of every
+//! namespace.
 
 use crate::health::{ProcessHealth, Role};
+use crate::jobs::inspector::DispatchInspector;
+use crate::logging::LogFilter;
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -44,6 +50,10 @@ pub struct Pages {
     pub health: Arc<ProcessHealth>,
     /// For the scraper.
     pub metrics: Arc<Metrics>,
+    /// For `/debug/dispatch`.
+    pub inspector: Arc<DispatchInspector>,
+    /// For `/log-level`.
+    pub log_filter: LogFilter,
 }
 
 /// Binds the address.
@@ -62,7 +72,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
             std::future::pending::<()>().await;
             continue;
         };
-        let (stream, _) = match listener.accept().await {
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or the peer is gone already.
@@ -74,8 +84,8 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
         let pages = pages.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request, &pages);
-                async move { Ok::<_, Infallible>(answer) }
+                let pages = pages.clone();
+                async move { Ok::<_, Infallible>(answer(request, &pages, peer.ip()).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -90,14 +100,89 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
     }
 }
 
-fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET {
-        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+async fn answer(request: Request<Incoming>, pages: &Pages, peer: IpAddr) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    if let Some(text) = refusal(&path, peer) {
+        return page(StatusCode::FORBIDDEN, TEXT, text);
     }
-    let (status, kind, body) = page_at(request.uri().path(), pages);
+    let (status, kind, body) = match (request.method(), &*path) {
+        (&Method::PUT, "/log-level") => set_log_level(request.into_body(), pages).await,
+        (&Method::GET, "/log-level") => (
+            StatusCode::OK,
+            TEXT,
+            format!("{}\n", pages.log_filter.current()),
+        ),
+        (&Method::GET, "/debug/dispatch") => dispatch_page(pages).await,
+        (&Method::GET, path) => page_at(path, pages),
+        (_, "/log-level") => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "only GET and PUT\n".into(),
+        ),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into()),
+    };
     page(status, kind, body)
 }
 
+/// Why a peer does not get this page.
+fn refusal(path: &str, peer: IpAddr) -> Option<String> {
+    let is_local = matches!(path, "/log-level" | "/debug/dispatch");
+    (is_local && !peer.to_canonical().is_loopback()).then(|| {
+        format!(
+            "{path} is answered to this pod only: use kubectl port-forward to the operator's pod\n"
+        )
+    })
+}
+
+/// `PUT /log-level`: the body is a filter such as `info` or `debug,kube=warn`.
+async fn set_log_level(body: Incoming, pages: &Pages) -> (StatusCode, &'static str, String) {
+    let refused = |text: String| (StatusCode::BAD_REQUEST, TEXT, text);
+    let Ok(body) = Limited::new(body, MAX_FILTER).collect().await else {
+        return refused(format!(
+            "the body has more than {MAX_FILTER} bytes; send a filter such as debug,kube=warn\n"
+        ));
+    };
+    let bytes = body.to_bytes();
+    let Ok(filter) = std::str::from_utf8(&bytes) else {
+        return refused("the body is not text; send a filter such as debug,kube=warn\n".into());
+    };
+    match pages.log_filter.set(filter.trim()) {
+        Ok(()) => {
+            tracing::info!(filter = filter.trim(), "the log level is changed");
+            (
+                StatusCode::OK,
+                TEXT,
+                format!("{}\n", pages.log_filter.current()),
+            )
+        }
+        Err(error) => refused(format!(
+            "{error}; expected a filter such as debug,kube=warn\n"
+        )),
+    }
+}
+
+/// `GET /debug/dispatch`: queues, claims and sessions of the dispatcher as JSON.
+async fn dispatch_page(pages: &Pages) -> (StatusCode, &'static str, String) {
+    match pages.inspector.snapshot().await {
+        Some(snapshot) => match serde_json::to_string_pretty(&snapshot) {
+            Ok(json) => (StatusCode::OK, JSON, json + "\n"),
+            Err(error) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                format!("{error}\n"),
+            ),
+        },
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            "this operator does not lead, or its dispatch task does not answer\n".into(),
+        ),
+    }
+}
+
+/// Longest log filter in bytes.
+const MAX_FILTER: usize = 512;
+const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -156,7 +241,68 @@ mod tests {
         Pages {
             health: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::default())),
+            inspector: Arc::default(),
+            log_filter: crate::logging::filter_for_tests(),
         }
+    }
+
+    /// What the server answers to this request over a socket.
+    async fn exchange(request: &str) -> String {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, pages()));
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        server.abort();
+        text
+    }
+
+    fn put(filter: &str) -> String {
+        let length = filter.len();
+        format!(
+            "PUT /log-level HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{filter}"
+        )
+    }
+
+    #[tokio::test]
+    async fn log_level_is_changed_by_a_filter_and_by_nothing_else() {
+        let changed = exchange(&put("debug,kube=warn")).await;
+        assert!(changed.starts_with("HTTP/1.1 200"), "{changed}");
+        assert!(changed.contains("kube=warn"), "{changed}");
+        let refused = exchange(&put("kube=loudly")).await;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+        assert!(
+            refused.contains("kube=loudly") && refused.contains("expected"),
+            "{refused}"
+        );
+        let long = exchange(&put(&"a".repeat(513))).await;
+        assert!(long.contains("more than 512 bytes"), "{long}");
+    }
+
+    #[test]
+    fn debug_pages_are_refused_to_other_pods() {
+        let addresses = [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.0.0.7",
+            "fd00::1",
+        ];
+        let refused = addresses.map(|peer| {
+            let peer = peer.parse().unwrap();
+            ["/log-level", "/debug/dispatch", "/metrics"].map(|path| refusal(path, peer).is_some())
+        });
+        let (local, other) = ([false; 3], [true, true, false]);
+        assert_eq!(refused, [local, local, local, other, other]);
+    }
+
+    #[tokio::test]
+    async fn dispatch_page_says_when_this_operator_does_not_lead() {
+        let (status, _, text) = dispatch_page(&pages()).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("does not lead"), "{text}");
     }
 
     #[tokio::test]
@@ -171,18 +317,8 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_served_over_a_socket() {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, pages()));
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .await
-            .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
+        let text = exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
         assert!(text.contains("patchbay_leader 0"), "{text}");
-        server.abort();
     }
 }

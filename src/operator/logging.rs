@@ -2,7 +2,10 @@
 //! hold keys have no `Debug`.
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// Shape of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,23 +33,60 @@ pub enum LoggingError {
     Start(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to stderr.
-pub fn start(format: Format, filter: &str) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter {
+/// Changes what is logged while the operator runs.
+#[derive(Clone, Debug)]
+pub struct LogFilter(Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// The filter in force, as in `info,kube=warn`.
+    pub fn current(&self) -> String {
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Logs by this filter from now on.
+    ///
+    /// # Errors
+    /// The text is not a filter; the old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), LoggingError> {
+        let parsed = parse(filter)?;
+        self.0
+            .reload(parsed)
+            .map_err(|error| LoggingError::Start(Box::new(error)))
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter {
         filter: filter.to_owned(),
         source,
-    })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
-        Format::Json => builder
+    })
+}
+
+/// Starts logging to stderr.
+pub fn start(format: Format, filter: &str) -> Result<LogFilter, LoggingError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        Format::Json => lines
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
-            .try_init(),
-        Format::Text => builder.try_init(),
+            .boxed(),
+        Format::Text => lines.boxed(),
     };
-    started.map_err(LoggingError::Start)
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|error| LoggingError::Start(Box::new(error)))?;
+    Ok(LogFilter(handle))
+}
+
+#[cfg(test)]
+pub(crate) fn filter_for_tests() -> LogFilter {
+    let (layer, handle) = reload::Layer::new(EnvFilter::new("info"));
+    // The handle refers to the layer; a test's process keeps it.
+    std::mem::forget(layer);
+    LogFilter(handle)
 }

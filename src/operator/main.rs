@@ -9,10 +9,13 @@ fn main() -> ExitCode {
     let arguments = OperatorArguments::parse();
     // Before anything can use TLS; a second provider in the process would be a panic there.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if let Err(error) = logging::start(arguments.log_format, &arguments.log) {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
+    let log_filter = match logging::start(arguments.log_format, &arguments.log) {
+        Ok(log_filter) => log_filter,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     // One thread: passes are short, and each further one costs an arena of memory.
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
         .map_err(|error| format!("starting the runtime: {error}"))
         .and_then(|runtime| {
             runtime
-                .block_on(run::run(arguments))
+                .block_on(run::run(arguments, log_filter))
                 .map_err(|error| error.to_string())
         });
     match ended {

@@ -13,11 +13,13 @@ use crate::events::{Events, recorder};
 use crate::health::{ProcessHealth, ReadinessGate};
 use crate::http::{HttpError, Pages, listen, serve};
 use crate::jobs::dispatch_task::DispatchTask;
+use crate::jobs::inspector::DispatchInspector;
 use crate::jobs::job_feed::{JobFeed, WatchEvent, feed};
 use crate::jobs::session_registry::{Inbox, open_registry};
 use crate::jobs::{Concurrency, JobContext, JobSettings};
 use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
+use crate::logging::LogFilter;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 use crate::retry::{Policy, Retries, jitter};
@@ -87,21 +89,25 @@ struct OperatorProcess {
     health: Arc<ProcessHealth>,
     clock: Arc<ServerClock>,
     wall: WallClock,
+    inspector: Arc<DispatchInspector>,
     /// Passes and sessions.
     tasks: TaskTracker,
 }
 
 /// Runs until a signal comes or something ends that must not.
-pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
+pub async fn run(arguments: OperatorArguments, log_filter: LogFilter) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let totals = Arc::new(SidecarTotals::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&totals)));
     let health = Arc::new(ProcessHealth::default());
     let clock = Arc::new(ServerClock::default());
     let listener = listen(arguments.metrics_address).await?;
+    let inspector = Arc::new(DispatchInspector::default());
     let pages = Pages {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
+        inspector: Arc::clone(&inspector),
+        log_filter,
     };
     let wall = WallClock::default();
     if arguments.shift_clock_seconds != 0 {
@@ -128,6 +134,7 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
         health,
         clock,
         wall,
+        inspector,
         tasks: TaskTracker::new(),
     };
     tokio::select! {
@@ -299,6 +306,7 @@ impl OperatorProcess {
             settings: JobSettings {
                 namespace_output: self.arguments.namespace_output_bytes,
             },
+            inspector: Arc::clone(&self.inspector),
             concurrency: Concurrency::default(),
         };
         DispatchParts {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// First and longest wait after failures.
 const RETRY: Policy = Policy {
@@ -251,14 +252,21 @@ async fn reconcile<R: Reconciler>(
     metrics: Arc<Metrics>,
 ) -> (ObjectKey, Result<Reconciled, ReconcileFailure>) {
     let mut steps = StepTimer::new(R::NAME, metrics);
-    let result = match timeout(LONGEST, kind.reconcile(&key, &mut steps)).await {
+    let span = tracing::info_span!(
+        "reconcile",
+        kind = R::NAME,
+        namespace = key.namespace,
+        name = key.name
+    );
+    let reconciling = kind.reconcile(&key, &mut steps).instrument(span);
+    let result = match timeout(LONGEST, reconciling).await {
         Ok(Ok(passed)) => {
             tracing::debug!(
                 kind = R::NAME,
                 namespace = key.namespace,
                 name = key.name,
                 outcome = passed.outcome.as_str(),
-                "passed"
+                "reconciled"
             );
             Ok(passed)
         }

@@ -16,7 +16,16 @@ impl JobContext {
         let ours = |job: &Job| is_claimed_with(job, &choice.claim_id);
         let outcome = self.once(name, version, claim, ours).await;
         match &outcome {
-            WriteOutcome::Applied(_) => self.metrics.claims.inc(),
+            WriteOutcome::Applied(_) => {
+                tracing::info!(
+                    namespace = name.namespace,
+                    job = name.name,
+                    claim = choice.claim_id,
+                    pod = choice.pod,
+                    "claimed a job"
+                );
+                self.metrics.claims.inc()
+            }
             WriteOutcome::Conflict(_) => self.metrics.conflicts.inc(),
             WriteOutcome::Refused(_) => 0,
         };
@@ -32,6 +41,12 @@ impl JobContext {
         let ours = |job: &Job| !is_claimed_with(job, claim_id);
         let outcome = self.once(name, version, release, ours).await;
         if matches!(outcome, WriteOutcome::Applied(_)) {
+            tracing::info!(
+                namespace = name.namespace,
+                job = name.name,
+                claim = claim_id,
+                "returned a claim that was not delivered"
+            );
             self.metrics.releases.inc();
         }
         outcome
@@ -86,7 +101,7 @@ impl JobContext {
                 Err(WriteError::Unknown(error)) => {
                     failures += 1;
                     self.metrics.unknown.inc();
-                    tracing::info!(job = %key, error, "what became of a claim is read back");
+                    tracing::info!(job = %key, error, "claim outcome unknown, reading the Job back");
                     IN_ORDER.pause(failures).await;
                 }
             }

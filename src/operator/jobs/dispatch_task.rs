@@ -3,6 +3,7 @@
 //! owned by it and ends with it.
 
 use super::JobContext;
+use super::inspector::SnapshotRequest;
 use super::job_feed::WatchEvent;
 use super::messages::{ClaimOf, DispatchMessage, Entry, Holder};
 use super::session_registry::{Inbound, Inbox};
@@ -42,10 +43,12 @@ pub struct DispatchTask {
     begun: Instant,
     effects: Vec<Effect>,
     writing: FuturesUnordered<BoxFuture<'static, Option<WriteDone>>>,
+    /// Requests of the debug page.
+    inspections: mpsc::Receiver<SnapshotRequest>,
     /// When a claim that is under way was chosen.
     pub(super) chosen: HashMap<String, Instant>,
     /// Open sessions and their pods.
-    pods: HashMap<u64, Holder>,
+    pub(super) pods: HashMap<u64, Holder>,
     /// Whether every store has had its first list.
     synced: bool,
     /// Whether a list of Jobs is being told.
@@ -64,6 +67,7 @@ enum Input {
     Inbound(Inbound),
     WatchEvent(WatchEvent),
     WriteDone(Option<WriteDone>),
+    Inspection(SnapshotRequest),
     Alarm,
     Tick,
 }
@@ -78,6 +82,7 @@ impl DispatchTask {
     ) -> Self {
         Self {
             clock: Arc::clone(&jobs.clock),
+            inspections: jobs.inspector.connect(),
             jobs,
             health,
             inbox,
@@ -107,6 +112,7 @@ impl DispatchTask {
                 came = self.inbox.next() => Input::Inbound(came),
                 Some(seen) = self.seen.recv() => Input::WatchEvent(seen),
                 Some(written) = self.writing.next() => Input::WriteDone(written),
+                Some(request) = self.inspections.recv() => Input::Inspection(request),
                 () = sleep_until(alarm) => Input::Alarm,
                 _ = tick.tick() => Input::Tick,
             };
@@ -123,6 +129,8 @@ impl DispatchTask {
                     outcome: written.outcome,
                 }),
                 Input::WriteDone(None) => {}
+                // A page that does not wait any more needs no answer.
+                Input::Inspection(request) => drop(request.send(self.dispatcher.snapshot())),
                 Input::Alarm => self.handle(Event::Tick),
                 Input::Tick => self.measure(),
             }

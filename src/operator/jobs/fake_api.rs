@@ -242,6 +242,7 @@ impl Harness {
             wall: WallClock::default(),
             clock: Arc::default(),
             settings,
+            inspector: Arc::default(),
             concurrency: Concurrency::default(),
         };
         Self {

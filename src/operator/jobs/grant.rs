@@ -23,7 +23,8 @@ impl DispatchTask {
         waited_ms: u64,
         attempt: i32,
     ) {
-        let chosen = self.chosen.remove(&claim.claim_id);
+        let claim_id = claim.claim_id.clone();
+        let chosen = self.chosen.remove(&claim_id);
         let key = JobKey::new(&*claim.job.namespace, &*claim.job.name);
         let job = self.jobs.stores.jobs.get(&key).filter(|job| {
             job.metadata.uid.as_deref() == Some(&*claim.job.uid)
@@ -49,6 +50,13 @@ impl DispatchTask {
             }
         };
         self.jobs.sessions.say(session, message);
+        tracing::info!(
+            namespace = key.namespace,
+            job = key.name,
+            claim = claim_id,
+            pod = self.pods.get(&session).map(|holder| &*holder.pod),
+            "granted a job"
+        );
         self.jobs.metrics.grants.inc();
         if let Some(chosen) = chosen {
             let seconds = chosen.elapsed().as_secs_f64();

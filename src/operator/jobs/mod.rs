@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod claim;
 pub mod dispatch_task;
 mod grant;
+pub mod inspector;
 pub mod job_feed;
 pub mod messages;
 pub mod output;
@@ -73,6 +74,8 @@ pub struct JobContext {
     pub clock: Arc<ServerClock>,
     /// The installation.
     pub settings: JobSettings,
+    /// Lets the debug page look at the dispatcher.
+    pub inspector: Arc<inspector::DispatchInspector>,
     /// What one does after another.
     pub concurrency: Concurrency,
 }

@@ -86,6 +86,12 @@ impl UpdateContext<'_> {
             .await;
         match changed {
             Ok((job, ())) => {
+                tracing::info!(
+                    job = %self.key(),
+                    claim = self.of.claim_id,
+                    pod = self.holder.pod,
+                    "lost a job: its plugin process is gone"
+                );
                 self.jobs.metrics.lost.inc();
                 self.stored(0, true, phase(&job));
             }
@@ -125,6 +131,7 @@ impl JobContext {
             .await;
         match changed {
             Ok(_) => {
+                tracing::info!(job = %key, claim = claim_id, why = why.message(), "lost a job");
                 self.metrics.lost.inc();
             }
             Err(ChangeError::Gone | ChangeError::NotNow { .. }) => {}

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tracing::Instrument;
 
 /// A refused connection is normal right after the address appears, and every wait here is time to
 /// Ready: begin quickly.
@@ -74,7 +75,14 @@ pub(super) async fn keep(
     loop {
         let begun = Instant::now();
         let mut attached = AttachedGauge::not_yet(&shared);
-        let error = match session(&target, &shared, &mut wanted, &mut attached).await {
+        let span = tracing::info_span!(
+            "session",
+            namespace = target.plugin.namespace,
+            plugin = target.plugin.name,
+            pod = target.pod
+        );
+        let session = session(&target, &shared, &mut wanted, &mut attached).instrument(span);
+        let error = match session.await {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -91,7 +99,7 @@ pub(super) async fn keep(
             pod = target.pod,
             %error,
             again_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            "no session"
+            "the session ended, dialing again"
         );
         let text = with_sources(&error);
         shared.update(&target, |snapshot| {

@@ -32,7 +32,10 @@ pub fn sidecar(resolved: &Resolved, settings: &Settings) -> Container {
                 resolved.family.client_port(),
             ),
         ]),
-        env: Some(vec![pod_ips()]),
+        env: Some(vec![
+            from_field("POD_NAME", "metadata.name"),
+            from_field(POD_IPS, "status.podIPs"),
+        ]),
         lifecycle: Some(probes::after_start()),
         readiness_probe: Some(probes::readiness()),
         resources: Some(settings.sidecar_resources.clone()),
@@ -80,13 +83,13 @@ fn client_port_name(family: &FamilySettings) -> &'static str {
     }
 }
 
-fn pod_ips() -> EnvVar {
+fn from_field(name: &str, path: &str) -> EnvVar {
     EnvVar {
-        name: POD_IPS.to_owned(),
+        name: name.to_owned(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 api_version: Some("v1".to_owned()),
-                field_path: "status.podIPs".to_owned(),
+                field_path: path.to_owned(),
             }),
             ..EnvVarSource::default()
         }),

@@ -14,6 +14,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Who runs the launcher in the tests that need an ordinary user.
 pub(crate) const USER: u32 = 65532;
 
+/// The launcher as images have it, a static program, where `make binaries` put it; otherwise the one
+/// that cargo built for this test.
+fn program() -> PathBuf {
+    released().unwrap_or_else(|| env!("CARGO_BIN_EXE_patchbay-launcher").into())
+}
+
+/// The static launcher, if it was built.
+pub(crate) fn released() -> Option<PathBuf> {
+    let folder = std::env::var_os("PATCHBAY_BIN_DIR")?;
+    let program = PathBuf::from(folder).join("patchbay-launcher");
+    program.exists().then_some(program)
+}
+
 /// A running launcher and its folder; both are gone with the value.
 pub(crate) struct Harness {
     folder: tempfile::TempDir,
@@ -68,7 +81,7 @@ impl Harness {
         let run = folder.path().join("run");
         fs::create_dir(&run).unwrap();
         let launcher = folder.path().join("launcher");
-        fs::copy(env!("CARGO_BIN_EXE_patchbay-launcher"), &launcher).unwrap();
+        fs::copy(program(), &launcher).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::chown(&run, Some(user), Some(user)).unwrap();
         let id = format!("--reuid={user}");

@@ -1,6 +1,6 @@
 //! What the plugin writes, with and without readers.
 
-use crate::harness::{Harness, can_run, until};
+use crate::harness::{Harness, can_run, released, until};
 use crate::sidecar::{Sidecar, lines};
 use patchbay_launcher::control::{Command, Event, Exit, Line, LineEnd, MAX_LINE, Stream};
 use std::io::Read;
@@ -61,8 +61,13 @@ fn a_mebibyte_without_any_reader_neither_blocks_the_plugin_nor_grows_the_launche
     assert!(begin.elapsed().as_secs() < 10, "the plugin was held up");
     let full = harness.anonymous_kib();
     eprintln!("anonymous memory: {idle} KiB idle, {full} KiB after 1 MiB without a reader");
-    assert!(idle <= 256, "{idle} KiB");
-    assert!(full <= 256, "{full} KiB");
+    if released().is_some() {
+        assert!(idle <= 256, "{idle} KiB");
+        assert!(full <= 256, "{full} KiB");
+    } else {
+        // A dynamic program has 0.1 MiB of the linker's own.
+        eprintln!("skipped: the memory of the static program; make binaries builds it");
+    }
     let mut sidecar = Sidecar::connect(&harness);
     assert_eq!(sidecar.hello.head.len(), 1, "the first line is retained");
     let Event::Dropped { lines, bytes } = sidecar.event() else {

@@ -25,6 +25,7 @@ mod plugin_queue;
 mod requests;
 mod sessions;
 mod slab;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -34,6 +35,8 @@ pub use event::{
     ClaimRef, DialedPod, DispatchLimits, Effect, Event, JobRef, LedgerEntry, LossCause,
     PluginRefKey, WriteOutcome,
 };
+
+pub use snapshot::{ClaimSnapshot, DispatchSnapshot, QueueSnapshot, SessionSnapshot, WaitingJobs};
 
 use entry::{JobIndex, PendingClaim, micros};
 use jiff::Timestamp;

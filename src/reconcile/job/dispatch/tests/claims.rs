@@ -447,3 +447,27 @@ fn asks_that_make_no_sense_are_answered_at_once() {
         &key()
     );
 }
+
+#[test]
+fn a_snapshot_says_what_each_claim_waits_for() {
+    let mut world = World::new();
+    world.attach(1);
+    world.job("a", json!({}));
+    world.job("later", json!({"startTime": "2999-01-01T00:00:00.000000Z"}));
+    world.request(1, "first");
+    let writing = world.dispatcher.snapshot();
+    assert_eq!(writing.claims[0].job, "a");
+    assert_eq!(
+        writing.claims[0].waits_for,
+        "the API server to write the claim"
+    );
+    assert_eq!(writing.claims[0].pod_uid, None);
+    assert_eq!(writing.waiting.scheduled, 1);
+    assert_eq!(writing.queues[0].work_requests, 1);
+    assert_eq!(world.run(), [granted("first", "a")]);
+    let granted = world.dispatcher.snapshot();
+    assert_eq!(granted.claims[0].waits_for, "the plugin to end the job");
+    assert!(granted.claims[0].pod_uid.is_some());
+    assert_eq!(granted.sessions[0].work_requests, 0);
+    assert!(!granted.paused);
+}
