@@ -51,7 +51,9 @@ pub struct PluginStatus {
     /// Handshake of the replica that has run longest; each instance has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake: Option<HandshakeStatus>,
-    /// What the running plugin says that it offers.
+    /// What the running plugin says that it offers. The commands of a PCP controller plugin are there
+    /// when Ready is True; the gRPC services of a go-plugin program are asked for by reflection after
+    /// its health and may follow Ready by a few seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provides: Option<Provides>,
     /// One entry per pod, the worst first.

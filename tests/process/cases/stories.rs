@@ -240,10 +240,12 @@ pub async fn idle_processes_are_small() {
     let mut pod = Pod::start(Setup::fixture("kv-go").tls(Tls::AutoMTLS)).await;
     pod.ready().await;
     let launcher = memory_kib(pod.launcher(), "Anonymous");
-    let sidecar = memory_kib(pod.sidecar(), "Rss");
-    println!("idle: launcher {launcher} KiB anonymous, sidecar {sidecar} KiB resident");
+    let sidecar = memory_kib(pod.sidecar(), "Anonymous");
+    println!("idle: launcher {launcher} KiB, sidecar {sidecar} KiB, both anonymous");
     assert!(launcher <= 256, "the launcher has {launcher} KiB");
+    // Resident memory counts pages of the program that all pods of a node share, and how many are
+    // mapped depends on the machine's page cache: `make bench` shows it.
     if programs::are_optimized() {
-        assert!(sidecar <= 8 * 1024, "the sidecar has {sidecar} KiB");
+        assert!(sidecar <= 1536, "the sidecar has {sidecar} KiB");
     }
 }

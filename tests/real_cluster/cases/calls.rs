@@ -90,12 +90,12 @@ async fn answers(world: Arc<World>, story: &str, plugin: Plugin, tls: &str) -> O
     {
         fail!("expected tls {tls}: {}", pretty(handshake));
     }
-    if !pretty(&status["provides"]["services"]).contains("proto.KV") {
-        fail!(
-            "reflection did not find proto.KV: {}",
-            pretty(&status["provides"])
-        );
-    }
+    // Ready says that calls are answered; what reflection finds may follow it.
+    sandbox
+        .plugin_until(&plugin.name, "reflection finds proto.KV", |status| {
+            pretty(&status["provides"]["services"]).contains("proto.KV")
+        })
+        .await?;
     round_trip(&sandbox, &plugin.name).await?;
     sandbox.close().await
 }
