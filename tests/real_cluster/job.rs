@@ -99,7 +99,7 @@ impl Sandbox {
     pub async fn actor(&self) -> Outcome<Plugin> {
         self.code(CODE, "actor.py", include_str!("../plugins/python/actor.py"))
             .await?;
-        Ok(controller("actor", CODE, "Actor"))
+        Ok(pcp_plugin("actor", CODE, "Actor"))
     }
 
     /// Applies the actor and waits until it is Ready.
@@ -244,7 +244,7 @@ impl Sandbox {
 }
 
 /// A PCP controller plugin over the Python runtime image, its code in a ConfigMap.
-pub fn controller(name: &str, code: &str, class: &str) -> Plugin {
+pub fn pcp_plugin(name: &str, code: &str, class: &str) -> Plugin {
     Plugin {
         name: name.to_owned(),
         spec: json!({

@@ -2,7 +2,7 @@
 
 use super::readme::{EXAMPLES, shell};
 use super::{Case, case};
-use crate::job::{Job, controller};
+use crate::job::{Job, pcp_plugin};
 use crate::sandbox::{Sandbox, pretty};
 use crate::world::{Outcome, World, fail, until};
 use k8s_openapi::api::core::v1::Pod;
@@ -28,12 +28,12 @@ pub(super) fn cases() -> Vec<Case> {
 async fn three_workers(world: Arc<World>) -> Outcome {
     shell(
         &world,
-        &format!("kubectl apply -f {EXAMPLES}/00-namespace.yaml && kubectl apply -f {EXAMPLES}/controller"),
+        &format!("kubectl apply -f {EXAMPLES}/00-namespace.yaml && kubectl apply -f {EXAMPLES}/pcp"),
     )
     .await?;
     shell(
         &world,
-        &format!("PREFIX=story LEAD=5 {EXAMPLES}/controller/jobs.sh"),
+        &format!("PREFIX=story LEAD=5 {EXAMPLES}/pcp/jobs.sh"),
     )
     .await?;
     shell(
@@ -90,7 +90,7 @@ async fn sample_plugin(world: Arc<World>) -> Outcome {
     sandbox
         .code("sample", &format!("{class}.py"), &text)
         .await?;
-    let plugin = controller("sample", "sample", &class).with(
+    let plugin = pcp_plugin("sample", "sample", &class).with(
         "/service",
         json!({"port": 10000, "clients": [{"pods": {"podSelector": {}}}]}),
     );

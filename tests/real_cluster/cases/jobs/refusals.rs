@@ -109,7 +109,7 @@ plugin = Bare()
 ";
     sandbox.code("bare", "bare.py", code).await?;
     sandbox
-        .apply(&crate::job::controller("bare", "bare", "Bare"))
+        .apply(&crate::job::pcp_plugin("bare", "bare", "Bare"))
         .await?;
     let status = sandbox
         .plugin_until("bare", "Degraded", |s| {
