@@ -301,12 +301,7 @@ impl Identities {
                 }
             }
             Some(secret) => {
-                if secret.type_.as_deref() != Some(TYPE)
-                    || !secret
-                        .owner_references()
-                        .iter()
-                        .any(|owner| owner.uid == owner.uid)
-                {
+                if !belongs_to(&secret, &owner.uid) {
                     return Err(taken());
                 }
                 match self.inspect(&secret, &identity, now) {
@@ -385,6 +380,12 @@ impl Identities {
     }
 }
 
+/// Whether a Secret is an identity of the Plugin with this uid. Another one is never touched.
+fn belongs_to(secret: &Secret, uid: &str) -> bool {
+    let owners = secret.owner_references();
+    secret.type_.as_deref() == Some(TYPE) && owners.iter().any(|reference| reference.uid == uid)
+}
+
 fn leaf_secret(owner: &IdentityOwner, data: BTreeMap<String, ByteString>) -> Secret {
     Secret {
         metadata: ObjectMeta {
@@ -403,4 +404,28 @@ fn leaf_secret(owner: &IdentityOwner, data: BTreeMap<String, ByteString>) -> Sec
 /// The fence around our account speaks, not a missing right: the object is not of our type.
 fn refused_by_policy(status: &kube::core::Status) -> bool {
     status.code == 403 && status.message.contains("ValidatingAdmissionPolicy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn secret(kind: &str, owner: &str) -> Secret {
+        serde_json::from_value(json!({
+            "type": kind,
+            "metadata": {"name": "pb-id-kv", "ownerReferences": [
+                {"apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin", "name": "kv", "uid": owner},
+            ]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn secret_belongs_to_the_plugin_whose_uid_owns_it() {
+        assert!(belongs_to(&secret(TYPE, "ours"), "ours"));
+        assert!(!belongs_to(&secret(TYPE, "another"), "ours"));
+        assert!(!belongs_to(&secret("Opaque", "ours"), "ours"));
+        assert!(!belongs_to(&Secret::default(), "ours"));
+    }
 }

@@ -28,7 +28,9 @@ pub(super) fn cases() -> Vec<Case> {
 async fn three_workers(world: Arc<World>) -> Outcome {
     shell(
         &world,
-        &format!("kubectl apply -f {EXAMPLES}/00-namespace.yaml && kubectl apply -f {EXAMPLES}/pcp"),
+        &format!(
+            "kubectl apply -f {EXAMPLES}/00-namespace.yaml && kubectl apply -f {EXAMPLES}/pcp"
+        ),
     )
     .await?;
     shell(
