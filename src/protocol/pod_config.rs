@@ -197,6 +197,37 @@ pub struct Shutdown {
 impl PodConfig {
     /// Whether the running plugin must be started again to take over `next`.
     pub fn needs_plugin_restart(&self, next: &PodConfig) -> bool {
-        self.protocol != next.protocol || self.checksums != next.checksums
+        self.by_effect().process != next.by_effect().process
     }
+
+    /// Every setting by what its change costs. A field that is added here must be put into one of the
+    /// groups, or this does not compile; one that is in none would never reach a running pod.
+    pub fn by_effect(&self) -> SettingsByEffect<'_> {
+        let PodConfig {
+            // What the document is about, and its version: no settings.
+            contract: _,
+            revision: _,
+            installation: _,
+            plugin: _,
+            protocol,
+            checksums,
+            health,
+            restart,
+            shutdown,
+            jobs,
+        } = self;
+        SettingsByEffect {
+            live: (health, restart, shutdown, jobs),
+            process: (protocol, checksums),
+        }
+    }
+}
+
+/// The settings of a [`PodConfig`] by what their change costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SettingsByEffect<'a> {
+    /// The sidecar takes these over at once.
+    pub live: (&'a Health, &'a Restart, &'a Shutdown, &'a Jobs),
+    /// These need the plugin process to start again.
+    pub process: (&'a Protocol, &'a [Checksum]),
 }

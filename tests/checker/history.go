@@ -22,8 +22,8 @@ type object struct {
 			Name string `json:"name"`
 		} `json:"pluginRef"`
 		Target struct {
-			Client   string `json:"client"`
-			Port     string `json:"port"`
+			Client string `json:"client"`
+			Port   string `json:"port"`
 		} `json:"target"`
 		StartTime      *time.Time `json:"startTime"`
 		ExpireTime     *time.Time `json:"expireTime"`

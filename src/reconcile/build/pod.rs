@@ -12,21 +12,37 @@ use patchbay_api::names::{
     BUILT_ANNOTATION, CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, ORDINAL_LABEL,
     PLUGIN_CONTAINER, PodName,
 };
+use patchbay_api::plugin::PodOptions;
 use patchbay_protocol::pod_config::PodConfig;
 
 /// The pod of that name.
 pub fn pod(resolved: &Resolved, settings: &Settings, name: &PodName) -> Pod {
-    let options = &resolved.spec.pod;
+    // Every field by its name: one that is added and not used here does not compile.
+    let PodOptions {
+        image_pull_secrets,
+        node_selector,
+        affinity,
+        tolerations,
+        topology_spread_constraints,
+        priority_class_name,
+        runtime_class_name,
+        service_account_name,
+        security_context,
+        // Together with the mounts, in `volumes`.
+        volumes: _,
+        labels: own_labels,
+        annotations: own_annotations,
+    } = &resolved.spec.pod;
     let config = pod_config(resolved, settings);
     let mut metadata = child_meta(&resolved.who, name.to_string());
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(ORDINAL_LABEL.to_owned(), name.ordinal.to_string());
     // Ours win: the Service and the policy select by them.
-    for (key, value) in &options.labels {
+    for (key, value) in own_labels {
         labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
     let annotations = metadata.annotations.get_or_insert_default();
-    annotations.extend(options.annotations.clone());
+    annotations.extend(own_annotations.clone());
     annotations.extend([
         (CONFIG_ANNOTATION.to_owned(), config_text(&config)),
         (
@@ -49,16 +65,15 @@ pub fn pod(resolved: &Resolved, settings: &Settings, name: &PodName) -> Pod {
             automount_service_account_token: Some(false),
             // A Service named plugin-min would set PLUGIN_MIN_PORT.
             enable_service_links: Some(false),
-            security_context: Some(security::of_pod(&options.security_context)),
-            image_pull_secrets: some(&options.image_pull_secrets),
-            node_selector: (!options.node_selector.is_empty())
-                .then(|| options.node_selector.clone()),
-            affinity: options.affinity.clone(),
-            tolerations: some(&options.tolerations),
-            topology_spread_constraints: some(&options.topology_spread_constraints),
-            priority_class_name: options.priority_class_name.clone(),
-            runtime_class_name: options.runtime_class_name.clone(),
-            service_account_name: options.service_account_name.clone(),
+            security_context: Some(security::of_pod(security_context)),
+            image_pull_secrets: some(image_pull_secrets),
+            node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
+            affinity: affinity.clone(),
+            tolerations: some(tolerations),
+            topology_spread_constraints: some(topology_spread_constraints),
+            priority_class_name: priority_class_name.clone(),
+            runtime_class_name: runtime_class_name.clone(),
+            service_account_name: service_account_name.clone(),
             ..PodSpec::default()
         }),
         status: None,

@@ -4,22 +4,30 @@ use super::{child_meta, labels};
 use crate::plugin::resolve::{FamilySettings, Resolved};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use patchbay_api::plugin::{ServiceType, TrafficPolicy};
+use patchbay_api::plugin::{ServiceOptions, ServiceType, TrafficPolicy};
 
 /// What makes meshes and gateways speak HTTP/2 without TLS to the port.
 const APP_PROTOCOL: &str = "kubernetes.io/h2c";
 
 /// The Service that client programs call.
 pub fn service(resolved: &Resolved) -> Service {
-    let options = &resolved.spec.service;
+    // Every field by its name: one that is added and not used here does not compile.
+    let ServiceOptions {
+        type_,
+        port: number,
+        // In `traffic_policy`.
+        external_traffic_policy: _,
+        // In the NetworkPolicy.
+        clients: _,
+    } = &resolved.spec.service;
     Service {
         metadata: child_meta(&resolved.who, resolved.who.name.service()),
         spec: Some(ServiceSpec {
-            type_: Some(options.type_.as_str().to_owned()),
+            type_: Some(type_.as_str().to_owned()),
             external_traffic_policy: traffic_policy(resolved)
                 .map(|policy| policy.as_str().to_owned()),
             selector: Some(labels(&resolved.who)),
-            ports: Some(vec![port(&resolved.family, options.port)]),
+            ports: Some(vec![port(&resolved.family, *number)]),
             ..ServiceSpec::default()
         }),
         status: None,

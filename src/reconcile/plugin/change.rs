@@ -145,7 +145,7 @@ impl Built {
             contract: CONTRACT,
             generation: resolved.who.generation,
             live: hash(&taken_over_at_once(&config)),
-            process: hash(&json!([config.protocol, config.checksums])),
+            process: hash(&json!(config.by_effect().process)),
             sidecar: settings.sidecar_image.clone(),
             plugin: resolved.spec.image.clone(),
             pod: hash(&fixed_at_creation(resolved)),
@@ -158,10 +158,11 @@ impl Built {
 /// What the sidecar takes over at once. Jobs with the usual limits are left out, so that pods of a
 /// release that knew none are not touched: a document without them means the same.
 fn taken_over_at_once(config: &PodConfig) -> Value {
-    if config.jobs == Jobs::default() {
-        json!([config.health, config.restart, config.shutdown])
+    let (health, restart, shutdown, jobs) = config.by_effect().live;
+    if *jobs == Jobs::default() {
+        json!([health, restart, shutdown])
     } else {
-        json!([config.health, config.restart, config.shutdown, config.jobs])
+        json!([health, restart, shutdown, jobs])
     }
 }
 
