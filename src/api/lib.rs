@@ -3,6 +3,7 @@
 //!
 //! Nothing here talks to a cluster, reads a clock or depends on how a plugin is run.
 
+#![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod conditions;

@@ -2,5 +2,7 @@
 //!
 //! Nothing here starts a process; that is the binary's business.
 
+#![warn(missing_docs)]
+
 pub mod control;
 pub mod layout;

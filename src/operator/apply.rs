@@ -62,11 +62,8 @@ pub enum ApplyError {
 /// A child as the API server answered it, for the store.
 #[derive(Debug)]
 pub enum WrittenChild {
-    /// A pod.
     Pod(Box<Pod>),
-    /// A Service.
     Service(Box<Service>),
-    /// A NetworkPolicy.
     NetworkPolicy(Box<NetworkPolicy>),
     /// A Secret, which is not stored.
     Nothing,

@@ -76,7 +76,6 @@ struct ClockState {
 }
 
 impl ServerClock {
-    /// See [`SkewEstimator::verdict`].
     pub fn verdict(&self) -> SkewVerdict {
         self.lock().clock.verdict()
     }

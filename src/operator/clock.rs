@@ -20,7 +20,6 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// The machine's clock.
     pub fn right() -> Self {
         Self::default()
     }

@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Who reports.
 const CONTROLLER: &str = "patchbay.dev/operator";
 /// The same words are not told again within this time; a repetition counts then.
 const QUIET: Duration = Duration::from_secs(60);
@@ -45,7 +44,6 @@ pub struct EventContent {
     pub action: String,
     /// A word of the catalogue.
     pub reason: String,
-    /// For people.
     pub note: String,
     /// The pod that it is about, if one: name and uid.
     pub pod: Option<(String, String)>,

@@ -45,7 +45,6 @@ impl ReadinessGate {
 pub enum Role {
     /// Asks for the Lease.
     Candidate,
-    /// Runs passes.
     Leader,
 }
 

@@ -35,7 +35,6 @@ pub enum HttpError {
     /// The address is taken or not ours.
     #[error("listening on {address} for probes and metrics: {source}")]
     Listen {
-        /// As configured.
         address: SocketAddr,
         /// The kernel's words.
         #[source]
@@ -46,9 +45,7 @@ pub enum HttpError {
 /// What the pages show.
 #[derive(Debug, Clone)]
 pub struct Pages {
-    /// For the probes.
     pub health: Arc<ProcessHealth>,
-    /// For the scraper.
     pub metrics: Arc<Metrics>,
     /// For `/debug/dispatch`.
     pub inspector: Arc<DispatchInspector>,

@@ -115,7 +115,6 @@ pub enum StatusWrite {
     Later(Instant),
 }
 
-/// Writes status.
 pub struct StatusWriter {
     client: Client,
     paces: Mutex<HashMap<PluginKey, Pace>>,

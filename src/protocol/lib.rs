@@ -3,6 +3,8 @@
 //! Nothing here opens a socket, reads a clock or starts a task. The generated gRPC code is behind
 //! the feature `grpc`.
 
+#![warn(missing_docs)]
+
 pub mod escape;
 pub mod handshake;
 pub mod location;

@@ -19,21 +19,14 @@ pub enum Verb {
     },
     /// Answer a readiness probe.
     Ready {
-        /// See [`Verb::Run`].
         root: PathBuf,
         /// How long a first readiness is waited for.
         wait: Duration,
     },
     /// Put the launcher in place.
-    Install {
-        /// See [`Verb::Run`].
-        root: PathBuf,
-    },
+    Install { root: PathBuf },
     /// Return once the launcher is in place and the sidecar answers.
-    WaitInstalled {
-        /// See [`Verb::Run`].
-        root: PathBuf,
-    },
+    WaitInstalled { root: PathBuf },
 }
 
 /// Shown when the command line cannot be read.

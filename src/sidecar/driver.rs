@@ -47,7 +47,6 @@ pub(crate) enum TaskEvent {
     Left,
 }
 
-/// See the module.
 pub(crate) struct Driver {
     root: Root,
     began: Instant,

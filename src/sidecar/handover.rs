@@ -24,7 +24,6 @@ const MAX_RECORD: u64 = 1024 * 1024;
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     version: u32,
-    /// Which start.
     pub start_id: u64,
     /// Ordered from this launcher.
     pub launcher_id: u64,

@@ -36,9 +36,7 @@ const WAITING_ORDERS: usize = 64;
 pub enum FromLauncher {
     /// A connection stands. The listening socket of the proxy port comes with it.
     Connected(Hello, Option<TcpListener>),
-    /// It broke.
     Disconnected,
-    /// A later frame.
     Event(Event),
 }
 

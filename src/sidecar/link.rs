@@ -24,7 +24,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// A connection to one plugin process.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// For the proxy.
     pub endpoint: Endpoint,
     /// For our own calls.
     pub channel: Channel,

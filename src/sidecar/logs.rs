@@ -102,9 +102,7 @@ pub struct Entry<'a> {
     pub level: &'a str,
     /// Where it was written.
     pub stream: &'a str,
-    /// The text.
     pub message: &'a str,
-    /// Everything else.
     pub fields: Map<String, Value>,
 }
 

@@ -38,7 +38,6 @@ impl Root {
         self.below(layout::RUN)
     }
 
-    /// The launcher's socket.
     pub fn control_socket(&self) -> PathBuf {
         self.run().join(layout::CONTROL_SOCKET)
     }
@@ -58,7 +57,6 @@ impl Root {
         self.below(layout::CONFIG)
     }
 
-    /// The plugin's identity.
     pub fn identity(&self) -> PathBuf {
         self.below(layout::IDENTITY)
     }

@@ -26,7 +26,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// What the sidecar would answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// The plugin answers.
     Ready,
     /// It does not: reason and message in one line.
     NotReady(String),

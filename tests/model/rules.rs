@@ -68,7 +68,6 @@ pub(crate) enum Fault {
     PodGone,
     /// The plugin's request ends before a job came.
     AskWithdrawn,
-    /// A user cancels.
     Cancel,
     /// A user deletes the Job and creates another under its name.
     Recreate,

@@ -107,35 +107,13 @@ pub(crate) struct HeldAsk {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Up {
-    Hello {
-        ledger_epoch: u8,
-        ledger: ClaimSet,
-    },
-    Ask {
-        id: ClaimId,
-    },
-    Withdraw {
-        id: ClaimId,
-    },
-    Released {
-        uid: Uid,
-        id: ClaimId,
-    },
-    /// The final one.
-    Row {
-        uid: Uid,
-        id: ClaimId,
-        attempt: u8,
-    },
-    Lost {
-        uid: Uid,
-        id: ClaimId,
-    },
-    LedgerAnswer {
-        uid: Uid,
-        id: ClaimId,
-        known: bool,
-    },
+    Hello { ledger_epoch: u8, ledger: ClaimSet },
+    Ask { id: ClaimId },
+    Withdraw { id: ClaimId },
+    Released { uid: Uid, id: ClaimId },
+    Row { uid: Uid, id: ClaimId, attempt: u8 },
+    Lost { uid: Uid, id: ClaimId },
+    LedgerAnswer { uid: Uid, id: ClaimId, known: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,7 +130,6 @@ pub(crate) enum Down {
         uid: Uid,
         id: ClaimId,
     },
-    /// With `settled`.
     RowStored {
         uid: Uid,
         id: ClaimId,

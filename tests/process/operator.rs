@@ -26,7 +26,6 @@ use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-/// One session.
 pub struct Session {
     down: mpsc::Sender<FromOperator>,
     pictures: mpsc::UnboundedReceiver<(Option<Instance>, Option<Counters>)>,

@@ -8,9 +8,7 @@ use tokio::process::Command;
 pub struct Printed {
     /// Whether it ended with exit code 0.
     pub success: bool,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 

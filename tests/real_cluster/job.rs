@@ -22,9 +22,7 @@ fn resource(kind: &str) -> ApiResource {
 /// A Job to create.
 #[derive(Clone)]
 pub struct Job {
-    /// metadata.name
     pub name: String,
-    /// spec
     pub spec: Value,
 }
 
@@ -62,7 +60,6 @@ impl Job {
         self
     }
 
-    /// The whole object.
     pub fn object(&self) -> Outcome<DynamicObject> {
         Ok(serde_json::from_value(json!({
             "apiVersion": "patchbay.dev/v1alpha1",

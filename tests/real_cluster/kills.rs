@@ -10,7 +10,6 @@ use kube::api::Api;
 pub enum Part {
     /// The launcher's only child: the plugin process.
     Plugin,
-    /// The sidecar.
     Sidecar,
 }
 

@@ -11,9 +11,7 @@ pub fn plugin_resource() -> ApiResource {
 /// A Plugin to apply.
 #[derive(Clone)]
 pub struct Plugin {
-    /// metadata.name
     pub name: String,
-    /// spec
     pub spec: Value,
 }
 
@@ -63,7 +61,6 @@ impl Plugin {
         self
     }
 
-    /// The whole object.
     pub fn manifest(&self, namespace: &str) -> Value {
         json!({
             "apiVersion": "patchbay.dev/v1alpha1",

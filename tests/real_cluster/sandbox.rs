@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 /// One story's namespace.
 pub struct Sandbox {
-    /// The shared world.
     pub world: Arc<World>,
     /// Name of the namespace.
     pub name: String,
@@ -242,7 +241,6 @@ pub fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
         .unwrap_or(NONE)
 }
 
-/// Readable JSON.
 pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
 }

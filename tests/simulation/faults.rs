@@ -10,7 +10,6 @@ pub struct Faults {
     pub lost_before: f64,
     pub lost_after: f64,
     pub late: f64,
-    /// With time.
     pub outage: f64,
     pub relist: f64,
     pub deaf: f64,
@@ -46,7 +45,6 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Everything, often.
     pub fn storm() -> Faults {
         Faults {
             lost_before: 0.003,

@@ -47,7 +47,6 @@ pub struct Diary<'a> {
     /// For which client and port the plugin had asked.
     pub location: Option<&'a str>,
     pub port: Option<&'a str>,
-    /// True time.
     pub now: u64,
 }
 

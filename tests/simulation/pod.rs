@@ -496,7 +496,6 @@ impl World {
         self.pods[pod].ledger.len()
     }
 
-    /// For people.
     pub fn ledger(&self, pod: usize) -> Vec<String> {
         let entries = self.pods[pod].ledger.values();
         entries

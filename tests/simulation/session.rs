@@ -159,7 +159,6 @@ impl World {
         self.heard_down(pod, link, message);
     }
 
-    /// The connection breaks.
     pub fn cut(&mut self, link: usize) {
         if self.links[link].cut {
             return;

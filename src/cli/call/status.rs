@@ -22,7 +22,6 @@ pub(crate) fn timed_out_here(status: &Status) -> bool {
     false
 }
 
-/// What may help.
 pub(crate) fn hint(status: &Status) -> Option<&'static str> {
     match status.code() {
         Code::DeadlineExceeded => {

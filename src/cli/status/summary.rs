@@ -40,7 +40,6 @@ pub(crate) struct PluginSummary {
     pub(crate) update: Option<UpdateStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_problem: Option<Problem>,
-    /// Newest first.
     pub(crate) events: Vec<EventSummary>,
 }
 

@@ -24,7 +24,6 @@ pub enum AuthorityError {
     /// The stored authority is not what we wrote.
     #[error("reading the authority's {what}: {source}")]
     Read {
-        /// Which part.
         what: &'static str,
         /// The parser's words.
         #[source]
@@ -39,7 +38,6 @@ pub enum AuthorityError {
 pub struct StoredAuthority {
     /// Name of the installation.
     pub installation: String,
-    /// The certificate, PEM.
     pub certificate: String,
     /// The private key, PKCS#8 PEM.
     pub key: String,
@@ -47,7 +45,6 @@ pub struct StoredAuthority {
 
 /// A certificate and its key. Holds the private key, so it has no `Debug`.
 pub struct IssuedLeaf {
-    /// The certificate, PEM.
     pub certificate: String,
     /// The private key, PKCS#8 PEM.
     pub key: String,

@@ -99,9 +99,7 @@ pub fn inspect(
 /// What the holder of a certificate wants to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// Be dialled.
     Server,
-    /// Dial.
     Client,
 }
 
@@ -116,7 +114,6 @@ pub enum VerifyError {
     Name {
         /// What it should name.
         expected: Uri,
-        /// What it names.
         found: Vec<String>,
     },
 }

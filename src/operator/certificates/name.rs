@@ -34,7 +34,6 @@ impl Installation {
         Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
     }
 
-    /// The digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,7 +42,6 @@ impl Installation {
 /// A party of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateIdentity {
-    /// The leading operator.
     Operator,
     /// Every sidecar of one Plugin.
     Plugin {

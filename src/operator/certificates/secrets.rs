@@ -42,7 +42,6 @@ pub enum IdentitySecretError {
     /// The API server said no, or nothing.
     #[error("{step} the Secret {name}: {source}")]
     Api {
-        /// What was attempted.
         step: &'static str,
         /// Name of the Secret.
         name: String,

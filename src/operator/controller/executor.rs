@@ -22,9 +22,7 @@ pub struct PlanExecutor<'a> {
     pub stores: &'a Stores,
     /// Where answers of writes of a Plugin go.
     pub plugin_changes: &'a PluginChangeNotifier,
-    /// Leaves.
     pub identities: &'a Identities,
-    /// Which one.
     pub key: &'a PluginKey,
     /// As it was observed.
     pub plugin: &'a Plugin,
@@ -33,7 +31,6 @@ pub struct PlanExecutor<'a> {
 /// What became of a plan.
 #[derive(Default)]
 pub struct Execution {
-    /// For the report.
     pub applied: Applied,
     /// An action has to be execution again after a while.
     pub failure: Option<ActionError>,

@@ -60,7 +60,6 @@ impl ReconcileOutcome {
 /// What a pass hands back.
 #[derive(Debug)]
 pub struct Reconciled {
-    /// How it ended.
     pub outcome: ReconcileOutcome,
     /// Look again at this time, whatever happens.
     pub next: Option<Instant>,
@@ -132,17 +131,14 @@ pub trait Reconciler: Send + Sync + 'static {
     fn subject(&self, key: &ObjectKey) -> Option<Subject>;
 }
 
-/// What runs passes.
 pub struct Runner<R> {
     /// What a pass does.
     pub kind: Arc<R>,
     /// Who is due.
     pub queue: Arc<WorkQueue<ObjectKey>>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears signs of life.
     pub health: Arc<ProcessHealth>,
-    /// For failures.
     pub events: Events,
     /// Passes at a time.
     pub concurrency: usize,

@@ -29,23 +29,16 @@ use tokio::time::Instant;
 
 /// Works on Plugins.
 pub struct PluginReconciler {
-    /// For writes.
     pub client: Client,
-    /// What was seen.
     pub stores: Arc<Stores>,
     /// Where answers of writes go.
     pub plugin_changes: Arc<PluginChangeNotifier>,
-    /// What sidecars say.
     pub sessions: Arc<SidecarSessions>,
-    /// Leaves.
     pub identities: Arc<Identities>,
     /// What the kubelet says of pods that hang.
     pub kubelet: KubeletWarnings,
-    /// Status.
     pub status: StatusWriter,
-    /// Events.
     pub events: Events,
-    /// The installation.
     pub settings: Settings,
     /// Objects that were refused: what hinders them may be nothing that we watch.
     pub refusals: Mutex<Retries<PluginKey>>,

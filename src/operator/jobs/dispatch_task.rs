@@ -62,7 +62,6 @@ struct WriteDone {
     outcome: WriteOutcome,
 }
 
-/// What happened.
 enum Input {
     Inbound(Inbound),
     WatchEvent(WatchEvent),

@@ -16,19 +16,13 @@ pub enum WatchEvent {
     /// A Job as the answer of a write or a read shows it, likewise.
     Answer(Box<Job>),
     /// The Job with this uid is gone.
-    JobGone {
-        /// Its name.
-        key: JobKey,
-        /// Its uid.
-        uid: String,
-    },
+    JobGone { key: JobKey, uid: String },
     /// A list of all Jobs begins.
     Listing,
     /// It is complete.
     Listed,
     /// A Plugin is new, has other limits, or is gone.
     Plugin {
-        /// Which one.
         key: PluginKey,
         /// Nothing when it is gone.
         limits: Option<JobOptions>,

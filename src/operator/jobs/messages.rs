@@ -8,11 +8,8 @@ use crate::key::PluginKey;
 /// The pod at the other end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its Plugin.
     pub plugin: PluginKey,
-    /// Its name.
     pub pod: String,
-    /// Its uid.
     pub uid: String,
 }
 
@@ -23,14 +20,12 @@ pub struct ClaimOf {
     pub claim_id: String,
     /// Name of the Job.
     pub job: String,
-    /// Its uid.
     pub uid: String,
 }
 
 /// An entry of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which claim.
     pub claim: ClaimOf,
     /// Whether the plugin may have got the job.
     pub delivered: bool,
@@ -41,7 +36,6 @@ pub struct Entry {
 pub enum DispatchMessage {
     /// The session is open.
     Attached {
-        /// To whom.
         holder: Holder,
         /// Names the pod's ledger.
         ledger_epoch: String,
@@ -50,7 +44,6 @@ pub enum DispatchMessage {
     },
     /// A request for work.
     WorkRequest {
-        /// Names it.
         claim_id: String,
         /// Only jobs for this client, or for any.
         client: Option<String>,
@@ -60,20 +53,11 @@ pub enum DispatchMessage {
         wait_ms: u32,
     },
     /// The request is over.
-    CancelRequest {
-        /// Names it.
-        claim_id: String,
-    },
+    CancelRequest { claim_id: String },
     /// A claim that was not handed over and never will be.
-    ClaimReturned {
-        /// Which one.
-        claim: ClaimOf,
-        /// For logs.
-        why: String,
-    },
+    ClaimReturned { claim: ClaimOf, why: String },
     /// The answer to a doubt.
     ClaimQueryReply {
-        /// Which claim.
         claim: ClaimOf,
         /// Whether the ledger has it.
         known: bool,
@@ -87,13 +71,11 @@ pub enum DispatchMessage {
 pub enum JobUpdate {
     /// The plugin works on it.
     Started,
-    /// Output.
     OutputChunk(OutputChunk),
     /// The plugin process is gone.
     Lost {
         /// How it ended, in updates; empty when nobody knows.
         exit: String,
-        /// For people.
         message: String,
     },
 }
@@ -101,11 +83,9 @@ pub enum JobUpdate {
 /// A piece of one row of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputChunk {
-    /// From 1.
     pub row: u32,
     /// Bytes of the row before this piece.
     pub offset: u64,
-    /// The bytes.
     pub data: Vec<u8>,
     /// Set on the last piece of the row.
     pub end: Option<RowEnd>,
@@ -133,7 +113,6 @@ pub enum RowEnding {
     Failed {
         /// One update of the catalogue.
         reason: String,
-        /// For people.
         message: String,
     },
 }

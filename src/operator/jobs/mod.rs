@@ -56,7 +56,6 @@ pub struct JobSettings {
 pub struct JobContext {
     /// For writes, and for reads where a write's outcome is unknown.
     pub client: Client,
-    /// What was seen.
     pub stores: Arc<Stores>,
     /// Jobs that are due for a pass.
     pub queue: Arc<WorkQueue<JobKey>>,
@@ -64,15 +63,12 @@ pub struct JobContext {
     pub feed: JobFeed,
     /// From and to sessions.
     pub sessions: Arc<SessionRegistry>,
-    /// For people.
     pub events: Events,
-    /// Counts.
     pub metrics: Arc<JobMetrics>,
     /// The time of day.
     pub wall: WallClock,
     /// Says whether that is right.
     pub clock: Arc<ServerClock>,
-    /// The installation.
     pub settings: JobSettings,
     /// Lets the debug page look at the dispatcher.
     pub inspector: Arc<inspector::DispatchInspector>,

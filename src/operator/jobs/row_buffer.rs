@@ -18,9 +18,7 @@ const REMEMBERED: usize = 2048;
 /// What is known of the rows of one claim that are stored.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// How many.
     pub rows: u32,
-    /// Their length.
     pub bytes: u64,
     /// Over their bytes.
     pub digest: Sha256,
@@ -158,7 +156,6 @@ impl RowBuffer {
         self.place.is_some() || self.buffer.len() > LARGE
     }
 
-    /// Its number.
     pub fn row(&self) -> u32 {
         self.row
     }
@@ -178,7 +175,6 @@ impl RowBuffer {
         &self.disposition
     }
 
-    /// Its beginning.
     pub fn head(&self) -> &[u8] {
         &self.head
     }

@@ -48,18 +48,12 @@ pub struct Inbox {
 /// Something that came in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// A session wrote.
     DispatchMessage {
-        /// Its number.
         session: u64,
-        /// What it wrote.
         message: DispatchMessage,
     },
     /// A session has ended. It may never have been attached.
-    Closed {
-        /// Its number.
-        session: u64,
-    },
+    Closed { session: u64 },
 }
 
 /// Makes both ends.

@@ -67,7 +67,6 @@ pub enum ChangeError {
     /// It does not apply to the Job as it is.
     #[error("changing a Job: {why}")]
     NotNow {
-        /// Why not.
         why: NotNow,
         /// The Job as it is.
         job: Box<Job>,

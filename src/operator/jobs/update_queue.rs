@@ -207,7 +207,6 @@ pub struct UpdateContext<'a> {
     pub jobs: &'a JobContext,
     /// The pod that was dialled.
     pub holder: &'a Holder,
-    /// The session.
     pub session: u64,
     /// The claim that is spoken of.
     pub of: &'a ClaimOf,

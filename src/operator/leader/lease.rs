@@ -23,10 +23,7 @@ pub enum LeaseAction {
     /// There is no Lease: create it with this transition count.
     Create,
     /// Take it over by a replace with the resource version that was read.
-    Take {
-        /// The new `leaseTransitions`.
-        transitions: i32,
-    },
+    Take { transitions: i32 },
     /// Somebody else holds it; look again.
     Wait,
 }

@@ -26,10 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub enum LeaderError {
     /// Somebody else wrote the Lease.
     #[error("renewing the Lease: it is held by {holder:?} now")]
-    Taken {
-        /// The new holder.
-        holder: String,
-    },
+    Taken { holder: String },
     /// No renewal succeeded for [`GIVE_UP`].
     #[error("renewing the Lease: no success for {} s, last error: {last}", GIVE_UP.as_secs())]
     Unreachable {

@@ -73,7 +73,6 @@ pub enum SkewVerdict {
     Unknown,
     /// Within the tolerance.
     Right,
-    /// Certainly outside.
     Wrong,
 }
 
@@ -130,7 +129,6 @@ impl SkewEstimator {
         self.verdict
     }
 
-    /// The latest bounds.
     pub fn offset(&self) -> Option<ClockOffset> {
         self.last
     }

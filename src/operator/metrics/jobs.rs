@@ -15,7 +15,6 @@ pub struct JobMetrics {
     pub oldest: Gauge<f64, AtomicU64>,
     /// Requests for work that wait.
     pub asks: Gauge,
-    /// Claims written.
     pub claims: Counter,
     /// Claims that somebody else's write came before.
     pub conflicts: Counter,

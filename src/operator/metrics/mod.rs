@@ -78,7 +78,6 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Dials of sidecars that failed.
     pub dial_failures: Counter,
-    /// Leaves issued.
     pub leaves_issued: Counter,
     /// The dispatcher of Jobs.
     pub jobs: Arc<JobMetrics>,

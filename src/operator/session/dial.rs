@@ -41,7 +41,6 @@ pub enum SessionDialError {
     Tls {
         /// Pod address and session port.
         address: SocketAddr,
-        /// What went wrong.
         error: std::io::Error,
     },
     /// Our own side.

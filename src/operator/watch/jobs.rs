@@ -22,14 +22,12 @@ use tokio::sync::watch;
 pub enum JobChange {
     /// This is what a Job looks like.
     Job {
-        /// The Job, trimmed.
         job: Box<Job>,
         /// Whether that was not known.
         news: bool,
     },
     /// The Job with this uid is gone.
     Gone {
-        /// Its name.
         key: JobKey,
         /// Its uid: another of the same name may be there.
         uid: String,
@@ -92,7 +90,6 @@ impl JobStore {
         let _ = synced.wait_for(|synced| *synced).await;
     }
 
-    /// One Job.
     pub fn get(&self, key: &JobKey) -> Option<Job> {
         let inner = self.read();
         let entry = inner

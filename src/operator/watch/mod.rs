@@ -44,7 +44,6 @@ const WATCH_SECONDS: u32 = 240;
 /// Everything that the operator looks at.
 #[derive(Debug)]
 pub struct Stores {
-    /// All Plugins.
     pub plugins: Store<Plugin>,
     /// Pods with our label.
     pub pods: Store<Pod>,
@@ -52,7 +51,6 @@ pub struct Stores {
     pub services: Store<Service>,
     /// NetworkPolicies with our label.
     pub policies: Store<NetworkPolicy>,
-    /// All Jobs.
     pub jobs: JobStore,
 }
 
@@ -93,7 +91,6 @@ impl Stores {
 pub struct Watching {
     /// For lists and watches.
     pub client: Client,
-    /// What is synced.
     pub stores: Arc<Stores>,
     /// Plugins that are woken.
     pub queue: Arc<WorkQueue<PluginKey>>,
@@ -103,7 +100,6 @@ pub struct Watching {
     pub feed: JobFeed,
     /// Tells Jobs about their Plugins.
     pub plugin_changes: Arc<PluginChangeNotifier>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
     /// Hears of complete lists.
     pub health: Arc<ProcessHealth>,

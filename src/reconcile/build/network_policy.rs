@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 /// Label that every namespace carries by itself.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// The policy.
 pub fn network_policy(resolved: &Resolved, settings: &Settings) -> NetworkPolicy {
     let mut ingress = vec![rule(SESSION_PORT, vec![operator(settings)])];
     // An empty `from` would let everybody in, so without clients there is no rule at all.

@@ -17,7 +17,6 @@ const LISTED: usize = 12;
 /// The verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acceptance {
-    /// It does.
     Yes,
     /// It cannot be said yet.
     Unknown(Reason, String),

@@ -69,7 +69,6 @@ pub fn is_accepted(job: &Job) -> bool {
 
 /// Writes conditions into one status, at one moment.
 pub(crate) struct Pen {
-    /// The moment.
     pub(crate) now: Timestamp,
     /// Generation of the spec that is spoken of.
     pub(crate) generation: Option<i64>,

@@ -40,11 +40,8 @@ pub struct Plan {
 /// Names a holder and why its job is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// The claim.
     pub claim_id: String,
-    /// The pod.
     pub pod: String,
-    /// Its uid.
     pub pod_uid: String,
     /// Cancelled or DeadlineExceeded.
     pub reason: Reason,

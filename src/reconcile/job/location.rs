@@ -14,7 +14,6 @@ pub fn named_client(location: &str) -> Option<String> {
 pub struct Port([u8; 8]);
 
 impl Port {
-    /// Every port.
     pub const ANY: Port = Port([0; 8]);
     /// No port at all.
     const NONE: Port = Port([u8::MAX; 8]);

@@ -12,7 +12,6 @@ use patchbay_api::{ConditionType, JobStatus, Reason};
 pub struct JobEvent {
     /// Normal or Warning.
     pub warning: bool,
-    /// Why.
     pub reason: Reason,
     /// What was done, one word of events.k8s.io.
     pub action: &'static str,

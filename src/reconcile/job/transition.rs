@@ -131,7 +131,6 @@ impl<'a> Draft<'a> {
         self.set(ConditionType::Eligible, Is::False, reason, &message);
     }
 
-    /// To Failed.
     fn fail(&mut self, reason: Reason, message: &str) {
         let now = self.now();
         self.phase(Phase::Failed, reason);

@@ -35,16 +35,12 @@ pub enum Action {
 /// An object to create.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Child {
-    /// A pod.
     Pod(Box<Pod>),
-    /// A Service.
     Service(Box<Service>),
-    /// A NetworkPolicy.
     NetworkPolicy(Box<NetworkPolicy>),
 }
 
 impl Child {
-    /// Which kind.
     pub const fn kind(&self) -> ChildKind {
         match self {
             Child::Pod(_) => ChildKind::Pod,
@@ -53,7 +49,6 @@ impl Child {
         }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         let meta = match self {
             Child::Pod(pod) => &pod.metadata,
@@ -67,13 +62,10 @@ impl Child {
 /// Kind of a child object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildKind {
-    /// `v1`
     Pod,
-    /// `v1`
     Service,
     /// `networking.k8s.io/v1`
     NetworkPolicy,
-    /// `v1`
     Secret,
 }
 
@@ -92,9 +84,7 @@ impl ChildKind {
 /// A change of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildPatch {
-    /// Which kind.
     pub kind: ChildKind,
-    /// Its name.
     pub name: String,
     /// How the body is to be read.
     pub format: PatchFormat,
@@ -116,13 +106,11 @@ pub enum PatchFormat {
 /// A pod to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletePod {
-    /// Its name.
     pub name: String,
     /// Its uid, as precondition.
     pub uid: String,
     /// Grace period to send with the deletion; the pod's own when `None`.
     pub grace_seconds: Option<u32>,
-    /// Why.
     pub why: Why,
 }
 
@@ -155,7 +143,6 @@ pub struct Follow {
     pub pod_uid: String,
     /// Name of the pod.
     pub pod: String,
-    /// Its address.
     pub ip: String,
     /// Revision of the document below.
     pub revision: u64,
@@ -168,7 +155,6 @@ pub struct Follow {
 /// How one action went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// As wanted.
     Done,
     /// An object of that name is somebody else's.
     Taken,
@@ -180,7 +166,6 @@ pub enum Outcome {
     },
     /// It may work next time: a conflict, a time-out, no connection. The operator backs off.
     Failed {
-        /// What happened; foreign.
         message: String,
     },
 }

@@ -53,7 +53,6 @@ impl Change {
 pub struct PodChange {
     /// Name of the pod.
     pub pod: String,
-    /// The greatest step.
     pub change: Change,
     /// What it runs: an image, or a generation.
     pub from: String,
@@ -94,9 +93,7 @@ pub struct Built {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Container {
-    /// The native sidecar.
     Sidecar,
-    /// The plugin.
     Plugin,
 }
 
@@ -104,9 +101,7 @@ pub enum Container {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Swap {
-    /// Whose image.
     pub container: Container,
-    /// The image before.
     pub from: String,
     /// When it was changed.
     pub at: Timestamp,
@@ -120,7 +115,6 @@ pub struct Swap {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedSwap {
-    /// Whose image.
     pub container: Container,
     /// The image that did not become ready.
     pub image: String,
@@ -132,7 +126,6 @@ impl Built {
         serde_json::from_str(annotation?).ok()
     }
 
-    /// The annotation's text.
     pub fn write(&self) -> String {
         // A struct of texts and numbers always has a JSON form.
         serde_json::to_string(self).unwrap_or_default()
@@ -222,15 +215,10 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
 /// The steps that a pod needs; several may be needed one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// See [`Change::Live`].
     pub live: bool,
-    /// See [`Change::PluginRestart`].
     pub process: bool,
-    /// See [`Change::SidecarSwap`].
     pub sidecar: bool,
-    /// See [`Change::PluginSwap`].
     pub plugin: bool,
-    /// See [`Change::ReplacePod`].
     pub pod: bool,
 }
 

@@ -19,7 +19,6 @@ pub struct Observed {
     pub services: Vec<Service>,
     /// The NetworkPolicy of this Plugin as far as it is known, with any owner.
     pub network_policies: Vec<NetworkPolicy>,
-    /// The identity Secret.
     pub identity: Identity,
     /// What is known about Secrets and ConfigMaps that the Plugin names. An absent entry means
     /// that the operator may not look; the kubelet's words count then.
@@ -29,7 +28,6 @@ pub struct Observed {
     pub pod_events: Vec<PodEvent>,
     /// Last word of each sidecar, by the pod's uid.
     pub sessions: BTreeMap<String, Session>,
-    /// The installation.
     pub settings: Settings,
     /// The moment of this look.
     pub now: Timestamp,
@@ -50,18 +48,14 @@ pub enum Identity {
 /// A Secret or ConfigMap in the Plugin's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
-    /// Which kind.
     pub kind: ReferenceKind,
-    /// Its name.
     pub name: String,
 }
 
 /// Kind of a [`Reference`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReferenceKind {
-    /// A ConfigMap.
     ConfigMap,
-    /// A Secret.
     Secret,
 }
 
@@ -78,7 +72,6 @@ impl ReferenceKind {
 /// Whether something is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is.
     Present,
     /// It is not.
     Missing,
@@ -91,7 +84,6 @@ pub struct PodEvent {
     pub pod_uid: String,
     /// Reason of the event, such as FailedMount.
     pub reason: String,
-    /// Its message; foreign.
     pub message: String,
 }
 
@@ -113,7 +105,6 @@ pub struct Instance {
     pub phase: Phase,
     /// One word of the catalogue, or empty.
     pub reason: String,
-    /// For people.
     pub message: String,
     /// Names one start; empty before the first.
     pub start_id: String,
@@ -123,9 +114,7 @@ pub struct Instance {
     pub restarts: u32,
     /// How the process before it ended.
     pub last_exit: Option<Exit>,
-    /// Its handshake.
     pub handshake: Option<Handshake>,
-    /// gRPC services.
     pub services: Vec<String>,
     /// How many are left out.
     pub services_omitted: u32,
@@ -148,17 +137,14 @@ pub struct Instance {
 pub enum Phase {
     /// The launcher does not answer yet. Also what an unknown phase is read as.
     WaitingForLauncher,
-    /// Not released.
     Held,
     /// Started, not handshaken.
     Starting,
-    /// Ready.
     Ready,
     /// Handshaken and unhealthy.
     Unhealthy,
     /// Ended or failed.
     BackingOff,
-    /// Being stopped.
     Stopping,
 }
 
@@ -174,7 +160,6 @@ pub struct Exit {
 /// Code or signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitHow {
-    /// It exited.
     Code(i32),
     /// It was ended by a signal.
     Signal(i32),
@@ -185,11 +170,8 @@ pub enum ExitHow {
 /// Outcome of a handshake.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handshake {
-    /// Core protocol.
     pub core_version: u32,
-    /// Application version.
     pub app_version: u32,
-    /// What was offered.
     pub offered: Vec<u32>,
     /// unix or tcp.
     pub transport: String,

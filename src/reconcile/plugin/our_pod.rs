@@ -12,11 +12,8 @@ use patchbay_protocol::pod_config::PodConfig;
 /// One pod of ours, with its name understood.
 #[derive(Clone, Debug)]
 pub struct OurPod<'a> {
-    /// Its name.
     pub name: PodName,
-    /// Its uid.
     pub uid: String,
-    /// The object.
     pub pod: &'a Pod,
 }
 
@@ -46,7 +43,6 @@ impl<'a> OurPod<'a> {
         !self.terminating() && !self.finished() && kubelet::ready(self.pod)
     }
 
-    /// Its address.
     pub fn ip(&self) -> Option<&'a str> {
         let ip = self.pod.status.as_ref()?.pod_ip.as_deref()?;
         (!ip.is_empty()).then_some(ip)

@@ -39,7 +39,6 @@ pub struct Report {
 pub struct PluginEvent {
     /// Normal or Warning.
     pub warning: bool,
-    /// Why.
     pub reason: Reason,
     /// What was done, such as Create; one word of events.k8s.io.
     pub action: &'static str,

@@ -12,11 +12,8 @@ use std::collections::BTreeMap;
 /// Which Plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// Its name.
     pub name: PluginName,
-    /// Its namespace.
     pub namespace: String,
-    /// Its uid.
     pub uid: String,
     /// Generation of the spec that was seen.
     pub generation: i64,
@@ -58,9 +55,7 @@ pub enum Resolution {
 /// A Plugin that can be worked on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// Which one.
     pub who: Who,
-    /// Its spec.
     pub spec: PluginSpec,
     /// Its family, with the settings.
     pub family: FamilySettings,
@@ -117,7 +112,6 @@ impl From<Family<'_>> for FamilySettings {
 pub struct Refusal {
     /// Which one; `None` when its very name is unusable.
     pub who: Option<Who>,
-    /// Why.
     pub reason: Reason,
     /// What was found, what is expected, what to do.
     pub message: String,
@@ -126,7 +120,6 @@ pub struct Refusal {
 /// A Plugin on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {
-    /// Which one.
     pub who: Who,
     /// Whether our finalizer still holds it.
     pub finalizer: bool,

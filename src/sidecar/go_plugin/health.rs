@@ -14,7 +14,6 @@ pub const SERVICE: &str = "plugin";
 /// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// SERVING.
     Serving,
     /// The plugin has no health service: it counts as serving, with a warning.
     Unsupported,

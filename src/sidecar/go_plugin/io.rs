@@ -11,11 +11,8 @@ use tokio_rustls::client::TlsStream;
 /// An open connection to a plugin.
 #[derive(Debug)]
 pub enum Io {
-    /// Without TLS.
     Plain(Raw),
-    /// With TLS.
     Tls {
-        /// The connection.
         stream: Box<TlsStream<Raw>>,
         /// Where a TLS alert is kept.
         endpoint: Endpoint,
@@ -25,9 +22,7 @@ pub enum Io {
 /// The socket beneath.
 #[derive(Debug)]
 pub enum Raw {
-    /// Unix stream.
     Unix(UnixStream),
-    /// Loopback TCP.
     Tcp(TcpStream),
 }
 

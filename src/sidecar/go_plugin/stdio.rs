@@ -42,7 +42,6 @@ pub enum StdioChannel {
 pub struct Chunk {
     /// Where it was written.
     pub channel: StdioChannel,
-    /// Never empty.
     pub data: Bytes,
 }
 
@@ -53,7 +52,6 @@ pub struct Line {
     pub channel: StdioChannel,
     /// Without its line end; at most [`MAX_LINE`] bytes.
     pub bytes: Vec<u8>,
-    /// How it ended.
     pub end: LineEnd,
 }
 

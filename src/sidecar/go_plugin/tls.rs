@@ -43,7 +43,6 @@ pub enum TlsError {
     /// A file of the Secret cannot be used.
     #[error("using {path} of the Secret in spec.protocol.goPlugin.tls failed: {why}")]
     File {
-        /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,

@@ -99,7 +99,6 @@ pub enum Action {
 /// What is known of a process that is not watched any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// It ended.
     Ended(Exit),
     /// It ended unseen, together with its container, or was never started.
     Unseen,
@@ -112,7 +111,6 @@ pub enum Gone {
 pub struct Announced {
     /// The line as the plugin wrote it.
     pub line: Vec<u8>,
-    /// What it says.
     pub handshake: Handshake,
     /// How the plugin was configured when it wrote the line.
     pub config: Box<PodConfig>,

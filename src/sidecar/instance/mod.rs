@@ -123,7 +123,6 @@ enum Stage {
     },
     /// The line was accepted.
     Dialling,
-    /// A connection stands.
     Running(Running),
     /// Family pcpController: it said its first word.
     Greeted,
@@ -243,7 +242,6 @@ impl Machine {
         self.launcher_id.unwrap_or_default()
     }
 
-    /// See [`Resumed::backoff`].
     pub fn backoff(&self) -> u64 {
         self.backoff.current()
     }

@@ -23,7 +23,6 @@ const MAX_SERVICES: usize = 256;
 /// One moment of the instance, for both audiences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// For the session.
     pub instance: session::Instance,
     /// For the readiness probe.
     pub readiness: Readiness,

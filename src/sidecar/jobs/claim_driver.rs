@@ -32,9 +32,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// What becomes of a request for work.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// No job.
     Nothing,
-    /// This one.
     Job(Delivery),
 }
 

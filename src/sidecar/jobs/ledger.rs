@@ -29,9 +29,7 @@ pub struct Ledger {
 /// What was found.
 #[derive(Debug)]
 pub struct OpenedSession {
-    /// For further changes.
     pub ledger: Ledger,
-    /// Every claim.
     pub entries: Vec<Entry>,
     /// What could not be used, for the log.
     pub troubles: Vec<String>,

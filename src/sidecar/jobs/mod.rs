@@ -216,7 +216,6 @@ impl Jobs {
         self.with(|driver| driver.close_session(self, session));
     }
 
-    /// Where rows lie.
     pub fn spool(&self) -> &Spool {
         &self.0.spool
     }

@@ -60,9 +60,7 @@ struct Input {
 /// A call of a method.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Call {
-    /// Full name.
     pub(super) service: String,
-    /// Its name.
     pub(super) method: String,
     /// The request in its JSON form.
     #[serde(default)]
@@ -197,7 +195,6 @@ struct Known {
 /// What a plugin tells of a client.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Telemetry {
-    /// Canonical.
     pub location: String,
     /// As text; empty for any.
     #[serde(default)]

@@ -28,7 +28,6 @@ pub(super) enum RowError {
 pub(super) enum Begun {
     /// Nowhere: there it is already, or nobody wants it.
     Answered(RowAnswer),
-    /// Here.
     Writing(Writing),
 }
 

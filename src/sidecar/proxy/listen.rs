@@ -16,7 +16,6 @@ use tokio::task::{JoinHandle, JoinSet};
 /// Wait after an error of accept that does not go away by itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The proxy port.
 pub struct Proxy;
 
 impl Proxy {
@@ -68,7 +67,6 @@ pub struct Drained {
 }
 
 impl ProxyHandle {
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -26,12 +26,7 @@ const SCHEME: &str = "patchbay://";
 pub enum IdentityError {
     /// A file cannot be read.
     #[error("read {path}: {why}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    File { path: PathBuf, why: String },
     /// The certificate is not a plugin's.
     #[error(
         "read the identity: its certificate carries no name patchbay://<installation>/plugin/<namespace>/<uid>"

@@ -26,7 +26,6 @@ pub use accept::{Port, serve};
 /// What the operator wants.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromOperator {
-    /// A configuration document.
     Configure(String),
     /// The plugin may start in this sandbox.
     Release,
@@ -35,11 +34,9 @@ pub enum FromOperator {
 /// What sessions need of the rest of the sidecar.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Where everything lies.
     pub root: Root,
     /// The newest picture of the instance.
     pub instance: watch::Receiver<session::Instance>,
-    /// The newest numbers.
     pub counters: Arc<Counters>,
     /// Whether the plugin was released in this sandbox.
     pub released: Arc<AtomicBool>,

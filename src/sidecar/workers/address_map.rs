@@ -28,7 +28,6 @@ pub enum AddressMapError {
     File {
         /// Read or write.
         attempt: &'static str,
-        /// The system's answer.
         error: std::io::Error,
     },
     /// The file holds something that we never write.

@@ -53,7 +53,6 @@ impl Place {
 /// What the plugin's own listeners mean.
 #[derive(Debug, PartialEq, Eq)]
 enum Listens {
-    /// Not yet.
     Nowhere,
     /// On localhost: the pod's addresses are left to us.
     Locally,

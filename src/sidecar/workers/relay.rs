@@ -136,7 +136,6 @@ enum Broken {
     Target,
 }
 
-/// What happened first.
 enum First {
     Down(Result<(), Broken>),
     Up(Result<(), Broken>),

@@ -20,7 +20,6 @@ use std::sync::Arc;
 /// What a story does: it takes the world and ends well or with a reason.
 type Story = Box<dyn Fn(Arc<World>) -> Pin<Box<dyn Future<Output = Outcome>>> + Send + Sync>;
 
-/// One story.
 pub struct Case {
     /// What has to be true.
     pub name: &'static str,

@@ -35,7 +35,6 @@ struct JobObjects {
     plugin: PluginLookup,
     /// Metadata only: the content may be large.
     outputs: Vec<ObjectMeta>,
-    /// Of the Job.
     events: Vec<Event>,
     /// Jobs with the label `patchbay.dev/retry-of` of this Job.
     retries: Vec<Job>,

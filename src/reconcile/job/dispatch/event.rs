@@ -6,11 +6,8 @@ use patchbay_api::Job;
 /// Names one Job; another of the same name has another uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JobRef {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     pub uid: String,
 }
 
@@ -19,34 +16,27 @@ pub struct JobRef {
 pub struct ClaimRef {
     /// Minted by the sidecar; bounded text.
     pub claim_id: String,
-    /// The Job.
     pub job: JobRef,
 }
 
 /// Names a Plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PluginRefKey {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
 /// A pod, as it was dialled: never as it calls itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialedPod {
-    /// Whose pod.
     pub plugin: PluginRefKey,
-    /// Its name.
     pub pod: String,
-    /// Its uid.
     pub uid: String,
 }
 
 /// An entry of a sidecar's ledger that is not settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// The claim.
     pub claim: ClaimRef,
     /// Whether the plugin may have got the job.
     pub delivered: bool,
@@ -83,16 +73,12 @@ pub enum Event<'a> {
     Answer(&'a Job),
     /// The Job with this uid is gone.
     JobGone {
-        /// Its namespace.
         namespace: &'a str,
-        /// Its name.
         name: &'a str,
-        /// Its uid.
         uid: &'a str,
     },
     /// Limits of a Plugin's jobs; both absent when it is gone.
     Plugin {
-        /// Which Plugin.
         key: PluginRefKey,
         /// Jobs claimed by all its pods together.
         max_running: Option<u32>,
@@ -107,14 +93,10 @@ pub enum Event<'a> {
         pod: DialedPod,
         /// Names the pod's ledger.
         ledger_epoch: String,
-        /// Its entries.
         ledger: Vec<LedgerEntry>,
     },
     /// It is over.
-    Detached {
-        /// Its number.
-        session: u64,
-    },
+    Detached { session: u64 },
     /// A pod requests work for work.
     WorkRequest {
         /// From which session.
@@ -132,21 +114,18 @@ pub enum Event<'a> {
     CancelRequest {
         /// From which session.
         session: u64,
-        /// Which request.
         claim_id: String,
     },
     /// The sidecar has not handed the job over and never will.
     ClaimReturned {
         /// From which session.
         session: u64,
-        /// Which claim.
         claim: ClaimRef,
     },
     /// The answer to [`Effect::ClaimQuery`].
     ClaimQueryReply {
         /// From which session.
         session: u64,
-        /// Which claim.
         claim: ClaimRef,
         /// Whether it is in the ledger; `false` is the promise never to hand it over.
         known: bool,
@@ -156,11 +135,8 @@ pub enum Event<'a> {
     /// How a [`Effect::Claim`] or [`Effect::Release`] ended. Never said before an unknown outcome was
     /// read back.
     WriteFinished {
-        /// The Job.
         job: JobRef,
-        /// The claim.
         claim_id: String,
-        /// The outcome.
         outcome: WriteOutcome,
     },
     /// Until [`Event::Resume`] nothing is dispatched: the list of Jobs is not complete, or the
@@ -190,37 +166,29 @@ pub enum Effect {
     /// Replace the status by the transition `claim`, with this resource version: exactly one write,
     /// answered by [`Event::WriteFinished`].
     Claim {
-        /// The Job.
         job: JobRef,
         /// As it was chosen.
         resource_version: String,
-        /// For whom.
         choice: Choice,
     },
     /// Replace the status by the transition `release`, with this resource version; answered by
     /// [`Event::WriteFinished`]. Either its holder gave the job back, or it never reached anybody.
     Release {
-        /// The Job.
         job: JobRef,
         /// As it was seen.
         resource_version: String,
-        /// The claim.
         claim_id: String,
     },
     /// Write the transition `lose`, again until it is written or does not apply. Not answered.
     Lose {
-        /// The Job.
         job: JobRef,
-        /// The claim.
         claim_id: String,
-        /// Why.
         why: LossCause,
     },
     /// Send the job. The claim is written.
     Grant {
         /// To which session.
         session: u64,
-        /// The claim.
         claim: ClaimRef,
         /// From now to the Job's expire time; 0 when it never expires, else more than 0.
         remaining_ms: u64,
@@ -233,16 +201,10 @@ pub enum Effect {
     NoWork {
         /// To which session.
         session: u64,
-        /// Which request.
         claim_id: String,
     },
     /// Ask the sidecar about claims that it has not named.
-    ClaimQuery {
-        /// Which session.
-        session: u64,
-        /// Which claims.
-        claims: Vec<ClaimRef>,
-    },
+    ClaimQuery { session: u64, claims: Vec<ClaimRef> },
 }
 
 /// Why a claim counts as handed over without an answer to come.
@@ -255,7 +217,6 @@ pub enum LossCause {
 }
 
 impl LossCause {
-    /// For people.
     pub const fn message(self) -> &'static str {
         match self {
             LossCause::VolumeLost => {

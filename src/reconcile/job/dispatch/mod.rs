@@ -56,7 +56,6 @@ pub struct Dispatcher {
     now: i64,
     /// Its monotonic clock then, in milliseconds.
     mono: u64,
-    /// Counts choices.
     sequence: i64,
     /// The newest resource version that the watch has shown.
     observed: u64,
@@ -83,7 +82,6 @@ pub struct Dispatcher {
 /// What waits at the dispatcher for one Plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStats<'a> {
-    /// Which Plugin.
     pub plugin: &'a PluginRefKey,
     /// Jobs that could be dispatched.
     pub ready: usize,
@@ -94,7 +92,6 @@ pub struct QueueStats<'a> {
 }
 
 impl Dispatcher {
-    /// An empty dispatcher.
     pub fn new(limits: DispatchLimits) -> Self {
         Self {
             limits,

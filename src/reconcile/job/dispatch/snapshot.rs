@@ -55,7 +55,6 @@ pub struct ClaimSnapshot {
     pub namespace: String,
     /// Name of the Job.
     pub job: String,
-    /// The claim.
     pub claim_id: String,
     /// Uid of the pod that holds the claim; absent while it is being written.
     pub pod_uid: Option<String>,
@@ -69,7 +68,6 @@ pub struct ClaimSnapshot {
 pub struct WaitingJobs {
     /// For their start time or the end of a back-off.
     pub scheduled: usize,
-    /// For being accepted.
     pub acceptance: usize,
     /// For the next attempt after a write that was refused.
     pub retry: usize,

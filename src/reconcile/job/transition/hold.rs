@@ -18,13 +18,10 @@ pub struct Choice {
     pub sequence: i64,
     /// The newest resource version of Jobs that the leader had seen when it chose.
     pub observed_resource_version: String,
-    /// Of the ask.
     pub claim_id: String,
     /// The pod that asked, as it was dialled.
     pub pod: String,
-    /// Its uid.
     pub pod_uid: String,
-    /// Its ledger.
     pub ledger_epoch: String,
     /// The client that it asked for, if for one.
     pub client_location: Option<String>,

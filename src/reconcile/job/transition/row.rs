@@ -14,7 +14,6 @@ use patchbay_api::{ConditionType, Job, JobStatus, Reason};
 pub struct StoredRow {
     /// Its number within the claim, from 1.
     pub row: u32,
-    /// Its length.
     pub bytes: u64,
     /// Whether the plugin gave text.
     pub text: bool,

@@ -5,7 +5,6 @@ use crate::plugin::observe::{Observed, Phase};
 use crate::plugin::our_pod::OurPod;
 use patchbay_api::names::CONFIG_ANNOTATION;
 
-/// One ordinal.
 pub(super) struct Slot<'a> {
     pub(super) ordinal: u16,
     /// The newest pod that lives.

@@ -59,7 +59,6 @@ impl FamilyTexts {
     }
 }
 
-/// One verdict.
 struct Verdict {
     status: &'static str,
     reason: Reason,

@@ -16,7 +16,6 @@ const ROW_IDS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// Its id.
     pub claim: ClaimId,
     /// Uid of the Job.
     pub job_uid: String,
@@ -24,7 +23,6 @@ pub struct Entry {
     pub job: String,
     /// 1 with the first.
     pub attempt: u32,
-    /// Where it stands.
     pub state: State,
     /// How the job is done.
     pub kind: Kind,
@@ -58,10 +56,7 @@ pub struct Entry {
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// The plugin asked for it and answers in its own time.
-    Command {
-        /// Who asked.
-        request: RequestId,
-    },
+    Command { request: RequestId },
     /// The sidecar calls the plugin.
     Call,
 }
@@ -83,15 +78,11 @@ pub enum State {
         gone: Option<ProcessGone>,
     },
     /// The plugin has ended it; the operator has not said that it knows.
-    Answered {
-        /// Whether well.
-        succeeded: bool,
-    },
+    Answered { succeeded: bool },
     /// Nobody will answer.
     Lost {
         /// How the process ended.
         ended: ProcessEnd,
-        /// For people.
         message: String,
     },
     /// The operator knows its end. What follows is late.
@@ -105,7 +96,6 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessGone {
-    /// How it ended.
     pub ended: ProcessEnd,
     /// On the claim machine's clock.
     pub lost_at_ms: u64,
@@ -172,7 +162,6 @@ pub struct Digest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// From 1.
     pub number: u32,
     /// Its file in the spool; absent for an empty row.
     pub spool: Option<u64>,
@@ -192,9 +181,7 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KnownRow {
-    /// Its name.
     pub id: RowId,
-    /// Its number.
     pub number: u32,
     /// Whether it was late.
     pub late: bool,
@@ -208,9 +195,7 @@ pub enum RowEnd {
     More,
     /// It is done.
     Succeeded,
-    /// It failed.
     Failed {
-        /// The word.
         reason: String,
         /// For people, at most 1024 bytes.
         message: String,

@@ -119,7 +119,6 @@ pub enum Event {
     NotDelivered(ClaimId, u32),
     /// A [`Effect::Deliver`] was not possible: the job does not fit the plugin.
     Unfit {
-        /// The claim.
         claim: ClaimId,
         /// UnknownCommand or BadInputs.
         reason: &'static str,
@@ -139,7 +138,6 @@ pub enum Event {
     CallSent(ClaimId),
     /// The process is being stopped: it gets no further job, and may answer those that it has.
     Stopping(StartId),
-    /// The sidecar ends.
     ShuttingDown,
 }
 
@@ -148,7 +146,6 @@ pub enum Event {
 pub enum RowOwner {
     /// Of the newest claim of the Job with this uid.
     Job(String),
-    /// Of this claim.
     Claim(ClaimId),
 }
 
@@ -157,9 +154,7 @@ pub enum RowOwner {
 pub struct RowGiven {
     /// Who waits for [`Effect::AnswerRow`].
     pub caller: CallerId,
-    /// Whose.
     pub whose: RowOwner,
-    /// Its name.
     pub id: RowId,
     /// Whether the plugin gave text.
     pub text: bool,
@@ -192,25 +187,21 @@ pub enum Effect {
     AnswerNoWork(RequestId),
     /// The plugin gets the job, strictly before `before_ms` on the claim machine's clock.
     Deliver {
-        /// Who asked.
         request: RequestId,
         /// Last moment; `None` means any time.
         before_ms: Option<u64>,
         /// 1 the first time; the same request may get its job again.
         count: u32,
-        /// The job.
         entry: Box<Entry>,
     },
     /// The job's call is made, under the same condition.
     Call {
         /// Last moment; `None` means any time.
         before_ms: Option<u64>,
-        /// The job.
         entry: Box<Entry>,
     },
     /// The job's call is given up; no further row of it counts as one of a living job.
     CancelCall(ClaimId),
-    /// Answers [`Event::RowGiven`].
     AnswerRow(CallerId, RowAnswer),
     /// Answers [`Event::Active`]: the word for the plugin, `None` when the job is not known.
     AnswerStatus(CallerId, Option<&'static str>),
@@ -246,13 +237,11 @@ impl Effect {
 /// A row that has to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendRow {
-    /// Its claim.
     pub claim: ClaimId,
     /// Uid of the Job.
     pub job_uid: String,
     /// Name of the Job.
     pub job: String,
-    /// The row.
     pub row: Row,
 }
 
@@ -261,7 +250,6 @@ pub struct SendRow {
 pub enum RowAnswer {
     /// It is kept under this number.
     Kept {
-        /// From 1.
         row: u32,
         /// Whether the job had ended before.
         late: bool,
@@ -281,7 +269,6 @@ pub enum Room {
     Full,
     /// For this number of bytes. The digest is what the row adds to.
     Bytes {
-        /// How many.
         most: u64,
         /// Of the rows before.
         digest: Digest,

@@ -41,7 +41,6 @@ pub const REMEMBERED: usize = 1024;
 pub struct ClaimMachine {
     per_pod: u32,
     recover_ms: u64,
-    /// The plugin process.
     current: Option<StartId>,
     /// Processes that are gone, the last ones.
     ended: VecDeque<(StartId, ProcessEnd)>,
@@ -62,7 +61,6 @@ pub struct ClaimMachine {
     wait_ms: u64,
     /// No work request for a call goes out before.
     calls_requested_from: u64,
-    /// The ledger.
     entries: BTreeMap<ClaimId, Entry>,
     /// What was asked for the jobs that wait here for the next request of their kind.
     kept: BTreeMap<ClaimId, Filter>,

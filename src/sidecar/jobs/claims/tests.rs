@@ -31,7 +31,6 @@ impl Bench {
         }
     }
 
-    /// With both.
     fn new() -> Bench {
         let mut bench = Bench::empty();
         bench.handle(Event::PluginStarted(PLUGIN));
