@@ -1,5 +1,7 @@
 //! The part of an address behind the question mark.
 
+use percent_encoding::percent_decode_str;
+
 /// The value of `name`, decoded; `None` when it is absent or not text.
 pub(super) fn value(query: &str, name: &str) -> Option<String> {
     let mut pairs = query.split('&');
@@ -7,20 +9,17 @@ pub(super) fn value(query: &str, name: &str) -> Option<String> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then_some(value)
     })?;
-    let mut bytes = Vec::with_capacity(found.len());
-    let mut rest = found.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    // The library passes on what is no escape; a plugin's library never writes such a thing.
+    if !found.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let text = found.replace('+', " ");
+    let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 #[cfg(test)]

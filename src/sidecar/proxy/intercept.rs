@@ -10,6 +10,7 @@ use super::reply::Reply;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode;
 
 /// Most bytes of a Shutdown request that are read; the message has no fields.
 const MAX_SHUTDOWN_REQUEST: usize = 64 * 1024;
@@ -117,7 +118,7 @@ fn any_reading_is_ours(path_and_query: &str) -> bool {
         if segments.iter().any(|segment| is_ours(segment)) {
             return true;
         }
-        let decoded = percent_decoded(&reading);
+        let decoded: Vec<u8> = percent_decode(&reading).collect();
         if decoded == reading {
             return false;
         }
@@ -125,25 +126,6 @@ fn any_reading_is_ours(path_and_query: &str) -> bool {
     }
     // Still escaped after that: nothing that a gRPC client sends.
     true
-}
-
-fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 /// The answer to Shutdown. The request is read to its end first: some clients take an answer that

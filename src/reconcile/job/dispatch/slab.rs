@@ -1,78 +1,59 @@
-//! A list whose places are used again; indices are small numbers.
+//! `slab::Slab` with keys of four bytes: an index of ten thousand Jobs holds each key several times.
 
 use std::ops::{Index, IndexMut};
 
-/// The list.
+/// Values by a small number that is used again after a removal.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
-    places: Vec<Option<T>>,
-    free: Vec<u32>,
-}
+pub(super) struct Slab<T>(slab::Slab<T>);
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
+        Self(slab::Slab::new())
     }
+}
+
+/// 2³² values do not fit into memory.
+fn short(key: usize) -> u32 {
+    u32::try_from(key).unwrap_or(u32::MAX)
 }
 
 impl<T> Slab<T> {
-    /// Puts something in. More than 2³² things do not fit into memory.
-    pub(super) fn insert(&mut self, thing: T) -> u32 {
-        if let Some(id) = self.free.pop() {
-            self.places[id as usize] = Some(thing);
-            return id;
-        }
-        self.places.push(Some(thing));
-        u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        short(self.0.insert(value))
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
-        let thing = self.places.get_mut(id as usize)?.take();
-        if thing.is_some() {
-            self.free.push(id);
-        }
-        thing
+        self.0.try_remove(id as usize)
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&T> {
-        self.places.get(id as usize)?.as_ref()
+        self.0.get(id as usize)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.0.len()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..)
-            .zip(&self.places)
-            .filter_map(|(id, place)| place.as_ref().map(|_| id))
+        self.0.iter().map(|(key, _)| short(key))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().flatten()
+        self.0.iter().map(|(_, value)| value)
     }
 }
 
-/// An index that is in use: the holder of one keeps its entry alive.
+/// The holder of a key keeps its value alive.
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
     fn index(&self, id: u32) -> &T {
-        match &self.places[id as usize] {
-            Some(thing) => thing,
-            None => unreachable!("the place {id} is empty"),
-        }
+        &self.0[id as usize]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, id: u32) -> &mut T {
-        match &mut self.places[id as usize] {
-            Some(thing) => thing,
-            None => unreachable!("the place {id} is empty"),
-        }
+        &mut self.0[id as usize]
     }
 }

@@ -47,27 +47,35 @@ pub(super) struct OpenWorkRequest {
 /// For what.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Request {
-        filter: Filter,
-        /// Who waits for it; nobody until the given moment.
-        waiter: Result<RequestId, u64>,
-    },
+    Request { filter: Filter, waiter: Recipient },
     Call,
+}
+
+/// Which request of the plugin gets the job.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recipient {
+    Request(RequestId),
+    /// That request has gone; another one of its kind may take the job until this moment.
+    NoneUntil(u64),
 }
 
 impl OpenWorkRequest {
     pub(super) fn wake_at(&self) -> Option<u64> {
         match self.purpose {
-            Purpose::Request { waiter: Ok(_), .. } => None,
             Purpose::Request {
-                waiter: Err(until), ..
+                waiter: Recipient::Request(_),
+                ..
+            } => None,
+            Purpose::Request {
+                waiter: Recipient::NoneUntil(until),
+                ..
             } => Some(until),
             Purpose::Call => None,
         }
     }
 
     fn is_orphaned(&self, of: &Filter) -> bool {
-        matches!(&self.purpose, Purpose::Request { filter, waiter: Err(_) } if filter == of)
+        matches!(&self.purpose, Purpose::Request { filter, waiter: Recipient::NoneUntil(_) } if filter == of)
     }
 }
 
@@ -105,7 +113,7 @@ impl ClaimMachine {
             ..
         }) = work_request.and_then(|claim| self.work_requests.get_mut(&claim))
         {
-            *waiter = Ok(request);
+            *waiter = Recipient::Request(request);
         }
         let waiter = Waiter {
             filter,
@@ -202,7 +210,7 @@ impl ClaimMachine {
             ..
         }) = work_request.and_then(|claim| self.work_requests.get_mut(&claim))
         {
-            *waiter = Err(now.mono_ms + ORPHAN_MS);
+            *waiter = Recipient::NoneUntil(now.mono_ms + ORPHAN_MS);
         }
     }
 
@@ -219,7 +227,7 @@ impl ClaimMachine {
         let held = now.mono_ms >= work_request.sent_ms + work_request.wait_ms;
         match work_request.purpose {
             Purpose::Request {
-                waiter: Ok(request),
+                waiter: Recipient::Request(request),
                 ..
             } => {
                 let Some(waiter) = self.waiters.get_mut(&request) else {
@@ -295,8 +303,8 @@ impl ClaimMachine {
         let (kind, state) = match &work_request.purpose {
             Purpose::Call => (Kind::Call, delivered),
             Purpose::Request { waiter, .. } => match waiter {
-                Ok(request) => (Kind::Command { request: *request }, delivered),
-                Err(_) => (
+                Recipient::Request(request) => (Kind::Command { request: *request }, delivered),
+                Recipient::NoneUntil(_) => (
                     Kind::Command {
                         request: RequestId(0),
                     },
@@ -336,7 +344,7 @@ impl ClaimMachine {
                 effects.push(Effect::Call { before_ms, entry });
             }
             Purpose::Request {
-                waiter: Ok(request),
+                waiter: Recipient::Request(request),
                 ..
             } => {
                 self.waiters.remove(&request);
@@ -361,7 +369,7 @@ impl ClaimMachine {
     ) {
         match work_request.map(|work_request| work_request.purpose) {
             Some(Purpose::Request {
-                waiter: Ok(request),
+                waiter: Recipient::Request(request),
                 ..
             }) => {
                 if let Some(waiter) = self.waiters.get_mut(&request) {

@@ -6,7 +6,7 @@ use patchbay_protocol::session::from_sidecar::Message as Up;
 use super::ClaimMachine;
 use super::entry::{ProcessEnd, State};
 use super::event::{ClaimId, Effect, Filter, Now, RequestId};
-use super::requests::{OpenWorkRequest, Purpose, SLACK_MS};
+use super::requests::{OpenWorkRequest, Purpose, Recipient, SLACK_MS};
 
 /// A work request for a call stands at the operator until it is cancelled.
 const STANDING: u64 = 0;
@@ -129,7 +129,7 @@ impl ClaimMachine {
             let rest = answer_at.saturating_sub(now.mono_ms + SLACK_MS).max(1);
             let purpose = Purpose::Request {
                 filter: filter.clone(),
-                waiter: Ok(request),
+                waiter: Recipient::Request(request),
             };
             let claim = self.work_request(now, purpose, filter, rest, effects);
             if let Some(waiter) = self.waiters.get_mut(&request) {
