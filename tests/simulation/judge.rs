@@ -91,8 +91,9 @@ impl Eligible {
 }
 
 /// A claim that a leader has chosen to write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
+    claim_id: String,
     version: u64,
     landed: Option<u64>,
     /// The write was refused or impossible; the leader waits before the next.
@@ -358,6 +359,7 @@ impl Judge {
             }
         }
         let flight = Flight {
+            claim_id: choice.claim_id.clone(),
             version,
             landed: None,
             cooled: false,
@@ -368,10 +370,20 @@ impl Judge {
             .insert(job.uid.clone(), flight);
     }
 
-    /// A leader knows how the write ended, and of which version the news is.
-    pub fn landed(&mut self, leader: usize, uid: &str, now: u64, view: Option<u64>) {
+    /// A leader knows how the write about this claim ended, and of which version the news is. The
+    /// return of an older claim can end while a newer one is in flight.
+    pub fn landed(
+        &mut self,
+        leader: usize,
+        uid: &str,
+        claim_id: &str,
+        now: u64,
+        view: Option<u64>,
+    ) {
         let flights = self.flights.get_mut(&leader);
-        if let Some(flight) = flights.and_then(|flights| flights.get_mut(uid)) {
+        if let Some(flight) = flights.and_then(|flights| flights.get_mut(uid))
+            && flight.claim_id == claim_id
+        {
             flight.landed = Some(now);
             flight.cooled = view == Some(flight.version);
         }

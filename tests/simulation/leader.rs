@@ -271,7 +271,8 @@ impl World {
                 &claim_id[..8]
             )
         });
-        self.judge.landed(leader, &job.uid, self.now, view);
+        self.judge
+            .landed(leader, &job.uid, &claim_id, self.now, view);
         if self.setting.broken == Some(Broken::ExpiryNotLookedAtAgain) {
             // The clock as it was when the claim was begun.
             let begun = Wall {
