@@ -10,7 +10,7 @@ use crate::jobs::inspector::DispatchInspector;
 use crate::logging::LogFilter;
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -134,10 +134,14 @@ fn refusal(path: &str, peer: IpAddr) -> Option<String> {
 /// `PUT /log-level`: the body is a filter such as `info` or `debug,kube=warn`.
 async fn set_log_level(body: Incoming, pages: &Pages) -> (StatusCode, &'static str, String) {
     let refused = |text: String| (StatusCode::BAD_REQUEST, TEXT, text);
-    let Ok(body) = Limited::new(body, MAX_FILTER).collect().await else {
-        return refused(format!(
-            "the body has more than {MAX_FILTER} bytes; send a filter such as debug,kube=warn\n"
-        ));
+    let body = match Limited::new(body, MAX_FILTER).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            return refused(format!(
+                "the body has more than {MAX_FILTER} bytes; send a filter such as debug,kube=warn\n"
+            ));
+        }
+        Err(error) => return refused(format!("the body broke off: {error}\n")),
     };
     let bytes = body.to_bytes();
     let Ok(filter) = std::str::from_utf8(&bytes) else {

@@ -101,7 +101,12 @@ impl JobContext {
                 Err(WriteError::Unknown(error)) => {
                     failures += 1;
                     self.metrics.unknown.inc();
-                    tracing::info!(job = %key, error, "claim outcome unknown, reading the Job back");
+                    tracing::info!(
+                        namespace = key.namespace,
+                        job = key.name,
+                        error,
+                        "claim outcome unknown, reading the Job back"
+                    );
                     IN_ORDER.pause(failures).await;
                 }
             }
@@ -191,7 +196,7 @@ mod tests {
         harness.jobs.claim(&name(job), &version, &choice()).await
     }
 
-    fn update(outcome: &WriteOutcome) -> &'static str {
+    fn result(outcome: &WriteOutcome) -> &'static str {
         match outcome {
             WriteOutcome::Applied(job) => {
                 assert!(is_claimed_with(job, CLAIM));
@@ -207,7 +212,7 @@ mod tests {
     async fn pcp_18_a_claim_is_one_write() {
         let harness = Harness::new();
         let job = harness.add("a", spec(), Some(ready()));
-        assert_eq!(update(&claim(&harness, &job).await), "won");
+        assert_eq!(result(&claim(&harness, &job).await), "won");
         assert_eq!(harness.api.log(), ["PUT jobs/a/status"]);
         assert_eq!(harness.status("a").phase, Some(Phase::Claimed));
         let stored = harness.stored("a").unwrap();
@@ -243,7 +248,7 @@ mod tests {
             let harness = Harness::new();
             let job = harness.add("a", spec(), Some(ready()));
             harness.api.faults(faults.clone());
-            assert_eq!(update(&claim(&harness, &job).await), outcome, "{faults:?}");
+            assert_eq!(result(&claim(&harness, &job).await), outcome, "{faults:?}");
             let puts = harness
                 .api
                 .log()
@@ -269,7 +274,7 @@ mod tests {
             .stores
             .jobs
             .record_write(&serde_json::from_value(newer).unwrap());
-        assert_eq!(update(&claim(&harness, &old).await), "lost");
+        assert_eq!(result(&claim(&harness, &old).await), "lost");
         assert!(harness.api.log().is_empty());
     }
 
@@ -279,7 +284,7 @@ mod tests {
         let mut spec = spec();
         spec["expireTime"] = "2026-01-01T00:00:00.000000Z".into();
         let job = harness.add("a", spec, Some(ready()));
-        assert_eq!(update(&claim(&harness, &job).await), "lost");
+        assert_eq!(result(&claim(&harness, &job).await), "lost");
         assert!(harness.api.log().is_empty());
     }
 

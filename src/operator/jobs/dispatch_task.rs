@@ -1,5 +1,5 @@
-//! The one task that owns the dispatcher: it tells the dispatcher what happens and carries out what the dispatcher
-//! says. It never waits for a sidecar or for an answer of the API server; all that is under way is
+//! The one task that owns the dispatcher: it passes on events and carries out the effects that come of
+//! them. It never waits for a sidecar or for an answer of the API server; all that is under way is
 //! owned by it and ends with it.
 
 use super::JobContext;
@@ -226,7 +226,7 @@ impl DispatchTask {
 
     fn came(&mut self, came: Inbound) {
         let (session, message) = match came {
-            Inbound::DispatchMessage { session, message } => (session, message),
+            Inbound::Message { session, message } => (session, message),
             Inbound::Closed { session } => {
                 if self.pods.remove(&session).is_some() {
                     self.handle(Event::Detached { session });

@@ -1,5 +1,4 @@
-//! What a sidecar says about jobs, after its updates were bounded: messages to the dispatcher, and update
-//! of jobs that it has.
+//! Validated job messages from a sidecar: requests to the dispatcher, and updates of jobs that it has.
 //!
 //! The pod is whom we dialled; no message names it.
 
@@ -74,7 +73,7 @@ pub enum JobUpdate {
     OutputChunk(OutputChunk),
     /// The plugin process is gone.
     Lost {
-        /// How it ended, in updates; empty when nobody knows.
+        /// How it ended, as text; empty when nobody knows.
         exit: String,
         message: String,
     },
@@ -111,7 +110,7 @@ pub enum RowEnding {
     Succeeded,
     /// The job has failed.
     Failed {
-        /// One update of the catalogue.
+        /// A reason of the catalogue.
         reason: String,
         message: String,
     },

@@ -1,7 +1,7 @@
-//! A row of output, from its first piece to the update that it is stored.
+//! A row of output, from its first piece to the message that it is stored.
 //!
 //! Content first: chunks are written as they come, then the Job says in one write that the row is
-//! there and what it means. A row that is sent again, because the update was lost, is found stored.
+//! there and what it means. A row that is sent again, because the message was lost, is found stored.
 
 use super::messages::{OutputChunk, RowEnd, RowEnding};
 use super::output::{ChunkError, Place};

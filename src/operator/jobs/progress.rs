@@ -87,7 +87,8 @@ impl UpdateContext<'_> {
         match changed {
             Ok((job, ())) => {
                 tracing::info!(
-                    job = %self.key(),
+                    namespace = self.holder.plugin.namespace,
+                    job = self.of.job,
                     claim = self.of.claim_id,
                     pod = self.holder.pod,
                     "lost a job: its plugin process is gone"
@@ -105,6 +106,12 @@ impl UpdateContext<'_> {
             }
         }
     }
+}
+
+/// The pod that the Job was claimed by, or was last.
+fn holder_of(job: &Job) -> Option<&str> {
+    let claim = job.status.as_ref()?.claim.as_ref()?;
+    Some(&claim.holder_pod)
 }
 
 pub(super) fn phase(job: &Job) -> Option<Phase> {
@@ -130,8 +137,15 @@ impl JobContext {
             })
             .await;
         match changed {
-            Ok(_) => {
-                tracing::info!(job = %key, claim = claim_id, why = why.message(), "lost a job");
+            Ok((job, ())) => {
+                tracing::info!(
+                    namespace = key.namespace,
+                    job = key.name,
+                    claim = claim_id,
+                    pod = holder_of(&job),
+                    why = why.message(),
+                    "lost a job"
+                );
                 self.metrics.lost.inc();
             }
             Err(ChangeError::Gone | ChangeError::NotNow { .. }) => {}

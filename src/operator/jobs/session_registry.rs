@@ -48,7 +48,7 @@ pub struct Inbox {
 /// Something that came in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inbound {
-    DispatchMessage {
+    Message {
         session: u64,
         message: DispatchMessage,
     },
@@ -186,7 +186,7 @@ impl Inbox {
             }
             if let Some((session, message)) = self.held.take() {
                 if self.sessions.is_open(session) {
-                    return Inbound::DispatchMessage { session, message };
+                    return Inbound::Message { session, message };
                 }
                 continue;
             }
@@ -226,7 +226,7 @@ mod tests {
         let event = came(&mut inbox).await;
         assert_eq!(
             event,
-            Some(Inbound::DispatchMessage {
+            Some(Inbound::Message {
                 session: first,
                 message
             })
@@ -243,7 +243,7 @@ mod tests {
         let event = came(&mut inbox).await;
         assert_eq!(
             event,
-            Some(Inbound::DispatchMessage {
+            Some(Inbound::Message {
                 session: second,
                 message
             })

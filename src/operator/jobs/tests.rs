@@ -138,7 +138,7 @@ impl Sidecar {
         }
     }
 
-    /// Says something about a job and waits for the update that a row is stored.
+    /// Says something about a job and waits for the message that a row is stored.
     async fn row(&mut self, of: &ClaimOf, update: JobUpdate) -> RowStored {
         self.held.add(of.clone(), update);
         let wait = async {
@@ -345,7 +345,7 @@ async fn rows_are_stored_in_order_and_a_repeated_one_once() {
     let output = dispatcher.harness.status("a").output.unwrap();
     assert_eq!((output.row_count, output.bytes), (3, 4));
     assert_eq!(output.sha256, hex(b"abcd"));
-    // The update that it is stored was lost: the same row again.
+    // The message that it is stored was lost: the same row again.
     let again = sidecar
         .row(&claim, row(3, b"d", RowEnding::Succeeded))
         .await;

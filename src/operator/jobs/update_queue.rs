@@ -48,7 +48,7 @@ struct Claim {
     start: Option<Instant>,
 }
 
-/// A update that was worked on.
+/// An update that was worked on.
 struct Done {
     claim: ClaimOf,
     size: usize,
@@ -76,7 +76,7 @@ impl UpdateQueue {
         self.waiting < WAITING
     }
 
-    /// Takes a update in; it is worked on after those of the same claim that came before.
+    /// Takes an update in; it is worked on after those of the same claim that came before.
     pub fn add(&mut self, of: ClaimOf, update: JobUpdate) {
         let claim = self.claims.entry(of.clone()).or_default();
         if update == JobUpdate::Started && !claim.busy && claim.updates.is_empty() {

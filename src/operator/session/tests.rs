@@ -496,7 +496,7 @@ async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_en
     let mut operator = operator(&ca);
     let mut inbox = operator.harness.inbox.take().unwrap();
     operator.follow(address, 3);
-    let Inbound::DispatchMessage { session, message } = came(&mut inbox).await else {
+    let Inbound::Message { session, message } = came(&mut inbox).await else {
         panic!("a message");
     };
     let DispatchMessage::Attached {
@@ -513,7 +513,7 @@ async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_en
         ("kv-0-1", "pod-uid")
     );
     assert_eq!((ledger_epoch.len(), ledger.len()), (32, 0));
-    let Inbound::DispatchMessage {
+    let Inbound::Message {
         session: same,
         message,
     } = came(&mut inbox).await

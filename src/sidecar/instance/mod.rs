@@ -1,10 +1,10 @@
 //! One plugin instance as a state machine: an event and a time go in, actions come out.
 //!
 //! Nothing here reads a clock, opens a socket or draws a random number; [`crate::run`] does that
-//! and feeds [`Machine::step`]. `words.rs` holds events and actions, `hears.rs` and `greeting.rs`
+//! and feeds [`Machine::step`]. `event.rs` holds events and actions, `handlers.rs` and `launcher_hello.rs`
 //! what each event does, `announce.rs` and `health.rs` what is go-plugin's own, `pcp.rs`
 //! what is that family's, `timers.rs` what the time demands, `stop.rs` the ladder of a stop,
-//! `picture.rs` what the operator and the readiness probe are told.
+//! `snapshot.rs` what the operator and the readiness probe are told.
 
 mod announce;
 pub mod backoff;

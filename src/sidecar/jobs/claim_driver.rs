@@ -92,7 +92,7 @@ pub(super) struct ClaimDriver {
     ledger: Ledger,
     spool: Spool,
     requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
-    /// Answers to what is being heard.
+    /// Answers to the event that is being handled.
     rows: BTreeMap<CallerId, RowAnswer>,
     statuses: BTreeMap<CallerId, Option<&'static str>>,
     callers: CallerId,
@@ -434,7 +434,7 @@ impl ClaimDriver {
                 "a job is handed over"
             ),
             Err(Answer::Job(delivery)) => {
-                // The claim machine is being heard right now: it hears of it next.
+                // The claim machine handles an event right now: this one is next.
                 delivery.disarm();
                 queue.push_back(Event::NotDelivered(entry.claim, count));
             }

@@ -1,9 +1,9 @@
-//! Jobs, on the sidecar's side: work requests for them, hands each over at most once, keeps what the plugin
-//! returns until the operator has stored it.
+//! Jobs, on the sidecar's side: asks for them, delivers each at most once, keeps what the plugin gives
+//! back until the operator has stored it.
 //!
-//! `machine.rs` decides and `driver.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
-//! is where a PCP controller plugin work requests (`commands.rs`: what it advertises, `document.rs`: the job that
-//! it gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
+//! `claims/` decides and `claim_driver.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
+//! is where a PCP controller plugin asks (`commands.rs`: what it advertises, `pcp_job.rs`: the job that it
+//! gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
 //!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 

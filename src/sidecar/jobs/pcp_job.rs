@@ -87,7 +87,7 @@ impl Spec {
 /// The document that the plugin gets.
 ///
 /// # Errors
-/// The job work requests for something that this plugin does not advertise.
+/// The job asks for something that this plugin does not advertise.
 pub fn job(entry: &Entry, advertised: &Advertised, known: &mut Targets) -> Result<String, Unfit> {
     let spec = Spec::read(entry.spec.as_deref().unwrap_or_default())?;
     let Some(command) = &spec.command else {

@@ -1,4 +1,4 @@
-//! The jobs socket: where a PCP controller plugin introduces itself, work requests for work and gives output.
+//! The jobs socket: where a PCP controller plugin introduces itself, asks for work and gives output.
 //! HTTP/1.1 over a Unix socket, JSON both ways but for rows of output, which are bytes.
 //!
 //! Everything that comes in is foreign: heads, bodies and waiting are bounded, and whatever is
@@ -35,7 +35,7 @@ use super::pcp_job::Telemetry;
 use super::rows::{self, Begun, RowError};
 use super::{Jobs, lock, query_string};
 
-/// Connections at a time; a plugin has one for each of its threads that work requests.
+/// Connections at a time; a plugin has one for each of its threads that ask.
 const CONNECTIONS: usize = 512;
 /// A connection may be idle, and a head may take, so long.
 const HEAD: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What the dispatcher hears and what it answers.
+//! The events of the dispatcher and the effects that come of them.
 
 use super::super::transition::Choice;
 use patchbay_api::Job;
@@ -97,7 +97,7 @@ pub enum Event<'a> {
     },
     /// It is over.
     Detached { session: u64 },
-    /// A pod requests work for work.
+    /// A pod requests work.
     WorkRequest {
         /// From which session.
         session: u64,

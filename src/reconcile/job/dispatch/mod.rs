@@ -35,7 +35,6 @@ pub use event::{
     ClaimRef, DialedPod, DispatchLimits, Effect, Event, JobRef, LedgerEntry, LossCause,
     PluginRefKey, WriteOutcome,
 };
-
 pub use snapshot::{ClaimSnapshot, DispatchSnapshot, QueueSnapshot, SessionSnapshot, WaitingJobs};
 
 use entry::{JobIndex, PendingClaim, micros};

@@ -1,12 +1,13 @@
 //! What the dispatcher holds at a moment, for people who debug it. Served by the operator at
 //! `/debug/dispatch`; nothing decides by it.
 
-use super::Dispatcher;
 use super::entry::{JobState, Recovery};
+use super::{Dispatcher, PluginRefKey};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::HashMap;
 
-/// Maximum number of claims and of sessions that are listed; the rest is counted.
+/// Maximum number of queues, claims and sessions that are listed; the rest is counted.
 const MAX_LISTED: usize = 1000;
 
 /// The state of the dispatcher.
@@ -15,8 +16,10 @@ const MAX_LISTED: usize = 1000;
 pub struct DispatchSnapshot {
     /// Nothing is dispatched: the list of Jobs is not complete, or the clock cannot be trusted.
     pub paused: bool,
-    /// One for each Plugin with Jobs or work requests.
+    /// One for each Plugin that has ever had Jobs or a session.
     pub queues: Vec<QueueSnapshot>,
+    /// Number of queues that are not listed.
+    pub queues_omitted: usize,
     /// Jobs that are being claimed or are claimed.
     pub claims: Vec<ClaimSnapshot>,
     /// Number of claims that are not listed.
@@ -94,15 +97,21 @@ impl Dispatcher {
             paused: self.paused,
             ..DispatchSnapshot::default()
         };
+        let mut work_requests: HashMap<&PluginRefKey, usize> = HashMap::new();
+        for request in self.requests.values() {
+            let plugin = &self.queues[request.queue].key;
+            *work_requests.entry(plugin).or_default() += 1;
+        }
+        snapshot.queues_omitted = self.queues.len().saturating_sub(MAX_LISTED);
         snapshot.queues = self
             .queue_stats()
-            .zip(self.queues.ids())
-            .map(|(stats, id)| QueueSnapshot {
+            .take(MAX_LISTED)
+            .map(|stats| QueueSnapshot {
                 namespace: stats.plugin.namespace.clone(),
                 plugin: stats.plugin.name.clone(),
                 ready: stats.ready,
                 running: stats.running,
-                work_requests: self.requests.values().filter(|r| r.queue == id).count(),
+                work_requests: work_requests.get(stats.plugin).copied().unwrap_or_default(),
                 oldest: stats.oldest,
             })
             .collect();

@@ -138,7 +138,7 @@ impl Dispatcher {
     }
 
     /// The claim stands. It is granted if its request is there and its time is not over, else given
-    /// back: nobody has handled of it.
+    /// back: nobody has heard of it.
     fn grant_or_release(
         &mut self,
         id: u32,
@@ -180,7 +180,7 @@ impl Dispatcher {
             return;
         }
         if let Observation::Claimed(active) = &mut observation {
-            // Nobody need be asked: nobody has handled of it.
+            // Nobody need be asked: nobody has heard of it.
             active.task = Recovery::Releasing;
         }
         self.apply_observation(id, observation, effects);

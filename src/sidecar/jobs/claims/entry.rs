@@ -26,7 +26,7 @@ pub struct Entry {
     pub state: State,
     /// How the job is done.
     pub kind: Kind,
-    /// Handed over strictly before this moment, in milliseconds on the claim machine's clock.
+    /// Delivered strictly before this moment, in milliseconds on the claim machine's clock.
     pub deadline_ms: Option<u64>,
     /// The Job's spec as JSON, until the plugin has shown that it got it.
     #[serde(with = "shared_text")]

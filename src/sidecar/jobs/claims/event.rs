@@ -1,4 +1,4 @@
-//! What the claim machine hears and what it says.
+//! The events of the claim machine and the effects that come of them.
 
 use patchbay_launcher::control::{Exit, StartId};
 use patchbay_protocol::session::ClaimName;
@@ -265,7 +265,7 @@ pub enum RowAnswer {
 pub enum Room {
     /// It is there already, or nobody wants it.
     Answered(RowAnswer),
-    /// There is no room now; work request again when rows were stored.
+    /// There is no room now; ask again when rows were stored.
     Full,
     /// For this number of bytes. The digest is what the row adds to.
     Bytes {

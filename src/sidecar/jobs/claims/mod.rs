@@ -1,10 +1,10 @@
-//! The claim machine: what the sidecar knows of its work requests and claims, as a state machine. Something is heard
-//! at a time, and out comes what has to be done.
+//! The claim machine: what the sidecar knows of its work requests and claims, as a state machine that
+//! takes one event at a time and answers with effects.
 //!
 //! Nothing here reads a clock, draws a random number or touches a file; [`crate::jobs`] does that,
-//! and so can a simulation. `words.rs` holds what is heard and done, `entry.rs` a claim, `work_requests.rs`
-//! the way from a request to a job, `time.rs` what time brings about, `rows.rs` the way of output,
-//! `life.rs` how claims end.
+//! and so can a simulation. `event.rs` holds events and effects, `entry.rs` a claim, `requests.rs` the way
+//! from a request to a job, `timers.rs` what time brings about, `rows.rs` the way of output,
+//! `lifecycle.rs` how claims end.
 //!
 //! What it promises: a claim is delivered at most once (the same request may be answered again),
 //! never without an entry that is durable, never at or after its deadline, and only for a work request of

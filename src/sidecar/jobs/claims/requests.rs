@@ -12,7 +12,7 @@ const TOO_LATE: &str =
     "its expireTime passed before the plugin, whose connection had broken, could take it";
 
 /// How long a work request waits at the operator while the plugin keeps getting nothing, in milliseconds:
-/// plugins may work request in a loop without sleep.
+/// plugins may ask in a loop without sleep.
 pub(super) const WAITS_MS: [u64; 3] = [200, 400, 750];
 /// How late the answer of the operator may be; later the plugin is told that there is no job. With the longest hold it makes
 /// the second after which a plugin gets its "no job" in any case.

@@ -919,7 +919,7 @@ fn a_job_that_went_out_before_and_is_too_late_the_second_time_is_lost() {
     let mut bench = Bench::new();
     let claim = bench.request(1).1.unwrap();
     bench.operator_message(grant(claim, "uid-1", 1_000));
-    // The connection broke, and the plugin work requests again just before the end.
+    // The connection broke, and the plugin asks again just before the end.
     bench.now += 900;
     let (effects, _) = bench.request(1);
     assert_eq!(deliveries(&effects), [(RequestId(1), claim)]);

@@ -19,7 +19,7 @@ use super::slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Spot of jobs for any client and of requests for every job.
+/// Bucket of jobs for any client and of requests for every job.
 pub(super) const ANY_CLIENT: u32 = 0;
 
 /// The queue of one Plugin.

@@ -19,7 +19,7 @@ fn cost(world: &mut World, event: Event<'_>) -> u64 {
     world.dispatcher.jobs.looks.get() - before
 }
 
-/// Ten thousand jobs for a hundred clients that nobody requests for, and two hundred requests for others.
+/// Ten thousand jobs for a hundred clients that no request is for, and two hundred requests for others.
 fn crowd() -> (World, Vec<Job>) {
     let mut world = World::new();
     world.attach(1);

@@ -38,7 +38,7 @@ fn stand(world: &mut World, id: &str, client: Option<&str>) {
     });
 }
 
-/// An unjudged job stands before a accepted one, in the way of the request `x`.
+/// A job that is not accepted stands before an accepted one, in the way of the request `x`.
 fn in_the_way(spec: Value) -> World {
     let mut world = World::new();
     world.attach(1);

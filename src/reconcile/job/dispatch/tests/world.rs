@@ -83,7 +83,7 @@ impl World {
         self.handle(Event::Tick);
     }
 
-    /// A Job that exists and was accepted; the dispatcher has not handled of it.
+    /// A Job that exists and was accepted; the dispatcher has not heard of it.
     pub(super) fn make(&mut self, name: &str, spec: Value) -> Job {
         self.made += 1;
         let mut value = json!({
@@ -102,7 +102,7 @@ impl World {
         self.store(job)
     }
 
-    /// A Job that the dispatcher has handled of.
+    /// A Job that the dispatcher has heard of.
     pub(super) fn job(&mut self, name: &str, spec: Value) -> Job {
         let job = self.make(name, spec);
         self.handle(Event::Job(&job));
