@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod conditions;
+pub mod family;
 pub mod job;
 pub mod job_output;
 pub mod job_status;
@@ -20,6 +21,7 @@ mod published;
 mod schema;
 
 pub use conditions::ConditionType;
+pub use family::{Family, FamilySpec};
 pub use job::{Job, JobSpec};
 pub use job_output::{JobOutput, JobOutputSpec};
 pub use job_status::JobStatus;

@@ -22,14 +22,14 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+pub use crate::family::go_plugin::{Cookie, GoPlugin, Handshake, PortRange, TlsMode, TlsOptions};
+pub use crate::family::pcp::{PcpController, Stage};
 pub use jobs::JobOptions;
 pub use life::{
     Health, OnFailure, Replacement, Restart, Shutdown, SidecarUpdate, Strategy, Update,
 };
 pub use pod::{PodOptions, PodSecurity, PodVolume};
-pub use protocol::{
-    Cookie, GoPlugin, Handshake, PcpController, PortRange, Protocol, Stage, TlsMode, TlsOptions,
-};
+pub use protocol::Protocol;
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};
 
 /// What a plugin is and how it shall run.

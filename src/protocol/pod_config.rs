@@ -6,7 +6,6 @@
 //! document of a newer operator.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Version of the contract between operator and pod: volumes, paths, ports, this document.
 pub const CONTRACT: u32 = 1;
@@ -24,7 +23,7 @@ pub struct PodConfig {
     /// Which Plugin this pod belongs to.
     pub plugin: PluginName,
     /// How to speak to it.
-    pub protocol: Protocol,
+    pub protocol: FamilyConfig,
     /// Files to verify before the start.
     #[serde(default)]
     pub checksums: Vec<Checksum>,
@@ -55,17 +54,17 @@ pub struct PluginName {
 /// The plugin family and its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Protocol {
+pub enum FamilyConfig {
     /// HashiCorp go-plugin over gRPC.
-    GoPlugin(GoPlugin),
+    GoPlugin(GoPluginConfig),
     /// A controller plugin of the PCP job queue.
-    PcpController(PcpController),
+    PcpController(PcpConfig),
 }
 
-/// Settings of the family `controller`.
+/// Settings of the family `pcpController`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PcpController {
+pub struct PcpConfig {
     /// PORT: where the plugin listens on localhost, and where the sidecar lets workers in.
     pub port: u16,
     /// STAGE: DEV, TESTING, QA or PROD.
@@ -99,7 +98,7 @@ impl Default for Jobs {
 /// Settings of the family `goPlugin`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct GoPlugin {
+pub struct GoPluginConfig {
     /// Name of the cookie variable.
     pub cookie_key: String,
     /// Value that the plugin expects there.
@@ -116,9 +115,6 @@ pub struct GoPlugin {
     pub handshake_timeout_seconds: u32,
     /// How many foreign lines before the handshake line are passed over.
     pub skip_lines: u16,
-    /// Further environment of the plugin, over the container's own. Empty today.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
 }
 
 /// Transport security between sidecar and plugin.
@@ -229,5 +225,5 @@ pub struct SettingsByEffect<'a> {
     /// The sidecar takes these over at once.
     pub live: (&'a Health, &'a Restart, &'a Shutdown, &'a Jobs),
     /// These need the plugin process to start again.
-    pub process: (&'a Protocol, &'a [Checksum]),
+    pub process: (&'a FamilyConfig, &'a [Checksum]),
 }

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod build;
+pub mod family;
 pub mod job;
 pub mod plugin;
 pub mod suggest;

@@ -1,9 +1,9 @@
 //! The configuration: from the annotation, from the session, from the cache. The highest revision
 //! wins, wherever it came from.
 
-use patchbay_launcher::layout;
-use patchbay_protocol::pod_config::{CONTRACT, GoPlugin, PcpController, PodConfig, Protocol};
+use patchbay_protocol::pod_config::{CONTRACT, PodConfig};
 
+use crate::family;
 use crate::paths::{Root, replace};
 
 /// Largest document in bytes; an object's annotations may have 256 KiB together.
@@ -27,10 +27,7 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
             config.contract
         ));
     }
-    match &config.protocol {
-        Protocol::GoPlugin(family) => check_go_plugin(family)?,
-        Protocol::PcpController(family) => check_pcp(family)?,
-    }
+    family::of(&config.protocol).check()?;
     for checksum in &config.checksums {
         if digest(&checksum.sha256).is_none() {
             return Err(format!(
@@ -40,46 +37,6 @@ pub fn parse(json: &str) -> Result<PodConfig, String> {
         }
     }
     Ok(config)
-}
-
-fn check_go_plugin(family: &GoPlugin) -> Result<(), String> {
-    if family.versions.is_empty() {
-        return Err("read the configuration: versions is empty".to_owned());
-    }
-    if family.cookie_key.is_empty()
-        || family.cookie_key.contains(['=', '\0'])
-        || family.cookie_value.contains('\0')
-    {
-        return Err(
-            "read the configuration: the cookie cannot be an environment variable".to_owned(),
-        );
-    }
-    if family.min_port > family.max_port {
-        return Err("read the configuration: ports.min is above ports.max".to_owned());
-    }
-    Ok(())
-}
-
-fn check_pcp(family: &PcpController) -> Result<(), String> {
-    let ours = [
-        layout::SESSION_PORT,
-        layout::PROXY_PORT,
-        layout::CANARY_PORT,
-    ];
-    if family.port == 0 || ours.contains(&family.port) {
-        return Err(format!(
-            "read the configuration: the plugin cannot have port {}",
-            family.port
-        ));
-    }
-    let class_name = family.class_name.as_deref().unwrap_or_default();
-    if family.stage.contains('\0') || class_name.contains('\0') {
-        return Err(
-            "read the configuration: stage or className cannot be an environment variable"
-                .to_owned(),
-        );
-    }
-    Ok(())
 }
 
 /// The 32 bytes that 64 hexadecimal digits stand for.
@@ -189,6 +146,7 @@ fn read_bounded(path: &std::path::Path) -> std::io::Result<Option<String>> {
 mod tests {
     use super::*;
     use crate::instance::tests::config;
+    use patchbay_launcher::layout;
 
     fn json(revision: u64) -> String {
         serde_json::to_string(&config(revision)).unwrap()

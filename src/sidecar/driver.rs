@@ -17,22 +17,23 @@ use tokio::task::JoinSet;
 
 use crate::configuration::Configuration;
 use crate::counters::Counters;
-use crate::go_plugin::stdio::Fanout;
-use crate::go_plugin::tls::HostCertificate;
-use crate::go_plugin::{controller, stdio};
+use crate::family::go_plugin::connection;
+use crate::family::go_plugin::stdio::{self, Fanout};
+use crate::family::go_plugin::tls::HostCertificate;
+use crate::family::{self, Clients, PluginConnection, ShutdownAnswer};
 use crate::handover::Record;
-use crate::instance::trouble::Trouble;
+use crate::instance::failure::Failure;
 use crate::instance::{Action, Announced, Dialled, Event, Gone, Machine, Now};
 use crate::jobs::{Greeting, Jobs};
-use crate::launcher_link::{FromLauncher, Orders};
-use crate::link::{self, Link};
+use crate::launcher_connection::{FromLauncher, Orders};
 use crate::output::Output;
 use crate::paths::Root;
 use crate::proxy::{ProxyHandle, Upstream};
 use crate::ready::Readiness;
 use crate::session::FromOperator;
+use crate::start_command::start_command;
 use crate::workers::{Serving, Workers};
-use crate::{logs, order, random, sandbox};
+use crate::{logs, random, sandbox};
 
 use clients::drain;
 
@@ -42,7 +43,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(5);
 /// What our own tasks tell the main loop.
 pub(crate) enum TaskEvent {
     Event(Event),
-    Linked(StartId, Result<Link, Trouble>),
+    Connected(StartId, Result<PluginConnection, Failure>),
     /// The last drain of a sidecar that leaves.
     Left,
 }
@@ -62,7 +63,7 @@ pub(crate) struct Driver {
     record: Option<Record>,
     /// Everything that belongs to the living process.
     tasks: JoinSet<()>,
-    link: Option<Link>,
+    connection: Option<PluginConnection>,
     output: Arc<Mutex<Output>>,
     stdio: Fanout,
     upstream: watch::Sender<Upstream>,
@@ -110,7 +111,7 @@ impl Driver {
             readiness,
             record,
             tasks: JoinSet::new(),
-            link: None,
+            connection: None,
             stdio: Fanout::new(),
             listener: None,
             proxy: None,
@@ -161,11 +162,11 @@ impl Driver {
                 self.jobs.plugin_started(start_id);
             }
         }
-        self.hear_greeting();
+        self.on_greeting();
     }
 
     /// A PCP controller plugin may have introduced itself.
-    pub(crate) fn hear_greeting(&mut self) {
+    pub(crate) fn on_greeting(&mut self) {
         if !self.greetings.has_changed().unwrap_or(false) {
             return;
         }
@@ -194,27 +195,33 @@ impl Driver {
             Action::Start(start_id, config) => self.start(start_id, config),
             Action::Dial(start_id, announced) => self.dial(start_id, announced),
             Action::CheckHealth(start_id, millis) => {
-                let Some(link) = self.link.clone() else {
+                let Some(connection) = self.connection.clone() else {
                     return;
                 };
                 self.tell_later(async move {
-                    TaskEvent::Event(link.check(start_id, Duration::from_millis(millis)).await)
+                    TaskEvent::Event(
+                        connection
+                            .check(start_id, Duration::from_millis(millis))
+                            .await,
+                    )
                 });
             }
             Action::ListServices(start_id) => {
-                let Some(link) = self.link.clone() else {
+                let Some(connection) = self.connection.clone() else {
                     return;
                 };
-                self.tell_later(
-                    async move { TaskEvent::Event(link.list(start_id, LIST_LIMIT).await) },
-                );
+                self.tell_later(async move {
+                    TaskEvent::Event(connection.list(start_id, LIST_LIMIT).await)
+                });
             }
             Action::Admit(start_id) => {
                 tracing::info!(%start_id, "the plugin is ready");
                 self.let_workers_in(start_id);
-                let Some(link) = &self.link else { return };
+                let Some(connection) = &self.connection else {
+                    return;
+                };
                 self.upstream
-                    .send_replace(Upstream::Present(link.endpoint.clone()));
+                    .send_replace(Upstream::Present(connection.endpoint.clone()));
             }
             Action::Drain(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
@@ -231,11 +238,11 @@ impl Driver {
             }
             Action::CallShutdown(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
-                let channel = self.link.as_ref().map(|link| link.channel.clone());
+                let connection = self.connection.clone();
                 self.tell_later(async move {
-                    let answer = match channel {
-                        Some(channel) => controller::shutdown(channel, limit).await,
-                        None => controller::ShutdownAnswer::Unsupported,
+                    let answer = match connection {
+                        Some(connection) => connection.shutdown(limit).await,
+                        None => ShutdownAnswer::Unsupported,
                     };
                     tracing::info!(%start_id, ?answer, "the plugin was asked to shut down");
                     TaskEvent::Event(Event::ShutdownAnswered(start_id, answer))
@@ -258,22 +265,18 @@ impl Driver {
     }
 
     fn start(&mut self, start_id: StartId, config: Box<PodConfig>) {
-        let host = match link::tls_word(&config) {
-            "AutoMTLS" => match HostCertificate::generate() {
+        let host = if family::of(&config.protocol).needs_host_certificate() {
+            match HostCertificate::generate() {
                 Ok(host) => Some(host),
                 Err(error) => {
-                    let trouble = Trouble::new(error.reason(), error.to_string());
-                    return self.step(Event::NotOrdered(start_id, trouble));
+                    let failure = Failure::new(error.reason(), error.to_string());
+                    return self.step(Event::NotOrdered(start_id, failure));
                 }
-            },
-            _ => None,
+            }
+        } else {
+            None
         };
-        let start = order::order(
-            &self.root,
-            start_id,
-            &config,
-            host.as_ref().map(HostCertificate::pem),
-        );
+        let start = start_command(&self.root, start_id, &config, host.as_ref());
         let mut record = Record::new(start_id, self.machine.launcher_id(), config, host.as_ref());
         record.restarts = self.machine.restarts();
         record.backoff = self.machine.backoff();
@@ -281,11 +284,11 @@ impl Driver {
         self.output = Arc::new(Mutex::new(Output::new(self.counters.clone())));
         tracing::info!(%start_id, "the plugin is ordered to start");
         if let Err(error) = self.orders.send(&Command::Start(start)) {
-            let trouble = Trouble::new(
+            let failure = Failure::new(
                 Reason::ExecFailed,
                 format!("order the plugin's start: {error}"),
             );
-            self.step(Event::NotOrdered(start_id, trouble));
+            self.step(Event::NotOrdered(start_id, failure));
         }
     }
 
@@ -303,34 +306,37 @@ impl Driver {
             self.keep(record);
         }
         self.order(&Command::Announced { start_id });
-        let host = self.record.as_ref().and_then(Record::host);
-        match link::endpoint(&self.root, &announced, host.as_ref()) {
-            Ok(endpoint) => {
-                let how = link::tls_word(&announced.config);
+        let family = family::of(&announced.config.protocol);
+        match family.address(&self.root, &announced, self.record.as_ref()) {
+            Ok(address) => {
                 self.tell_later(async move {
-                    TaskEvent::Linked(start_id, link::dial(endpoint, how).await)
+                    TaskEvent::Connected(start_id, connection::dial(address).await)
                 });
             }
-            Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
+            Err(failure) => self.step(Event::Dialled(start_id, Err(failure))),
         }
     }
 
-    pub(crate) fn linked(&mut self, start_id: StartId, outcome: Result<Link, Trouble>) {
+    pub(crate) fn connected(
+        &mut self,
+        start_id: StartId,
+        outcome: Result<PluginConnection, Failure>,
+    ) {
         match outcome {
-            Ok(link) => {
-                let tls = link.tls.clone();
-                self.follow_stdio(start_id, &link);
-                self.link = Some(link);
+            Ok(connection) => {
+                let tls = connection.tls.clone();
+                self.follow_stdio(start_id, &connection);
+                self.connection = Some(connection);
                 self.step(Event::Dialled(start_id, Ok(Dialled { tls })));
             }
-            Err(trouble) => self.step(Event::Dialled(start_id, Err(trouble))),
+            Err(failure) => self.step(Event::Dialled(start_id, Err(failure))),
         }
     }
 
     /// A plugin whose stdio nobody reads stands still after a while, so this is never waited with.
-    fn follow_stdio(&mut self, start_id: StartId, link: &Link) {
+    fn follow_stdio(&mut self, start_id: StartId, connection: &PluginConnection) {
         let (channel, fanout, output) = (
-            link.channel.clone(),
+            connection.channel.clone(),
             self.stdio.clone(),
             self.output.clone(),
         );
@@ -356,12 +362,12 @@ impl Driver {
         }
         self.tasks.abort_all();
         while self.tasks.try_join_next().is_some() {}
-        self.link = None;
+        self.connection = None;
         self.upstream
             .send_replace(Upstream::Absent(Reason::Starting));
     }
 
-    pub(crate) fn hear_launcher(&mut self, event: FromLauncher) {
+    pub(crate) fn on_launcher(&mut self, event: FromLauncher) {
         match event {
             FromLauncher::Connected(hello, listener) => {
                 tracing::info!(launcher_id = format!("{:016x}", hello.launcher_id), state = ?hello.state, "the launcher answers");
@@ -469,12 +475,12 @@ impl Driver {
     /// Tells the operator, the readiness probe and waiting clients what is new.
     pub(crate) fn publish(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        let picture = self.machine.snapshot();
-        self.keep_proxy(picture.instance.phase());
-        self.keep_calls(picture.instance.phase());
-        self.tell_absence(&picture.instance.reason);
+        let snapshot = self.machine.snapshot();
+        self.keep_proxy(snapshot.instance.phase());
+        self.keep_calls(snapshot.instance.phase());
+        self.tell_absence(&snapshot.instance.reason);
         self.instance.send_if_modified(|known| {
-            let told = &picture.instance;
+            let told = &snapshot.instance;
             if (known.phase, &known.reason) != (told.phase, &told.reason) {
                 tracing::info!(phase = ?told.phase(), reason = told.reason, text = told.message, "the instance changed");
             }
@@ -482,8 +488,8 @@ impl Driver {
             known.clone_from(told);
             changed
         });
-        let readiness = match picture.readiness {
-            Readiness::Ready if self.proxy.is_none() && !self.is_pcp() => {
+        let readiness = match snapshot.readiness {
+            Readiness::Ready if self.proxy.is_none() && self.clients() == Some(Clients::Proxy) => {
                 Readiness::NotReady(format!(
                     "{}: the proxy port is not served",
                     Reason::WaitingForLauncher

@@ -10,7 +10,7 @@ use patchbay_launcher::control::StartId;
 use patchbay_protocol::pod_config::PodConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::go_plugin::tls::HostCertificate;
+use crate::family::go_plugin::tls::HostCertificate;
 use crate::instance::Resumed;
 use crate::paths::{Root, replace};
 

@@ -3,8 +3,8 @@
 //!
 //! `run.rs` is the main loop, `instance/` the state machine that `driver.rs` drives, `session/` what
 //! the operator talks to, `proxy/` what client programs talk to, `workers/` what the workers of a
-//! PCP controller plugin talk to, `go_plugin/` that family's protocol, `jobs/` where work comes from and
-//! where its output goes.
+//! PCP controller plugin talk to, `family/` what each family of plugins needs, `jobs/` where work comes
+//! from and where its output goes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -13,15 +13,13 @@ pub mod configuration;
 pub mod counters;
 pub mod directory_watch;
 mod driver;
-pub mod go_plugin;
+pub mod family;
 pub mod handover;
 pub mod install;
 pub mod instance;
 pub mod jobs;
-pub mod launcher_link;
-pub mod link;
+pub mod launcher_connection;
 pub mod logs;
-pub mod order;
 pub mod output;
 pub mod paths;
 pub mod proxy;
@@ -30,4 +28,5 @@ pub mod ready;
 pub mod run;
 pub mod sandbox;
 pub mod session;
+pub mod start_command;
 pub mod workers;

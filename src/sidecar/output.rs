@@ -9,7 +9,7 @@ use patchbay_protocol::log_line;
 use serde_json::{Map, Value};
 
 use crate::counters::Counters;
-use crate::go_plugin::stdio;
+use crate::family::go_plugin::stdio;
 use crate::logs::{self, Entry};
 
 /// Lines a second, in the long run.

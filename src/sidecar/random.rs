@@ -3,7 +3,7 @@
 /// From the kernel. Falls back to the clock, which is enough to tell two starts apart.
 pub fn number() -> u64 {
     let mut bytes = [0_u8; 8];
-    let provider = crate::go_plugin::tls::provider();
+    let provider = crate::family::go_plugin::tls::provider();
     match provider.secure_random.fill(&mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => std::time::SystemTime::now()

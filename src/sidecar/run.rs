@@ -17,7 +17,7 @@ use crate::paths::Root;
 use crate::ready::{self, Readiness};
 use crate::session::{self, Hub, Port};
 use crate::workers::{self, Workers};
-use crate::{directory_watch, install, launcher_link, logs};
+use crate::{directory_watch, install, launcher_connection, logs};
 
 /// Events of our own tasks that wait for the main loop.
 const WAITING: usize = 64;
@@ -61,7 +61,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         Reason::WaitingForLauncher
     )));
     ready::serve(&root, state)?;
-    let (orders, mut launcher) = launcher_link::start(root.control_socket(), changes.clone());
+    let (orders, mut launcher) = launcher_connection::start(root.control_socket(), changes.clone());
     let (telling, mut told) = mpsc::channel(WAITING);
     let (wishing, mut wishes) = mpsc::channel(WAITING);
     let (port, mut ports) = watch::channel(Port::Unknown);
@@ -94,13 +94,13 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         driver.publish();
         let wake = driver.wake_at();
         tokio::select! {
-            Some(event) = launcher.recv() => driver.hear_launcher(event),
+            Some(event) = launcher.recv() => driver.on_launcher(event),
             Some(told) = told.recv() => match told {
                 TaskEvent::Event(event) => driver.step(event),
-                TaskEvent::Linked(start_id, outcome) => driver.linked(start_id, outcome),
+                TaskEvent::Connected(start_id, outcome) => driver.connected(start_id, outcome),
                 TaskEvent::Left => driver.left = true,
             },
-            Ok(()) = greetings.changed() => driver.hear_greeting(),
+            Ok(()) = greetings.changed() => driver.on_greeting(),
             Some(wish) = wishes.recv() => driver.handle_operator_message(wish),
             Ok(()) = changes.changed() => driver.read_configuration(false),
             Ok(()) = ports.changed() => {

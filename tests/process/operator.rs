@@ -11,7 +11,7 @@ use patchbay_protocol::session::session_client::SessionClient;
 use patchbay_protocol::session::{
     AllowStart, Configure, Counters, FromOperator, FromSidecar, Instance, OperatorHello,
 };
-use patchbay_sidecar::go_plugin::tls::provider;
+use patchbay_sidecar::family::go_plugin::tls::provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};

@@ -3,10 +3,9 @@
 use crate::authority::Authority;
 use crate::programs;
 use patchbay_protocol::pod_config::{
-    CONTRACT, GoPlugin, Health, Jobs, OnFailure, PcpController, PluginName, PodConfig, Protocol,
-    Restart, Shutdown, Tls,
+    CONTRACT, FamilyConfig, GoPluginConfig, Health, Jobs, OnFailure, PcpConfig, PluginName,
+    PodConfig, Restart, Shutdown, Tls,
 };
-use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -88,7 +87,7 @@ impl Setup {
             .env("PATCHBAY_PLUGIN_PATH", &text(file));
         setup.pod_ips = format!("{POD_IPV4},{POD_IPV6}");
         setup.with(|config| {
-            config.protocol = Protocol::PcpController(PcpController {
+            config.protocol = FamilyConfig::PcpController(PcpConfig {
                 port: free_port(),
                 stage: "TESTING".into(),
                 class_name: None,
@@ -107,8 +106,8 @@ impl Setup {
     /// Where a PCP controller plugin listens.
     pub fn port(&self) -> u16 {
         match &self.config.protocol {
-            Protocol::PcpController(family) => family.port,
-            Protocol::GoPlugin(_) => panic!("a plugin of another family"),
+            FamilyConfig::PcpController(family) => family.port,
+            FamilyConfig::GoPlugin(_) => panic!("a plugin of another family"),
         }
     }
 
@@ -139,9 +138,9 @@ impl Setup {
         self.family(|family| family.handshake_timeout_seconds = seconds)
     }
 
-    pub fn family(self, change: impl FnOnce(&mut GoPlugin)) -> Self {
+    pub fn family(self, change: impl FnOnce(&mut GoPluginConfig)) -> Self {
         self.with(|config| {
-            if let Protocol::GoPlugin(family) = &mut config.protocol {
+            if let FamilyConfig::GoPlugin(family) = &mut config.protocol {
                 change(family);
             }
         })
@@ -185,7 +184,7 @@ fn config() -> PodConfig {
             name: "plugin".into(),
             uid: "uid".into(),
         },
-        protocol: Protocol::GoPlugin(GoPlugin {
+        protocol: FamilyConfig::GoPlugin(GoPluginConfig {
             cookie_key: "BASIC_PLUGIN".into(),
             cookie_value: "hello".into(),
             versions: vec![1],
@@ -194,7 +193,6 @@ fn config() -> PodConfig {
             max_port: 25_000,
             handshake_timeout_seconds: 30,
             skip_lines: 0,
-            env: BTreeMap::new(),
         }),
         checksums: Vec::new(),
         health: Health {

@@ -6,6 +6,7 @@
 //! budget that is estimated from the bounds of the fields it reads. Messages have the same budget:
 //! the API server takes the text of a number for endless, so messages about numbers are fixed.
 
+use crate::family::Family;
 use crate::schema::{rule, telling};
 use serde_json::{Value, json};
 
@@ -16,41 +17,21 @@ pub(crate) const NAME: &str =
 pub(crate) const NAME_MESSAGE: &str = "'metadata.name is ' + self.metadata.name + '; expected at most 48 characters of a-z, 0-9 and -, beginning with a letter, because names of pods and Services are made from it: choose a shorter or simpler name'";
 
 /// Names that belong to the handshake; the sidecar sets them.
-const RESERVED: &str = "['PLUGIN_MIN_PORT', 'PLUGIN_MAX_PORT', 'PLUGIN_PROTOCOL_VERSIONS', 'PLUGIN_CLIENT_CERT', 'PLUGIN_MULTIPLEX_GRPC', 'PLUGIN_UNIX_SOCKET_DIR', 'PLUGIN_UNIX_SOCKET_GROUP', 'TMPDIR']";
-
-/// Names that belong to the family pcpController; the sidecar sets them. PLUGIN_NAME and LOGLEVEL
-/// are the author's to set.
-const OF_PCP: &str = "['PORT', 'RETHINK_HOST', 'STAGE', 'PLUGIN', 'PATCHBAY_JOBS_SOCKET']";
+pub(crate) const RESERVED: &str = "['PLUGIN_MIN_PORT', 'PLUGIN_MAX_PORT', 'PLUGIN_PROTOCOL_VERSIONS', 'PLUGIN_CLIENT_CERT', 'PLUGIN_MULTIPLEX_GRPC', 'PLUGIN_UNIX_SOCKET_DIR', 'PLUGIN_UNIX_SOCKET_GROUP', 'TMPDIR']";
 
 pub(super) fn spec() -> Value {
-    json!([
+    let mut rules = vec![
         rule(
             "has(self.command) && size(self.command) > 0 && size(self.command[0]) > 0",
             "spec.command is empty; expected the program and its arguments, because the launcher starts it and cannot read the image's ENTRYPOINT: copy ENTRYPOINT from the image's documentation",
-        ),
-        telling(
-            "!has(self.env) || !has(self.protocol.goPlugin) || self.env.all(e, e.name != self.protocol.goPlugin.cookie.key)",
-            "'spec.env sets ' + self.protocol.goPlugin.cookie.key + ', which is the cookie; expected the cookie only in spec.protocol.goPlugin.cookie: remove it from spec.env'",
-            "spec.env sets the cookie; expected it only in spec.protocol.goPlugin.cookie: remove it from spec.env",
-        ),
-        telling(
-            &format!(
-                "!has(self.env) || !has(self.protocol.pcpController) || self.env.all(e, !(e.name in {OF_PCP}))"
-            ),
-            &format!(
-                "'spec.env sets ' + {OF_PCP}.filter(n, self.env.exists(e, e.name == n))[0] + ', which belongs to the family pcpController; expected it only from spec.protocol.pcpController: remove it, the sidecar sets it'"
-            ),
-            "spec.env sets PORT, RETHINK_HOST, STAGE, PLUGIN or PATCHBAY_JOBS_SOCKET, which belong to the family pcpController: remove it, the sidecar sets it",
-        ),
-        rule(
-            "!has(self.protocol.pcpController) || self.jobs.maxRunningPerPod == 4",
-            "spec.jobs.maxRunningPerPod is set for a PCP controller plugin; expected it with goPlugin only, because a PCP controller plugin asks for a job when it wants one: remove it, or limit with jobs.maxRunning",
         ),
         rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name))",
             "spec.volumeMounts uses a volume that spec.pod.volumes does not hold: add it or correct the name",
         ),
-    ])
+    ];
+    rules.extend(Family::ALL.into_iter().flat_map(Family::spec_rules));
+    Value::Array(rules)
 }
 
 pub(super) fn env_item() -> Value {
@@ -124,63 +105,15 @@ pub(super) fn scratch() -> Value {
 }
 
 pub(super) fn protocol() -> Value {
+    let present = Family::ALL.map(|family| format!("has(self.{})", family.as_str()));
+    let expected = Family::ALL.map(Family::expected);
     json!([rule(
-        "[has(self.goPlugin), has(self.pcpController)].exists_one(present, present)",
-        "spec.protocol has no key or two; expected exactly one family: goPlugin with its cookie and versions, or pcpController with its port",
+        &format!("[{}].exists_one(present, present)", present.join(", ")),
+        &format!(
+            "spec.protocol has no key or two; expected exactly one family: {}",
+            expected.join(", or ")
+        ),
     )])
-}
-
-pub(super) fn controller() -> Value {
-    json!([
-        rule(
-            "self.port < 7443 || self.port > 7445",
-            "pcpController.port is one of 7443 to 7445, which belong to the sidecar: choose another port",
-        ),
-        telling(
-            "!has(self.className) || self.className.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
-            "'pcpController.className is ' + self.className + '; expected the name of a Python class, which is the name of its module too: write it without package, path and .py'",
-            "pcpController.className is not the name of a Python class: write it without package, path and .py",
-        ),
-    ])
-}
-
-pub(super) fn cookie() -> Value {
-    json!([telling(
-        &format!("self.key.matches('^[A-Za-z_][A-Za-z0-9_]*$') && !(self.key in {RESERVED})"),
-        "'key is ' + self.key + '; expected the name of an environment variable that the handshake does not use itself: take it from the documentation of the plugin'",
-        "key is not a usable name of an environment variable: take it from the documentation of the plugin",
-    )])
-}
-
-pub(super) fn tls() -> Value {
-    json!([
-        rule(
-            "self.mode != 'Explicit' || (has(self.secretName) && has(self.serverName))",
-            "tls.mode is Explicit without secretName or serverName; expected both: name the Secret with ca.crt and the name in the plugin's certificate",
-        ),
-        telling(
-            "self.mode == 'Explicit' || (!has(self.secretName) && !has(self.serverName))",
-            "'tls.mode is ' + self.mode + ' and secretName or serverName is set; expected them only with Explicit: remove them or set mode to Explicit'",
-            "secretName and serverName are expected only with mode Explicit: remove them or set mode to Explicit",
-        ),
-        rule(
-            "!has(self.secretName) || !self.secretName.startsWith('pb-id-')",
-            "tls.secretName begins with pb-id-; expected a Secret of your own, because those hold identities of Patchbay: use another Secret",
-        ),
-    ])
-}
-
-pub(super) fn ports() -> Value {
-    json!([
-        rule(
-            "self.min <= self.max",
-            "ports.min is greater than ports.max: exchange or correct them",
-        ),
-        rule(
-            "self.max < 7443 || self.min > 7445",
-            "ports hold 7443 to 7445, which belong to the sidecar: move the range",
-        ),
-    ])
 }
 
 pub(super) fn restart() -> Value {

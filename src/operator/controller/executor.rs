@@ -30,9 +30,9 @@ pub struct PlanExecutor<'a> {
 
 /// What became of a plan.
 #[derive(Default)]
-pub struct Execution {
-    pub applied: Applied,
-    /// An action has to be execution again after a while.
+pub struct Execution<'a> {
+    pub applied: Applied<'a>,
+    /// An action has to be executed again after a while.
     pub failure: Option<ActionError>,
     /// What was seen is not what is there; a newer view is on its way.
     pub stale: bool,
@@ -51,8 +51,8 @@ pub enum ActionError {
     Identity(#[from] IdentitySecretError),
 }
 
-impl Execution {
-    fn add(&mut self, result: Result<(), ActionError>) {
+impl<'a> Execution<'a> {
+    fn add(&mut self, action: &'a Action, result: Result<(), ActionError>) {
         let outcome = match result {
             Ok(()) => Outcome::Done,
             Err(error) => {
@@ -80,23 +80,23 @@ impl Execution {
                 }
             }
         };
-        self.applied.outcomes.push(outcome);
+        self.applied.0.push((action, outcome));
     }
 }
 
 impl PlanExecutor<'_> {
     /// Executes the plan in order, up to the first action that is not done. Neighbours that do
     /// not build on each other go together: every round trip is time to Ready.
-    pub async fn execute(&self, plan: &Plan) -> Execution {
+    pub async fn execute<'a>(&self, plan: &'a Plan) -> Execution<'a> {
         let mut execution = Execution::default();
         for batch in plan
             .actions
             .chunk_by(|a, b| independent(a) && independent(b))
         {
             let results = join_all(batch.iter().map(|action| self.execute_one(action))).await;
-            for result in results {
+            for (action, result) in batch.iter().zip(results) {
                 let done = result.is_ok();
-                execution.add(result);
+                execution.add(action, result);
                 if !done {
                     return execution;
                 }

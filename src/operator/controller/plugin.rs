@@ -17,11 +17,10 @@ use crate::watch::plugin_changes::PluginChangeNotifier;
 use kube::{Client, ResourceExt};
 use patchbay_api::Plugin;
 use patchbay_api::names::{IDENTITY_PREFIX, SESSION_PORT};
-use patchbay_reconcile::plugin::action::{Action, Applied, Follow, Outcome, Plan};
+use patchbay_reconcile::plugin::action::{Action, Applied, Outcome, Plan, SessionTarget};
 use patchbay_reconcile::plugin::observe::{Observed, Settings};
 use patchbay_reconcile::plugin::resolve::Resolution;
 use patchbay_reconcile::plugin::{desire, report, resolve};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -88,12 +87,9 @@ impl Reconciler for PluginReconciler {
             steps.enter("desire");
             let plan = desire(&observed, &resolution);
             steps.enter("apply");
-            self.follow(key, &observed.plugin, &plan.follow);
+            self.keep_sessions(key, &observed.plugin, &plan.session_targets);
             let execution = self.carry_out(key, &observed.plugin, &plan).await;
-            if !begun
-                && plan.actions == [Action::AddFinalizer]
-                && execution.applied.outcomes == [Outcome::Done]
-            {
+            if !begun && execution.applied.0 == [(&Action::AddFinalizer, Outcome::Done)] {
                 // Nothing is worth a report yet; the written Plugin is in the store.
                 begun = true;
                 continue;
@@ -167,7 +163,6 @@ impl PluginReconciler {
             network_policies: self.stores.policies.of(key),
             // The operator has no right to look at Secrets and ConfigMaps of users; the kubelet
             // says what is missing.
-            references: BTreeMap::new(),
             pod_events: warnings.events,
             sessions,
             settings: self.settings.clone(),
@@ -176,31 +171,36 @@ impl PluginReconciler {
         Some((observed, warnings.next))
     }
 
-    fn follow(&self, key: &PluginKey, plugin: &Plugin, follow: &[Follow]) {
+    fn keep_sessions(&self, key: &PluginKey, plugin: &Plugin, targets: &[SessionTarget]) {
         let plugin_uid = plugin.uid().unwrap_or_default();
-        let targets = follow
+        let peers = targets
             .iter()
-            .filter_map(|follow| {
-                let ip: IpAddr = follow.ip.parse().ok()?;
-                let target = SessionPeer {
-                    pod_uid: follow.pod_uid.clone(),
-                    pod: follow.pod.clone(),
+            .filter_map(|target| {
+                let ip: IpAddr = target.ip.parse().ok()?;
+                let peer = SessionPeer {
+                    pod_uid: target.pod_uid.clone(),
+                    pod: target.pod.clone(),
                     plugin: key.clone(),
                     plugin_uid: plugin_uid.clone(),
                     address: SocketAddr::new(ip, SESSION_PORT),
                 };
                 let wanted = DesiredSidecarState {
-                    release: follow.release,
-                    revision: follow.revision,
-                    json: follow.config.clone(),
+                    allow_start: target.allow_start,
+                    revision: target.revision,
+                    json: target.config.clone(),
                 };
-                Some((target, wanted))
+                Some((peer, wanted))
             })
             .collect();
-        self.sessions.follow(key, targets);
+        self.sessions.follow(key, peers);
     }
 
-    async fn carry_out(&self, key: &PluginKey, plugin: &Plugin, plan: &Plan) -> Execution {
+    async fn carry_out<'a>(
+        &self,
+        key: &PluginKey,
+        plugin: &Plugin,
+        plan: &'a Plan,
+    ) -> Execution<'a> {
         let executor = PlanExecutor {
             writer: ChildWriter::new(&self.client, plugin),
             stores: &self.stores,
@@ -218,7 +218,7 @@ impl PluginReconciler {
         observed: &Observed,
         resolution: &Resolution,
         plan: &Plan,
-        applied: &Applied,
+        applied: &Applied<'_>,
     ) -> Result<Option<Instant>, PluginReconcileError> {
         let report = report(observed, resolution, plan, applied);
         let subject = Subject::new(key, &observed.plugin);

@@ -1,4 +1,4 @@
-//! One session: dial, greet, release, then listen until it breaks; and again.
+//! One session: dial, greet, allow the start, then listen until it breaks; and again.
 //!
 //! From version 2 on it also carries what is said about jobs; an older sidecar hears none of it,
 //! and nothing of it is believed.
@@ -209,15 +209,15 @@ async fn session(
     let mut ping_at = Instant::now() + PING;
     let mut pong_until: Option<Instant> = None;
     loop {
-        let (release, configure) = {
+        let (allow_start, configure) = {
             let wanted = wanted.borrow_and_update();
             let configure = (wanted.revision > told).then(|| Configure {
                 revision: wanted.revision,
                 json: wanted.json.clone(),
             });
-            (wanted.release && !released, configure)
+            (wanted.allow_start && !released, configure)
         };
-        if release {
+        if allow_start {
             released = true;
             sender
                 .send(say(from_operator::Message::AllowStart(AllowStart {})))

@@ -47,7 +47,7 @@ pub struct SessionPeer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredSidecarState {
     /// Whether the plugin may be started in this sandbox.
-    pub release: bool,
+    pub allow_start: bool,
     /// Revision of the configuration.
     pub revision: u64,
     /// The document in the pod's annotation.
@@ -202,12 +202,12 @@ impl SidecarSessions {
                 Some(session) => {
                     session.wanted.send_if_modified(|current| {
                         let newer = wanted.revision > current.revision;
-                        let released = wanted.release && !current.release;
+                        let released = wanted.allow_start && !current.allow_start;
                         if newer {
                             current.revision = wanted.revision;
                             current.json = wanted.json;
                         }
-                        current.release |= wanted.release;
+                        current.allow_start |= wanted.allow_start;
                         newer || released
                     });
                 }

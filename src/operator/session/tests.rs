@@ -241,7 +241,7 @@ impl Operator {
         self.tell(address, revision, true);
     }
 
-    fn tell(&self, address: SocketAddr, revision: u64, release: bool) {
+    fn tell(&self, address: SocketAddr, revision: u64, allow_start: bool) {
         let target = SessionPeer {
             pod_uid: "pod-uid".into(),
             pod: "kv-0-1".into(),
@@ -250,7 +250,7 @@ impl Operator {
             address,
         };
         let wanted = DesiredSidecarState {
-            release,
+            allow_start,
             revision,
             json: format!("{{\"revision\":{revision}}}"),
         };

@@ -1,33 +1,28 @@
 //! The document in the annotation `patchbay.dev/config`.
 
+use crate::family::{self, count};
 use crate::plugin::observe::Settings;
-use crate::plugin::resolve::{FamilySettings, Resolved};
-use patchbay_api::plugin::{self as api, TlsMode};
+use crate::plugin::resolve::Resolved;
+use patchbay_api::plugin as api;
 use patchbay_protocol::pod_config::{
-    CONTRACT, Checksum, GoPlugin, Health, Jobs, OnFailure, PcpController, PluginName, PodConfig,
-    Protocol, Restart, Shutdown, Tls,
+    CONTRACT, Checksum, Health, Jobs, OnFailure, PluginName, PodConfig, Restart, Shutdown,
 };
 
 /// Everything that a sidecar has to know.
 pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
     let Resolved {
-        who, spec, family, ..
+        id, spec, family, ..
     } = resolved;
     PodConfig {
         contract: CONTRACT,
-        revision: u64::try_from(who.generation).unwrap_or_default(),
+        revision: u64::try_from(id.generation).unwrap_or_default(),
         installation: settings.installation.clone(),
         plugin: PluginName {
-            namespace: who.namespace.clone(),
-            name: who.name.to_string(),
-            uid: who.uid.clone(),
+            namespace: id.namespace.clone(),
+            name: id.name.to_string(),
+            uid: id.uid.clone(),
         },
-        protocol: match family {
-            FamilySettings::GoPlugin(settings) => Protocol::GoPlugin(go_plugin(settings)),
-            FamilySettings::PcpController(settings) => {
-                Protocol::PcpController(controller(settings))
-            }
-        },
+        protocol: family::of(family).config(),
         checksums: spec.checksums.iter().map(checksum).collect(),
         health: Health {
             period_seconds: count(spec.health.period_seconds),
@@ -55,51 +50,11 @@ pub fn pod_config(resolved: &Resolved, settings: &Settings) -> PodConfig {
     }
 }
 
-fn go_plugin(spec: &api::GoPlugin) -> GoPlugin {
-    let mut versions: Vec<u32> = spec.versions.iter().copied().map(count).collect();
-    versions.sort_unstable();
-    GoPlugin {
-        cookie_key: spec.cookie.key.clone(),
-        cookie_value: spec.cookie.value.clone(),
-        versions,
-        tls: match spec.tls.mode {
-            TlsMode::None => Tls::None,
-            TlsMode::AutoMTLS => Tls::AutoMTLS,
-            TlsMode::Explicit => Tls::Explicit {
-                server_name: spec.tls.server_name.clone().unwrap_or_default(),
-            },
-        },
-        min_port: port(spec.ports.min),
-        max_port: port(spec.ports.max),
-        handshake_timeout_seconds: count(spec.handshake.timeout_seconds),
-        skip_lines: u16::try_from(spec.handshake.skip_lines).unwrap_or_default(),
-        env: Default::default(),
-    }
-}
-
-fn controller(spec: &api::PcpController) -> PcpController {
-    PcpController {
-        port: port(spec.port),
-        stage: spec.stage.as_str().to_owned(),
-        class_name: spec.class_name.clone(),
-        start_timeout_seconds: count(spec.start_timeout_seconds),
-    }
-}
-
 fn checksum(spec: &api::Checksum) -> Checksum {
     Checksum {
         path: spec.path.clone(),
         sha256: spec.sha256.clone(),
     }
-}
-
-/// The schema lets no negative number in.
-fn count(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or_default()
-}
-
-fn port(number: i32) -> u16 {
-    u16::try_from(number).unwrap_or(u16::MAX)
 }
 
 /// What the plugin gets between SIGTERM and SIGKILL of its pod: every phase of a stop, and room

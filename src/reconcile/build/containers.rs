@@ -2,7 +2,7 @@
 
 use super::{probes, security, volumes};
 use crate::plugin::observe::Settings;
-use crate::plugin::resolve::{FamilySettings, Resolved};
+use crate::plugin::resolve::Resolved;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector,
 };
@@ -19,6 +19,7 @@ pub const POD_IPS: &str = "PATCHBAY_POD_IPS";
 /// The native sidecar: an init container that never ends. It is up before the plugin's container
 /// starts and outlives it.
 pub fn sidecar(resolved: &Resolved, settings: &Settings) -> Container {
+    let client_port = resolved.family().client_port();
     Container {
         name: SIDECAR_CONTAINER.to_owned(),
         image: Some(settings.sidecar_image.clone()),
@@ -27,10 +28,7 @@ pub fn sidecar(resolved: &Resolved, settings: &Settings) -> Container {
         restart_policy: Some("Always".to_owned()),
         ports: Some(vec![
             port("session", layout::SESSION_PORT),
-            port(
-                client_port_name(&resolved.family),
-                resolved.family.client_port(),
-            ),
+            port(client_port.container_port, client_port.number),
         ]),
         env: Some(vec![
             from_field("POD_NAME", "metadata.name"),
@@ -73,14 +71,6 @@ pub fn plugin(resolved: &Resolved) -> Container {
 /// Absent rather than empty: an empty list would claim the field.
 pub(super) fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
-}
-
-/// Name of the port that the clients of a family use: in the sidecar's container only.
-fn client_port_name(family: &FamilySettings) -> &'static str {
-    match family {
-        FamilySettings::GoPlugin(_) => "proxy",
-        FamilySettings::PcpController(_) => "workers",
-    }
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {

@@ -12,26 +12,26 @@ pub mod volumes;
 #[cfg(test)]
 mod tests;
 
-use crate::plugin::resolve::Who;
+use crate::plugin::resolve::PluginId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use patchbay_api::names::{MANAGED_BY, MANAGED_BY_LABEL, PLUGIN_LABEL};
 use std::collections::BTreeMap;
 
 /// Labels of every child; they also select the pods.
-pub fn labels(who: &Who) -> BTreeMap<String, String> {
+pub fn labels(id: &PluginId) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
-        (PLUGIN_LABEL.to_owned(), who.name.to_string()),
+        (PLUGIN_LABEL.to_owned(), id.name.to_string()),
     ])
 }
 
 /// Name, labels and owner of a child.
-pub fn child_meta(who: &Who, name: String) -> ObjectMeta {
+pub fn child_meta(id: &PluginId, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(who.namespace.clone()),
-        labels: Some(labels(who)),
-        owner_references: Some(vec![who.owner()]),
+        namespace: Some(id.namespace.clone()),
+        labels: Some(labels(id)),
+        owner_references: Some(vec![id.owner()]),
         ..ObjectMeta::default()
     }
 }

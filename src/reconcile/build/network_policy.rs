@@ -28,12 +28,12 @@ pub fn network_policy(resolved: &Resolved, settings: &Settings) -> NetworkPolicy
         .filter_map(peer)
         .collect();
     if !clients.is_empty() {
-        ingress.push(rule(resolved.family.client_port(), clients));
+        ingress.push(rule(resolved.family().client_port().number, clients));
     }
     NetworkPolicy {
-        metadata: child_meta(&resolved.who, resolved.who.name.network_policy()),
+        metadata: child_meta(&resolved.id, resolved.id.name.network_policy()),
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(matching(labels(&resolved.who))),
+            pod_selector: Some(matching(labels(&resolved.id))),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(ingress),
             // Named as a type and without a rule: nothing goes out.

@@ -34,7 +34,7 @@ pub fn pod(resolved: &Resolved, settings: &Settings, name: &PodName) -> Pod {
         annotations: own_annotations,
     } = &resolved.spec.pod;
     let config = pod_config(resolved, settings);
-    let mut metadata = child_meta(&resolved.who, name.to_string());
+    let mut metadata = child_meta(&resolved.id, name.to_string());
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(ORDINAL_LABEL.to_owned(), name.ordinal.to_string());
     // Ours win: the Service and the policy select by them.

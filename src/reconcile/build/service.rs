@@ -1,13 +1,11 @@
 //! The two Services of a Plugin.
 
 use super::{child_meta, labels};
-use crate::plugin::resolve::{FamilySettings, Resolved};
+use crate::family::ClientPort;
+use crate::plugin::resolve::Resolved;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use patchbay_api::plugin::{ServiceOptions, ServiceType, TrafficPolicy};
-
-/// What makes meshes and gateways speak HTTP/2 without TLS to the port.
-const APP_PROTOCOL: &str = "kubernetes.io/h2c";
+use patchbay_api::plugin::{ServiceOptions, TrafficPolicy};
 
 /// The Service that client programs call.
 pub fn service(resolved: &Resolved) -> Service {
@@ -21,13 +19,13 @@ pub fn service(resolved: &Resolved) -> Service {
         clients: _,
     } = &resolved.spec.service;
     Service {
-        metadata: child_meta(&resolved.who, resolved.who.name.service()),
+        metadata: child_meta(&resolved.id, resolved.id.name.service()),
         spec: Some(ServiceSpec {
             type_: Some(type_.as_str().to_owned()),
             external_traffic_policy: traffic_policy(resolved)
                 .map(|policy| policy.as_str().to_owned()),
-            selector: Some(labels(&resolved.who)),
-            ports: Some(vec![port(&resolved.family, *number)]),
+            selector: Some(labels(&resolved.id)),
+            ports: Some(vec![port(resolved.family().client_port(), *number)]),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -36,47 +34,35 @@ pub fn service(resolved: &Resolved) -> Service {
 
 /// The headless Service: one address per pod, ready or not.
 pub fn headless(resolved: &Resolved) -> Service {
+    let client_port = resolved.family().client_port();
     Service {
-        metadata: child_meta(&resolved.who, resolved.who.name.headless_service()),
+        metadata: child_meta(&resolved.id, resolved.id.name.headless_service()),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
-            selector: Some(labels(&resolved.who)),
-            ports: Some(vec![port(
-                &resolved.family,
-                i32::from(resolved.family.client_port()),
-            )]),
+            selector: Some(labels(&resolved.id)),
+            ports: Some(vec![port(client_port, i32::from(client_port.number))]),
             ..ServiceSpec::default()
         }),
         status: None,
     }
 }
 
-/// What a node does with traffic from outside. The address of a worker says whose jobs it gets, so
-/// it stays visible unless the author wants otherwise.
+/// What a node does with traffic from outside: the author's wish, or what is usual for the family.
 fn traffic_policy(resolved: &Resolved) -> Option<TrafficPolicy> {
     let options = &resolved.spec.service;
-    let from_outside = options.type_ != ServiceType::ClusterIP;
-    let usual = match resolved.family {
-        FamilySettings::GoPlugin(_) => None,
-        FamilySettings::PcpController(_) => from_outside.then_some(TrafficPolicy::Local),
-    };
-    options.external_traffic_policy.or(usual)
+    let usual = || resolved.family().traffic_policy(options.type_);
+    options.external_traffic_policy.or_else(usual)
 }
 
-fn port(family: &FamilySettings, number: i32) -> ServicePort {
-    let (name, app_protocol) = match family {
-        FamilySettings::GoPlugin(_) => ("grpc", Some(APP_PROTOCOL)),
-        // What workers and a PCP controller plugin say to each other is their own business.
-        FamilySettings::PcpController(_) => ("workers", None),
-    };
+fn port(client_port: ClientPort, number: i32) -> ServicePort {
     ServicePort {
-        name: Some(name.to_owned()),
+        name: Some(client_port.service_port.to_owned()),
         protocol: Some("TCP".to_owned()),
-        app_protocol: app_protocol.map(str::to_owned),
+        app_protocol: client_port.app_protocol.map(str::to_owned),
         port: number,
-        target_port: Some(IntOrString::Int(i32::from(family.client_port()))),
+        target_port: Some(IntOrString::Int(i32::from(client_port.number))),
         ..ServicePort::default()
     }
 }

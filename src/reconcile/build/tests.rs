@@ -43,7 +43,7 @@ fn full() -> crate::plugin::resolve::Resolved {
 
 fn name(resolved: &crate::plugin::resolve::Resolved) -> PodName {
     PodName {
-        plugin: resolved.who.name.clone(),
+        plugin: resolved.id.name.clone(),
         ordinal: 0,
         incarnation: 1,
     }

@@ -28,7 +28,7 @@ const TMP_LIMIT: &str = "128Mi";
 /// Every volume of the pod.
 pub fn volumes(resolved: &Resolved) -> Vec<Volume> {
     let scratch = &resolved.spec.scratch;
-    let identity = resolved.who.name.identity_secret();
+    let identity = resolved.id.name.identity_secret();
     // Files of a Secret belong to root and to the group of the volumes. Without such a group only
     // "everybody" is left, which is the sidecar alone: nobody else mounts them.
     let mode = match resolved.spec.pod.security_context.fs_group {
@@ -43,7 +43,7 @@ pub fn volumes(resolved: &Resolved) -> Vec<Volume> {
         config(),
         empty_dir(TMP, Medium::Disk, TMP_LIMIT),
     ];
-    if let Some(name) = resolved.family.certificates() {
+    if let Some(name) = resolved.family().certificates() {
         volumes.push(secret(PLUGIN_TLS, name, mode));
     }
     volumes.extend(resolved.spec.pod.volumes.iter().map(of_plugin));
@@ -59,7 +59,7 @@ pub fn sidecar_mounts(resolved: &Resolved) -> Vec<VolumeMount> {
         read_only(IDENTITY, layout::IDENTITY),
         read_only(CONFIG, layout::CONFIG),
     ];
-    if resolved.family.certificates().is_some() {
+    if resolved.family().certificates().is_some() {
         mounts.push(read_only(PLUGIN_TLS, layout::PLUGIN_TLS));
     }
     mounts

@@ -2,7 +2,8 @@
 //! said.
 
 use super::location::is_port;
-use super::observe::{PluginFamily, PluginView};
+use super::observe::PluginView;
+use crate::family;
 use crate::plugin::text::untrusted_name;
 use crate::suggest::similar;
 use patchbay_api::job::{Command, Input};
@@ -38,31 +39,14 @@ pub fn judge(spec: &JobSpec, plugin: Option<&PluginView>) -> Acceptance {
             ),
         );
     };
-    match (&spec.command, plugin.family) {
-        (_, None) => not_ready(&name),
-        (None, Some(PluginFamily::GoPlugin)) => Acceptance::Yes,
-        (None, Some(PluginFamily::PcpController)) => Acceptance::No(
-            Reason::WrongFamily,
-            format!(
-                "spec has a call and Plugin {name} is of the family pcpController, which takes spec.command: create a new Job with a command, or name another Plugin"
-            ),
-        ),
-        (Some(_), Some(PluginFamily::GoPlugin)) => Acceptance::No(
-            Reason::WrongFamily,
-            format!(
-                "spec has a command and Plugin {name} is of the family goPlugin, which takes spec.call: create a new Job with a call, or name another Plugin"
-            ),
-        ),
-        (Some(command), Some(PluginFamily::PcpController)) => {
-            let Some(known) = &plugin.commands else {
-                return not_ready(&name);
-            };
-            advertised(command, known, plugin.complete, &name)
-        }
+    match &plugin.family {
+        Some(family) => family::of(family).judge_job(spec, plugin, &name),
+        None => not_ready(&name),
     }
 }
 
-fn not_ready(name: &str) -> Acceptance {
+/// It cannot be said before the plugin has said which commands it knows.
+pub(crate) fn not_ready(name: &str) -> Acceptance {
     Acceptance::Unknown(
         Reason::PluginNotReady,
         format!("Plugin {name} has not said yet which commands it knows"),
@@ -99,8 +83,8 @@ fn contradiction(spec: &JobSpec) -> Option<String> {
     })
 }
 
-/// Whether a list of commands takes this one.
-fn advertised(
+/// Whether a list of advertised commands has this one. `plugin` is safe to print.
+pub(crate) fn judge_command(
     command: &Command,
     known: &[AdvertisedCommand],
     complete: bool,

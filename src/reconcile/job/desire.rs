@@ -51,7 +51,7 @@ pub struct Cancel {
 pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {
     let (job, now) = (&observed.job, observed.now);
     let status = match resolution {
-        Resolution::Leaving => return Plan::default(),
+        Resolution::Deleting => return Plan::default(),
         Resolution::Ended => return ended(observed),
         Resolution::Working => None,
         Resolution::Cancelled => transition::cancel(job, now).ok(),

@@ -1,9 +1,8 @@
 //! What the operator saw of one Job. Nothing else enters a decision of the pass.
 
 use jiff::Timestamp;
-use patchbay_api::plugin::protocol::Family;
 use patchbay_api::plugin_status::AdvertisedCommand;
-use patchbay_api::{Job, Plugin};
+use patchbay_api::{FamilySpec, Job, Plugin};
 
 /// Everything about one Job at one moment.
 #[derive(Clone, Debug)]
@@ -27,21 +26,12 @@ pub struct Observed {
 pub struct PluginView {
     /// Whether it is on its way out.
     pub deleting: bool,
-    /// How it is spoken to; `None` when it does not say.
-    pub family: Option<PluginFamily>,
+    /// Its family; `None` when it names none.
+    pub family: Option<FamilySpec>,
     /// The commands that it advertises; `None` before it has said any.
     pub commands: Option<Vec<AdvertisedCommand>>,
     /// Whether that list is whole. What is not in a list that was cut may still be known.
     pub complete: bool,
-}
-
-/// A family of plugins, as far as Jobs differ by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PluginFamily {
-    /// Takes `spec.call`.
-    GoPlugin,
-    /// Takes `spec.command`.
-    PcpController,
 }
 
 impl PluginView {
@@ -53,10 +43,7 @@ impl PluginView {
             .and_then(|status| status.provides.as_ref());
         Self {
             deleting: plugin.metadata.deletion_timestamp.is_some(),
-            family: plugin.spec.protocol.family().map(|family| match family {
-                Family::GoPlugin(_) => PluginFamily::GoPlugin,
-                Family::PcpController(_) => PluginFamily::PcpController,
-            }),
+            family: plugin.spec.protocol.family_spec(),
             // A plugin that starts has said nothing yet; one that runs has at least a placeholder.
             commands: provides
                 .map(|provides| provides.commands.clone())

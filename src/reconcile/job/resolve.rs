@@ -13,7 +13,7 @@ use patchbay_api::{ConditionType, Reason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// It is being deleted: nothing.
-    Leaving,
+    Deleting,
     /// It has ended. It is deleted when its time to live is over.
     Ended,
     /// Somebody asked for its end.
@@ -34,7 +34,7 @@ pub enum Resolution {
 pub fn resolve(observed: &Observed) -> Resolution {
     let job = &observed.job;
     if job.metadata.deletion_timestamp.is_some() {
-        return Resolution::Leaving;
+        return Resolution::Deleting;
     }
     match phase(job) {
         Some(phase) if phase.is_terminal() => Resolution::Ended,

@@ -1,7 +1,7 @@
 //! The pass: from what was seen of a Job to the one write that it needs.
 
 use super::desire::{Cancel, PASSED_OVER, Plan, UNTAKEN};
-use super::observe::{HolderView, Observed, PluginFamily, PluginView};
+use super::observe::{HolderView, Observed, PluginView};
 use super::resolve::Resolution;
 use super::samples::{CLAIM, accepted, at, claimed, job, now, phase as phase_of, row, said, with};
 use super::transition::{RowOutcome, store_row};
@@ -9,8 +9,9 @@ use super::{desire, resolve};
 use jiff::{SignedDuration, Timestamp};
 use patchbay_api::job_status::Phase;
 use patchbay_api::names::CANCEL_ANNOTATION;
+use patchbay_api::plugin::Protocol;
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
-use patchbay_api::{ConditionType, Job, JobStatus, Plugin, Reason};
+use patchbay_api::{ConditionType, FamilySpec, Job, JobStatus, Plugin, Reason};
 use serde_json::{Value, json};
 
 fn input(name: &str) -> AdvertisedInput {
@@ -29,10 +30,23 @@ fn command(name: &str, inputs: &[&str], optional: &[&str]) -> AdvertisedCommand 
     }
 }
 
+fn family(protocol: Value) -> FamilySpec {
+    let protocol: Protocol = serde_json::from_value(protocol).unwrap();
+    protocol.family_spec().unwrap()
+}
+
+fn pcp() -> FamilySpec {
+    family(json!({"pcpController": {"port": 10000}}))
+}
+
+fn go_plugin() -> FamilySpec {
+    family(json!({"goPlugin": {"cookie": {"key": "K", "value": "v"}, "versions": [1]}}))
+}
+
 fn scraper() -> PluginView {
     PluginView {
         deleting: false,
-        family: Some(PluginFamily::PcpController),
+        family: Some(pcp()),
         commands: Some(vec![
             command("wget", &["Target"], &["Timeout"]),
             command("ping", &[], &[]),
@@ -213,7 +227,7 @@ fn what_no_plugin_can_make_sense_of_is_refused_even_without_one() {
 #[test]
 fn a_job_for_another_family_is_invalid() {
     let mut observed = seen(job(json!({})), now());
-    observed.plugin.as_mut().unwrap().family = Some(PluginFamily::GoPlugin);
+    observed.plugin.as_mut().unwrap().family = Some(go_plugin());
     assert_eq!(written(plan(&observed)).reason, "WrongFamily");
 
     let call = json!({"command": null, "call": {"service": "proto.KV", "method": "Get"}});
@@ -222,7 +236,7 @@ fn a_job_for_another_family_is_invalid() {
 
     let mut observed = seen(job(call), now());
     observed.plugin = Some(PluginView {
-        family: Some(PluginFamily::GoPlugin),
+        family: Some(go_plugin()),
         commands: None,
         ..scraper()
     });
@@ -323,7 +337,7 @@ fn a_view_of_a_plugin_that_starts_has_no_commands() {
     }))
     .unwrap();
     let view = PluginView::of(&plugin);
-    assert_eq!(view.family, Some(PluginFamily::PcpController));
+    assert_eq!(view.family, Some(pcp()));
     assert_eq!(view.commands, None);
     plugin
         .status

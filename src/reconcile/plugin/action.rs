@@ -2,7 +2,7 @@
 //!
 //! The operator executes the actions of a plan **in order** and stops at the first one whose
 //! outcome is not [`Outcome::Done`]; the order carries meaning (finalizer, policy, Services,
-//! identity, pods). It hands the outcomes to `report`, one for each action that it tried.
+//! identity, pods). `report` gets those that it executed, each with its outcome.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -129,7 +129,7 @@ pub struct Plan {
     /// What to do, in order.
     pub actions: Vec<Action>,
     /// Sidecars to hold a session with, and nothing else of this Plugin.
-    pub follow: Vec<Follow>,
+    pub session_targets: Vec<SessionTarget>,
     /// What each living pod still needs, for status.
     pub pending: Vec<super::change::PodChange>,
     /// When to look again although nothing happened.
@@ -138,7 +138,7 @@ pub struct Plan {
 
 /// A sidecar that the operator shall dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Follow {
+pub struct SessionTarget {
     /// Uid of the pod.
     pub pod_uid: String,
     /// Name of the pod.
@@ -149,7 +149,7 @@ pub struct Follow {
     /// The document in the pod's annotation, as it was observed: the annotation is written first.
     pub config: String,
     /// Whether the plugin may be started in this sandbox.
-    pub release: bool,
+    pub allow_start: bool,
 }
 
 /// How one action went.
@@ -170,9 +170,7 @@ pub enum Outcome {
     },
 }
 
-/// How a plan went: one outcome per tried action, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Never longer than the plan's actions; only the last may be something else than done.
-    pub outcomes: Vec<Outcome>,
-}
+/// How a plan went: the actions that were executed, in order, each with its outcome. Only the last
+/// may be something else than done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied<'a>(pub Vec<(&'a Action, Outcome)>);

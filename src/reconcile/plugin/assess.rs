@@ -5,10 +5,10 @@ use super::kubelet::{self, Trouble};
 use super::observe::{ExitHow, Handshake, Instance, Observed, Phase, Session};
 use super::our_pod::OurPod;
 use super::text::cut;
+use crate::family;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
 use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};
-use patchbay_api::plugin::protocol::Family;
 use patchbay_api::plugin_status::{HandshakeStatus, InstanceState, InstanceStatus, MAX_MESSAGE};
 
 /// A pod and what is to be thought of it.
@@ -131,14 +131,9 @@ fn judge(
         };
     }
     if ready {
-        let known = if is_pcp(observed) {
-            // Nothing is agreed upon, so only its state tells of its first word.
-            spoken.is_some_and(|i| matches!(i.phase, Phase::Ready | Phase::Unhealthy))
-                || before.is_some_and(|line| line.state == InstanceState::Ready)
-        } else {
-            spoken.is_some_and(|instance| instance.handshake.is_some())
-                || before.is_some_and(|line| line.handshake.is_some())
-        };
+        let known = observed
+            .family()
+            .is_some_and(|spec| family::of(&spec).handshake_known(spoken, before));
         return Verdict {
             state: InstanceState::Ready,
             reason: None,
@@ -235,13 +230,6 @@ fn attached(instance: &Instance, pod_ready: bool) -> Verdict {
     }
 }
 
-fn is_pcp(observed: &Observed) -> bool {
-    matches!(
-        observed.plugin.spec.protocol.family(),
-        Some(Family::PcpController(_))
-    )
-}
-
 fn flaw(
     observed: &Observed,
     pod: &OurPod<'_>,
@@ -261,11 +249,11 @@ fn flaw(
         });
     }
     let instance = session.and_then(|session| session.instance.as_ref());
-    // A go-plugin without a health service is just as ready; what a sidecar notes about a
-    // PCP controller plugin hinders its jobs.
     if let (None, Some(instance)) = (verdict.reason, instance)
-        && is_pcp(observed)
         && !instance.warnings.is_empty()
+        && observed
+            .family()
+            .is_some_and(|spec| family::of(&spec).warnings_degrade())
     {
         return Some(Trouble {
             reason: Reason::Warned,

@@ -7,7 +7,7 @@
 use crate::build::config::pod_config;
 use jiff::Timestamp;
 use patchbay_api::PluginSpec;
-use patchbay_api::plugin::{GoPlugin, SidecarUpdate, Strategy, TlsMode};
+use patchbay_api::plugin::{SidecarUpdate, Strategy};
 use patchbay_protocol::pod_config::{CONTRACT, Jobs, PodConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 use super::observe::Settings;
-use super::resolve::{FamilySettings, Resolved};
+use super::resolve::Resolved;
 
 /// Kinds of change, from none to the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +136,7 @@ impl Built {
         let config = pod_config(resolved, settings);
         Built {
             contract: CONTRACT,
-            generation: resolved.who.generation,
+            generation: resolved.id.generation,
             live: hash(&taken_over_at_once(&config)),
             process: hash(&json!(config.by_effect().process)),
             sidecar: settings.sidecar_image.clone(),
@@ -185,14 +185,6 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
         scratch,
         pod,
     } = &resolved.spec;
-    let (certificates, workers) = match &resolved.family {
-        FamilySettings::GoPlugin(GoPlugin { tls, .. }) => (
-            (tls.mode == TlsMode::Explicit).then_some(&tls.secret_name),
-            None,
-        ),
-        // A port of the sidecar's container; it also tells the families apart.
-        FamilySettings::PcpController(controller) => (None, Some(controller.port)),
-    };
     let mut fixed = json!({
         "imagePullPolicy": image_pull_policy,
         "command": command,
@@ -204,10 +196,9 @@ fn fixed_at_creation(resolved: &Resolved) -> Value {
         "volumeMounts": volume_mounts,
         "scratch": scratch,
         "pod": pod,
-        "certificates": certificates,
     });
-    if let (Some(port), Value::Object(fixed)) = (workers, &mut fixed) {
-        fixed.insert("workers".to_owned(), port.into());
+    if let Value::Object(fixed) = &mut fixed {
+        fixed.extend(resolved.family().fixed_at_creation());
     }
     fixed
 }

@@ -14,7 +14,7 @@ mod tests;
 use super::action::{Action, DeletePod, Plan, Why};
 use super::observe::{Identity, Observed};
 use super::our_pod::OurPod;
-use super::resolve::{Leaving, Resolution, Resolved, Who};
+use super::resolve::{Deleting, PluginId, Resolution, Resolved};
 use k8s_openapi::api::core::v1::Pod;
 use patchbay_api::Reason;
 use patchbay_api::names::{CONFIG_ANNOTATION, PodName};
@@ -24,13 +24,13 @@ use patchbay_protocol::pod_config::PodConfig;
 pub fn desire(observed: &Observed, resolution: &Resolution) -> Plan {
     match resolution {
         Resolution::Wanted(resolved) => run(observed, resolved),
-        Resolution::Leaving(leaving) => leave(observed, leaving),
+        Resolution::Deleting(deleting) => tear_down(observed, deleting),
         // What runs stays, and stays in touch.
         Resolution::Refused(refusal) => Plan {
-            follow: refusal
-                .who
+            session_targets: refusal
+                .id
                 .as_ref()
-                .map(|who| follow(&our_pods(observed, who)))
+                .map(|id| session_targets(&our_pods(observed, id)))
                 .unwrap_or_default(),
             ..Plan::default()
         },
@@ -45,16 +45,16 @@ fn run(observed: &Observed, resolved: &Resolved) -> Plan {
             ..Plan::default()
         };
     }
-    let pods = our_pods(observed, &resolved.who);
+    let pods = our_pods(observed, &resolved.id);
     let mut plan = Plan {
-        follow: follow(&pods),
+        session_targets: session_targets(&pods),
         ..Plan::default()
     };
     children::network_policy(observed, resolved, &mut plan.actions);
     children::services(observed, resolved, &mut plan.actions);
     if observed.identity != Identity::InPlace {
         plan.actions.push(Action::EnsureIdentity {
-            secret: resolved.who.name.identity_secret(),
+            secret: resolved.id.name.identity_secret(),
         });
     }
     pods::decide(observed, resolved, &pods, &mut plan);
@@ -63,9 +63,9 @@ fn run(observed: &Observed, resolved: &Resolved) -> Plan {
 
 /// Pods first, everything else by owner reference: otherwise the garbage collector removes the
 /// policy while a plugin still runs out its grace period.
-fn leave(observed: &Observed, leaving: &Leaving) -> Plan {
-    let pods = our_pods(observed, &leaving.who);
-    if !leaving.finalizer {
+fn tear_down(observed: &Observed, deleting: &Deleting) -> Plan {
+    let pods = our_pods(observed, &deleting.id);
+    if !deleting.finalizer {
         return Plan::default();
     }
     if pods.is_empty() {
@@ -90,35 +90,35 @@ fn leave(observed: &Observed, leaving: &Leaving) -> Plan {
                 })
             })
             .collect(),
-        follow: follow(&pods),
+        session_targets: session_targets(&pods),
         ..Plan::default()
     }
 }
 
 /// The pods that this very Plugin owns, in the order of their names.
-pub fn our_pods<'a>(observed: &'a Observed, who: &Who) -> Vec<OurPod<'a>> {
+pub fn our_pods<'a>(observed: &'a Observed, id: &PluginId) -> Vec<OurPod<'a>> {
     let mut pods: Vec<_> = observed
         .pods
         .iter()
-        .filter(|pod| who.owns(&pod.metadata))
-        .filter_map(|pod| OurPod::read(who, pod))
+        .filter(|pod| id.owns(&pod.metadata))
+        .filter_map(|pod| OurPod::read(id, pod))
         .collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     pods
 }
 
-fn follow(pods: &[OurPod<'_>]) -> Vec<super::action::Follow> {
+fn session_targets(pods: &[OurPod<'_>]) -> Vec<super::action::SessionTarget> {
     pods.iter()
         .filter(|pod| !pod.finished())
         .filter_map(|pod| {
             let config = pod.annotation(CONFIG_ANNOTATION)?;
-            Some(super::action::Follow {
+            Some(super::action::SessionTarget {
                 pod_uid: pod.uid.clone(),
                 pod: pod.name.to_string(),
                 ip: pod.ip()?.to_owned(),
                 revision: revision(config),
                 config: config.to_owned(),
-                release: !pod.terminating(),
+                allow_start: !pod.terminating(),
             })
         })
         .collect()
@@ -131,7 +131,7 @@ fn revision(config: &str) -> u64 {
 }
 
 /// Highest incarnation of an ordinal that was ever seen: pods, with any owner, and status.
-fn highest_incarnation(observed: &Observed, who: &Who, ordinal: u16) -> u32 {
+fn highest_incarnation(observed: &Observed, id: &PluginId, ordinal: u16) -> u32 {
     let pods = observed
         .pods
         .iter()
@@ -143,7 +143,7 @@ fn highest_incarnation(observed: &Observed, who: &Who, ordinal: u16) -> u32 {
             .map(|instance| instance.pod.as_str())
     });
     pods.chain(remembered)
-        .filter_map(|name| PodName::parse(&who.name, name))
+        .filter_map(|name| PodName::parse(&id.name, name))
         .filter(|name| name.ordinal == ordinal)
         .map(|name| name.incarnation)
         .max()

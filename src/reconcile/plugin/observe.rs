@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use patchbay_api::Plugin;
 use patchbay_api::plugin_status::AdvertisedCommand;
+use patchbay_api::{FamilySpec, Plugin};
 use std::collections::BTreeMap;
 
 /// Everything about one Plugin at one moment.
@@ -20,9 +20,6 @@ pub struct Observed {
     /// The NetworkPolicy of this Plugin as far as it is known, with any owner.
     pub network_policies: Vec<NetworkPolicy>,
     pub identity: Identity,
-    /// What is known about Secrets and ConfigMaps that the Plugin names. An absent entry means
-    /// that the operator may not look; the kubelet's words count then.
-    pub references: BTreeMap<Reference, Presence>,
     /// Warnings of the kubelet about our pods that do not stand in a pod's status, such as
     /// FailedMount. May be empty.
     pub pod_events: Vec<PodEvent>,
@@ -31,6 +28,13 @@ pub struct Observed {
     pub settings: Settings,
     /// The moment of this look.
     pub now: Timestamp,
+}
+
+impl Observed {
+    /// The family that the spec names; `None` when it names none.
+    pub fn family(&self) -> Option<FamilySpec> {
+        self.plugin.spec.protocol.family_spec()
+    }
 }
 
 /// State of the identity Secret. The operator may not read Secrets: it knows what it wrote.
@@ -43,38 +47,6 @@ pub enum Identity {
     InPlace,
     /// A Secret of that name is somebody else's.
     Taken,
-}
-
-/// A Secret or ConfigMap in the Plugin's namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reference {
-    pub kind: ReferenceKind,
-    pub name: String,
-}
-
-/// Kind of a [`Reference`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReferenceKind {
-    ConfigMap,
-    Secret,
-}
-
-impl ReferenceKind {
-    /// The word for people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ReferenceKind::ConfigMap => "ConfigMap",
-            ReferenceKind::Secret => "Secret",
-        }
-    }
-}
-
-/// Whether something is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    Present,
-    /// It is not.
-    Missing,
 }
 
 /// A warning about a pod.

@@ -2,7 +2,7 @@
 
 use super::change::Built;
 use super::kubelet;
-use super::resolve::Who;
+use super::resolve::PluginId;
 use crate::build::config::grace_seconds;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,9 +19,9 @@ pub struct OurPod<'a> {
 
 impl<'a> OurPod<'a> {
     /// Reads a pod; `None` when its name is not of our making.
-    pub fn read(who: &Who, pod: &'a Pod) -> Option<Self> {
+    pub fn read(id: &PluginId, pod: &'a Pod) -> Option<Self> {
         Some(Self {
-            name: PodName::parse(&who.name, pod.metadata.name.as_deref()?)?,
+            name: PodName::parse(&id.name, pod.metadata.name.as_deref()?)?,
             uid: pod.metadata.uid.clone()?,
             pod,
         })

@@ -15,7 +15,7 @@ use super::action::{Applied, Plan};
 use super::assess::{Assessed, assess};
 use super::desire::our_pods;
 use super::observe::Observed;
-use super::resolve::{Resolution, Who};
+use super::resolve::{PluginId, Resolution};
 use conditions::Facts;
 use jiff::Timestamp;
 use patchbay_api::PluginStatus;
@@ -53,11 +53,11 @@ pub fn report(
     observed: &Observed,
     resolution: &Resolution,
     plan: &Plan,
-    applied: &Applied,
+    applied: &Applied<'_>,
 ) -> Report {
     let before = observed.plugin.status.clone().unwrap_or_default();
-    let who = who(resolution);
-    let pods = who.map(|who| our_pods(observed, who)).unwrap_or_default();
+    let id = id(resolution);
+    let pods = id.map(|id| our_pods(observed, id)).unwrap_or_default();
     let assessed: Vec<Assessed> = pods.iter().map(|pod| assess(observed, pod)).collect();
     let facts = Facts::new(observed, resolution, plan, applied, &pods, &assessed);
     let living = || assessed.iter().filter(|a| !a.terminating);
@@ -65,7 +65,7 @@ pub fn report(
     let speaker = instances::speaker(&assessed);
     let status = PluginStatus {
         observed_generation: observed.plugin.metadata.generation,
-        selector: who.map(|who| PluginName::pod_selector(&who.name)),
+        selector: id.map(|id| PluginName::pod_selector(&id.name)),
         replicas: count(living().count()),
         ready_replicas: count(facts.ready),
         updated_replicas: count(facts.updated),
@@ -83,7 +83,7 @@ pub fn report(
         instances_omitted: count(omitted),
         update: update::update(observed, plan, &facts, &before),
     };
-    let events = events::events(&before, &status, &assessed, plan, applied);
+    let events = events::events(&before, &status, &assessed, applied);
     Report {
         status,
         events,
@@ -91,11 +91,11 @@ pub fn report(
     }
 }
 
-fn who(resolution: &Resolution) -> Option<&Who> {
+fn id(resolution: &Resolution) -> Option<&PluginId> {
     match resolution {
-        Resolution::Wanted(resolved) => Some(&resolved.who),
-        Resolution::Leaving(leaving) => Some(&leaving.who),
-        Resolution::Refused(refusal) => refusal.who.as_ref(),
+        Resolution::Wanted(resolved) => Some(&resolved.id),
+        Resolution::Deleting(deleting) => Some(&deleting.id),
+        Resolution::Refused(refusal) => refusal.id.as_ref(),
     }
 }
 

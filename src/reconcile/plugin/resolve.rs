@@ -1,17 +1,15 @@
-//! Parses what was seen: names, family, ownership and references. Behind this step nobody asks
+//! Parses what was seen: names, family and ownership. Behind this step nobody asks
 //! again whether a field is set or an object is ours.
 
-use super::observe::{Identity, Observed, Presence, Reference, ReferenceKind};
+use super::observe::{Identity, Observed};
+use crate::family::{self, PluginFamily};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use patchbay_api::names::{FINALIZER, GROUP, PROXY_PORT, PluginName, PodName, VERSION};
-use patchbay_api::plugin::protocol::Family;
-use patchbay_api::plugin::{GoPlugin, PcpController, TlsMode};
-use patchbay_api::{PluginSpec, Reason};
-use std::collections::BTreeMap;
+use patchbay_api::names::{FINALIZER, GROUP, PluginName, PodName, VERSION};
+use patchbay_api::{Family, FamilySpec, PluginSpec, Reason};
 
 /// Which Plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct PluginId {
     pub name: PluginName,
     pub namespace: String,
     pub uid: String,
@@ -19,7 +17,7 @@ pub struct Who {
     pub generation: i64,
 }
 
-impl Who {
+impl PluginId {
     /// The owner reference of every child.
     pub fn owner(&self) -> OwnerReference {
         OwnerReference {
@@ -49,61 +47,24 @@ pub enum Resolution {
     /// Its author must change something first. What runs, stays.
     Refused(Refusal),
     /// It is being deleted.
-    Leaving(Leaving),
+    Deleting(Deleting),
 }
 
 /// A Plugin that can be worked on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    pub who: Who,
+    pub id: PluginId,
     pub spec: PluginSpec,
     /// Its family, with the settings.
-    pub family: FamilySettings,
-    /// Objects that it names and that do not exist. No pod is created while there are some.
-    pub missing: Vec<Reference>,
+    pub family: FamilySpec,
     /// Whether the finalizer is in place.
     pub finalizer: bool,
 }
 
-/// The family of a Plugin, with its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FamilySettings {
-    /// HashiCorp go-plugin over gRPC.
-    GoPlugin(GoPlugin),
-    /// A controller plugin of the PCP job queue.
-    PcpController(PcpController),
-}
-
-impl FamilySettings {
-    /// Where the pods let in those who use the plugin: client programs at the proxy of a
-    /// go-plugin, external workers at the port of a PCP controller plugin.
-    pub fn client_port(&self) -> u16 {
-        match self {
-            FamilySettings::GoPlugin(_) => PROXY_PORT,
-            // The schema lets no other number in.
-            FamilySettings::PcpController(controller) => {
-                u16::try_from(controller.port).unwrap_or(u16::MAX)
-            }
-        }
-    }
-
-    /// Secret with certificates for the connection to the plugin, if one is named.
-    pub fn certificates(&self) -> Option<&str> {
-        match self {
-            FamilySettings::GoPlugin(GoPlugin { tls, .. }) if tls.mode == TlsMode::Explicit => {
-                tls.secret_name.as_deref()
-            }
-            FamilySettings::GoPlugin(_) | FamilySettings::PcpController(_) => None,
-        }
-    }
-}
-
-impl From<Family<'_>> for FamilySettings {
-    fn from(family: Family<'_>) -> Self {
-        match family {
-            Family::GoPlugin(settings) => FamilySettings::GoPlugin(settings.clone()),
-            Family::PcpController(settings) => FamilySettings::PcpController(settings.clone()),
-        }
+impl Resolved {
+    /// What depends on its family.
+    pub fn family(&self) -> &dyn PluginFamily {
+        family::of(&self.family)
     }
 }
 
@@ -111,7 +72,7 @@ impl From<Family<'_>> for FamilySettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Which one; `None` when its very name is unusable.
-    pub who: Option<Who>,
+    pub id: Option<PluginId>,
     pub reason: Reason,
     /// What was found, what is expected, what to do.
     pub message: String,
@@ -119,8 +80,8 @@ pub struct Refusal {
 
 /// A Plugin on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaving {
-    pub who: Who,
+pub struct Deleting {
+    pub id: PluginId,
     /// Whether our finalizer still holds it.
     pub finalizer: bool,
 }
@@ -129,9 +90,9 @@ pub struct Leaving {
 pub fn resolve(observed: &Observed) -> Resolution {
     let plugin = &observed.plugin;
     let meta = &plugin.metadata;
-    let refuse = |who: Option<&Who>, reason, message| {
+    let refuse = |id: Option<&PluginId>, reason, message| {
         Resolution::Refused(Refusal {
-            who: who.cloned(),
+            id: id.cloned(),
             reason,
             message,
         })
@@ -140,7 +101,7 @@ pub fn resolve(observed: &Observed) -> Resolution {
         Ok(name) => name,
         Err(error) => return refuse(None, Reason::InvalidSpec, error.to_string()),
     };
-    let who = Who {
+    let id = PluginId {
         name,
         namespace: meta.namespace.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
@@ -148,26 +109,21 @@ pub fn resolve(observed: &Observed) -> Resolution {
     };
     let finalizer = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
     if meta.deletion_timestamp.is_some() {
-        return Resolution::Leaving(Leaving { who, finalizer });
+        return Resolution::Deleting(Deleting { id, finalizer });
     }
-    let Some(family) = plugin.spec.protocol.family() else {
-        let message = "spec.protocol has no key; expected exactly one family, goPlugin or pcpController: add it";
-        return refuse(Some(&who), Reason::InvalidSpec, message.to_owned());
+    let Some(family) = plugin.spec.protocol.family_spec() else {
+        let families = Family::ALL.map(Family::as_str).join(" or ");
+        let message =
+            format!("spec.protocol has no key; expected exactly one family, {families}: add it");
+        return refuse(Some(&id), Reason::InvalidSpec, message);
     };
-    if let Some((reason, message)) = label_refusal(observed).or_else(|| taken(&who, observed)) {
-        return refuse(Some(&who), reason, message);
+    if let Some((reason, message)) = label_refusal(observed).or_else(|| taken(&id, observed)) {
+        return refuse(Some(&id), reason, message);
     }
-    let missing = references(&plugin.spec)
-        .into_iter()
-        .filter(|(_, optional)| !optional)
-        .map(|(reference, _)| reference)
-        .filter(|reference| observed.references.get(reference) == Some(&Presence::Missing))
-        .collect();
     Resolution::Wanted(Box::new(Resolved {
-        who,
+        id,
         spec: plugin.spec.clone(),
-        family: family.into(),
-        missing,
+        family,
         finalizer,
     }))
 }
@@ -196,10 +152,10 @@ fn label_refusal(observed: &Observed) -> Option<(Reason, String)> {
 }
 
 /// An object with a name of ours that is not ours. It is never touched.
-fn taken(who: &Who, observed: &Observed) -> Option<(Reason, String)> {
-    let service = [who.name.service(), who.name.headless_service()];
-    let policy = who.name.network_policy();
-    let is_not_ours = |meta: &ObjectMeta| !who.owns(meta);
+fn taken(id: &PluginId, observed: &Observed) -> Option<(Reason, String)> {
+    let service = [id.name.service(), id.name.headless_service()];
+    let policy = id.name.network_policy();
+    let is_not_ours = |meta: &ObjectMeta| !id.owns(meta);
     let named = |meta: &ObjectMeta, name: &str| meta.name.as_deref() == Some(name);
     let found = observed
         .services
@@ -222,11 +178,11 @@ fn taken(who: &Who, observed: &Observed) -> Option<(Reason, String)> {
                 .map(|p| &p.metadata)
                 .filter(|meta| is_not_ours(meta))
                 .filter_map(|meta| meta.name.clone())
-                .find(|name| PodName::parse(&who.name, name).is_some())
+                .find(|name| PodName::parse(&id.name, name).is_some())
                 .map(|name| ("Pod", name))
         })
         .or_else(|| {
-            (observed.identity == Identity::Taken).then(|| ("Secret", who.name.identity_secret()))
+            (observed.identity == Identity::Taken).then(|| ("Secret", id.name.identity_secret()))
         })?;
     Some((Reason::NameTaken, name_taken(found.0, &found.1)))
 }
@@ -236,59 +192,4 @@ pub fn name_taken(kind: &str, name: &str) -> String {
     format!(
         "a {kind} {name} exists in this namespace and does not belong to this Plugin; expected that name to be free: delete or rename that {kind}, or choose another name for the Plugin"
     )
-}
-
-/// Every Secret and ConfigMap that a spec names, with whether it may be absent.
-pub fn references(spec: &PluginSpec) -> BTreeMap<Reference, bool> {
-    let mut found = BTreeMap::new();
-    let mut add = |kind, name: &str, optional: Option<bool>| {
-        let optional = optional.unwrap_or(false);
-        // Needed once is needed.
-        found
-            .entry(Reference {
-                kind,
-                name: name.to_owned(),
-            })
-            .and_modify(|known| *known = *known && optional)
-            .or_insert(optional);
-    };
-    use ReferenceKind::{ConfigMap, Secret};
-    for source in spec.env.iter().filter_map(|e| e.value_from.as_ref()) {
-        if let Some(s) = &source.secret_key_ref {
-            add(Secret, &s.name, s.optional);
-        }
-        if let Some(s) = &source.config_map_key_ref {
-            add(ConfigMap, &s.name, s.optional);
-        }
-    }
-    for source in &spec.env_from {
-        if let Some(s) = &source.secret_ref {
-            add(Secret, &s.name, s.optional);
-        }
-        if let Some(s) = &source.config_map_ref {
-            add(ConfigMap, &s.name, s.optional);
-        }
-    }
-    for volume in &spec.pod.volumes {
-        if let Some(s) = &volume.secret {
-            add(
-                Secret,
-                s.secret_name.as_deref().unwrap_or_default(),
-                s.optional,
-            );
-        }
-        if let Some(s) = &volume.config_map {
-            add(ConfigMap, &s.name, s.optional);
-        }
-    }
-    if let Some(Family::GoPlugin(go_plugin)) = spec.protocol.family()
-        && go_plugin.tls.mode == TlsMode::Explicit
-    {
-        add(
-            Secret,
-            go_plugin.tls.secret_name.as_deref().unwrap_or_default(),
-            None,
-        );
-    }
-    found
 }

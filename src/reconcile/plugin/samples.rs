@@ -92,7 +92,6 @@ pub(crate) fn observed() -> Observed {
         services: Vec::new(),
         network_policies: Vec::new(),
         identity: Identity::InPlace,
-        references: BTreeMap::new(),
         pod_events: Vec::new(),
         sessions: BTreeMap::new(),
         settings: settings(),
@@ -208,20 +207,20 @@ impl World {
         panic!("no end: {:?}", self.pass().0.actions);
     }
 
-    fn apply(&mut self, plan: &Plan) -> Applied {
-        let mut outcomes = Vec::new();
+    fn apply<'a>(&mut self, plan: &'a Plan) -> Applied<'a> {
+        let mut applied = Applied::default();
         for action in &plan.actions {
             let outcome = self.outcome(action);
             let done = outcome == Outcome::Done;
             if done {
                 self.carry_out(action);
             }
-            outcomes.push(outcome);
+            applied.0.push((action, outcome));
             if !done {
                 break;
             }
         }
-        Applied { outcomes }
+        applied
     }
 
     fn outcome(&self, action: &Action) -> Outcome {

@@ -4,12 +4,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use patchbay_launcher::control::StartId;
-use patchbay_protocol::pod_config::Protocol;
 use patchbay_protocol::reason::Reason;
 use patchbay_protocol::session::Phase;
 use tokio::sync::mpsc;
 
 use super::{Driver, TaskEvent};
+use crate::family::{self, Clients};
 use crate::instance::Event;
 use crate::proxy::{Proxy, ProxyHandle, Upstream};
 
@@ -18,12 +18,13 @@ const NOTES: usize = 8;
 
 impl Driver {
     pub(super) fn let_workers_in(&mut self, start_id: StartId) {
-        let family = self.record.as_ref().map(|record| &record.config.protocol);
-        let (Some(Protocol::PcpController(family)), Some(workers)) = (family, &self.workers) else {
+        let config = self.record.as_ref().map(|record| &record.config.protocol);
+        let clients = config.map(|config| family::of(config).clients());
+        let (Some(Clients::Workers(port)), Some(workers)) = (clients, &self.workers) else {
             return;
         };
         let (tell, mut notes) = mpsc::channel(NOTES);
-        self.serving = Some(workers.serve(family.port, tell));
+        self.serving = Some(workers.serve(port, tell));
         let telling = self.telling.clone();
         self.tasks.spawn(async move {
             while let Some(note) = notes.recv().await {
@@ -37,7 +38,7 @@ impl Driver {
     /// A plugin that says that it does not serve gets no further call for a job. What is under way
     /// goes on.
     pub(super) fn keep_calls(&mut self, phase: Phase) {
-        let (Some(start_id), Some(link)) = (self.process, &self.link) else {
+        let (Some(start_id), Some(connection)) = (self.process, &self.connection) else {
             return;
         };
         let called = match phase {
@@ -47,7 +48,7 @@ impl Driver {
         };
         if std::mem::replace(&mut self.called, called) != called {
             self.jobs
-                .plugin_serves(start_id, called.then(|| link.channel.clone()));
+                .plugin_serves(start_id, called.then(|| connection.channel.clone()));
         }
     }
 
@@ -64,10 +65,11 @@ impl Driver {
     /// starts, is taken over or is being stopped, they wait in the socket's queue instead of being
     /// sent away: so nothing is lost when a sidecar is swapped.
     pub(super) fn keep_proxy(&mut self, phase: Phase) {
-        if self.is_pcp() {
-            // Its clients are workers, and they have a port of their own.
-            self.change_listener(None);
-            return;
+        match self.clients() {
+            // They have a port of their own.
+            Some(Clients::Workers(_)) => return self.change_listener(None),
+            // Without a configuration clients are told so.
+            Some(Clients::Proxy) | None => {}
         }
         let admitted = matches!(&*self.upstream.borrow(), Upstream::Present(_));
         let waits = matches!(phase, Phase::Starting | Phase::WaitingForLauncher) && !admitted;
@@ -96,9 +98,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn is_pcp(&self) -> bool {
-        let config = self.machine.config();
-        config.is_some_and(|config| matches!(config.protocol, Protocol::PcpController(_)))
+    /// Which clients the plugin has; `None` before there is a configuration.
+    pub(super) fn clients(&self) -> Option<Clients> {
+        let config = self.machine.config()?;
+        Some(family::of(&config.protocol).clients())
     }
 
     pub(super) fn drain_limit(&self) -> Duration {

@@ -10,9 +10,9 @@
 //! the drain of the old one ended.
 
 use patchbay_protocol::handshake::{self, Asked, Expect};
-use patchbay_sidecar::go_plugin::endpoint::Endpoint;
-use patchbay_sidecar::go_plugin::stdio::{self, Fanout};
-use patchbay_sidecar::go_plugin::tls::{Client, HostCertificate};
+use patchbay_sidecar::family::go_plugin::endpoint::Endpoint;
+use patchbay_sidecar::family::go_plugin::stdio::{self, Fanout};
+use patchbay_sidecar::family::go_plugin::tls::{Client, HostCertificate};
 use patchbay_sidecar::proxy::{Proxy, ProxyCounters, Upstream};
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,15 +1,13 @@
-//! What the instance hears and says.
+//! Events and actions of the instance.
 
 use patchbay_launcher::control::{self, Exit, StartId};
 use patchbay_protocol::handshake::Handshake;
 use patchbay_protocol::pod_config::PodConfig;
 
-use crate::go_plugin::controller::ShutdownAnswer;
-use crate::go_plugin::health::Health;
-use crate::go_plugin::reflection::Services;
+use crate::family::{Health, Services, ShutdownAnswer};
 use crate::jobs::Greeting;
 
-use super::trouble::Trouble;
+use super::failure::Failure;
 
 /// The moment of an event.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +36,13 @@ pub enum Event {
     /// The operator released the plugin in this sandbox.
     Released,
     /// The order to start could not be made up.
-    NotOrdered(StartId, Trouble),
-    /// Family pcpController: the plugin called `start()`.
+    NotOrdered(StartId, Failure),
+    /// The plugin introduced itself on the jobs socket.
     Greeted(Box<Greeting>),
     /// The announced address was dialled.
-    Dialled(StartId, Result<Dialled, Trouble>),
+    Dialled(StartId, Result<Dialled, Failure>),
     /// The connection turned out to be unusable after it was made.
-    LinkBroken(StartId, Trouble),
+    ConnectionBroken(StartId, Failure),
     /// Answer of a health check.
     Health(StartId, Health),
     /// Answer of the plugin's reflection.
@@ -81,7 +79,7 @@ pub enum Action {
     CheckHealth(StartId, u64),
     /// Ask for the services.
     ListServices(StartId),
-    /// The first health check passed, or the plugin said its first word: let clients in.
+    /// The plugin is ready: let clients in.
     Admit(StartId),
     /// Take no new work for the plugin, and report when nothing is under way any more, after this
     /// many milliseconds at the latest.

@@ -3,37 +3,38 @@
 use patchbay_launcher::control::{self, Exit, Refusal, StartId};
 use patchbay_protocol::pod_config::PodConfig;
 
-use super::announce::early_trouble;
+use crate::family::{self, EarlyExit};
+
+use super::failure;
 use super::stop::{Step, Why};
-use super::trouble;
-use super::{Action, EndedBy, Event, Gone, LastExit, Launcher, Machine, Now, Stage, State, pcp};
+use super::{Action, EndedBy, Event, Gone, LastExit, Launcher, Machine, Now, Stage, State};
 
 impl Machine {
     pub(super) fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Configured(config) => self.hear_config(now, config, actions),
-            Event::ConfigurationUnreadable(why) => self.config_trouble = Some(why),
-            Event::Connected(hello) => self.hear_hello(now, hello, actions),
+            Event::Configured(config) => self.on_config(now, config, actions),
+            Event::ConfigurationUnreadable(why) => self.config_error = Some(why),
+            Event::Connected(hello) => self.on_hello(now, hello, actions),
             Event::Disconnected => self.launcher = Launcher::Lost { since: now.mono },
-            Event::Launcher(event) => self.hear_launcher(now, event, actions),
+            Event::Launcher(event) => self.on_launcher(now, event, actions),
             Event::Released => self.released = true,
-            Event::NotOrdered(start_id, trouble) => {
+            Event::NotOrdered(start_id, failure) => {
                 if self.is_current(start_id) {
                     actions.push(Action::Forget(start_id, Gone::Unseen));
-                    self.back_off(now, 0, trouble);
+                    self.back_off(now, 0, failure);
                 }
             }
             Event::Greeted(greeting) if self.is_current(greeting.start_id) => {
-                self.hear_greeting(now, greeting, actions);
+                self.on_greeting(now, greeting, actions);
             }
             Event::Dialled(start_id, outcome) if self.is_current(start_id) => {
-                self.hear_dialled(now, outcome, actions)
+                self.on_dialled(now, outcome, actions)
             }
-            Event::LinkBroken(start_id, trouble) if self.is_current(start_id) => {
-                self.hear_broken(now, trouble, actions)
+            Event::ConnectionBroken(start_id, failure) if self.is_current(start_id) => {
+                self.on_broken(now, failure, actions)
             }
             Event::Health(start_id, health) if self.is_current(start_id) => {
-                self.hear_health(now, health, actions)
+                self.on_health(now, health, actions)
             }
             Event::Services(start_id, services) if self.is_current(start_id) => {
                 if let State::Alive(process) = &mut self.state {
@@ -45,11 +46,9 @@ impl Machine {
                     process.warn(text);
                 }
             }
-            Event::Drained(start_id) if self.is_current(start_id) => {
-                self.hear_drained(now, actions)
-            }
+            Event::Drained(start_id) if self.is_current(start_id) => self.on_drained(now, actions),
             Event::ShutdownAnswered(start_id, answer) if self.is_current(start_id) => {
-                self.hear_shutdown(now, &answer, actions);
+                self.on_shutdown(now, &answer, actions);
             }
             Event::PortTaken(port) => {
                 self.port_taken = match (port, self.port_taken) {
@@ -62,7 +61,7 @@ impl Machine {
             // About a start that is over, or just the time.
             Event::Greeted(_)
             | Event::Dialled(..)
-            | Event::LinkBroken(..)
+            | Event::ConnectionBroken(..)
             | Event::Health(..)
             | Event::Services(..)
             | Event::Warning(..)
@@ -76,8 +75,8 @@ impl Machine {
         matches!(&self.state, State::Alive(process) if process.start_id == start_id)
     }
 
-    fn hear_config(&mut self, now: Now, config: Box<PodConfig>, actions: &mut Vec<Action>) {
-        self.config_trouble = None;
+    fn on_config(&mut self, now: Now, config: Box<PodConfig>, actions: &mut Vec<Action>) {
+        self.config_error = None;
         self.backoff.limit(&config.restart);
         let changed = self
             .config
@@ -112,7 +111,7 @@ impl Machine {
         }
     }
 
-    fn hear_launcher(&mut self, now: Now, event: control::Event, actions: &mut Vec<Action>) {
+    fn on_launcher(&mut self, now: Now, event: control::Event, actions: &mut Vec<Action>) {
         match event {
             control::Event::Started {
                 start_id,
@@ -127,19 +126,19 @@ impl Machine {
                 }
             }
             control::Event::Refused { start_id, refusal } if self.is_current(start_id) => {
-                self.hear_refusal(now, start_id, &refusal, actions);
+                self.on_refusal(now, start_id, &refusal, actions);
             }
             control::Event::Line(line) if self.is_current(line.start_id) => {
-                self.hear_line(now, line, actions)
+                self.on_line(now, line, actions)
             }
             control::Event::Exited {
                 start_id,
                 exit,
                 at_ms,
             } if self.is_current(start_id) => {
-                self.hear_exit(now, exit, at_ms, actions);
+                self.on_exit(now, exit, at_ms, actions);
             }
-            control::Event::Terminating => self.hear_terminating(now, actions),
+            control::Event::Terminating => self.on_terminating(now, actions),
             // Hello comes as a connection; the others are about a start that is over, or for logs.
             control::Event::Hello(_)
             | control::Event::Refused { .. }
@@ -149,7 +148,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn hear_terminating(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn on_terminating(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.launcher = Launcher::Up { terminating: true };
         self.stop(now, Why::Terminating, Step::Drain, actions);
         if matches!(self.state, State::BackingOff { .. }) {
@@ -157,7 +156,7 @@ impl Machine {
         }
     }
 
-    fn hear_refusal(
+    fn on_refusal(
         &mut self,
         now: Now,
         start_id: StartId,
@@ -179,21 +178,15 @@ impl Machine {
                 };
             }
             _ => {
-                if let Some(trouble) = config.and_then(|config| trouble::refused(&config, refusal))
+                if let Some(failure) = config.and_then(|config| failure::refused(&config, refusal))
                 {
-                    self.back_off(now, 0, trouble);
+                    self.back_off(now, 0, failure);
                 }
             }
         }
     }
 
-    pub(super) fn hear_exit(
-        &mut self,
-        now: Now,
-        exit: Exit,
-        at_ms: u64,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn on_exit(&mut self, now: Now, exit: Exit, at_ms: u64, actions: &mut Vec<Action>) {
         let State::Alive(mut process) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
@@ -202,18 +195,26 @@ impl Machine {
         let ran_for = at_ms.saturating_sub(process.started_at_ms);
         let lines = process.stderr.make_contiguous();
         let mut ended_by = EndedBy::Itself;
-        let trouble = match process.stage {
-            Stage::Starting { held, .. } => {
-                let config = process.config.as_deref();
-                config
-                    .map(|config| early_trouble(config, exit, held, process.wrote_to_stdout, lines))
+        let family = process
+            .config
+            .as_deref()
+            .map(|config| family::of(&config.protocol));
+        let failure = match process.stage {
+            Stage::Starting { seen, .. } => family.map(|family| {
+                family.exited_early(&EarlyExit {
+                    exit,
+                    partial: seen.partial.as_ref().map(|line| line.bytes.as_slice()),
+                    wrote_to_stdout: process.wrote_to_stdout,
+                    stderr: lines,
+                })
+            }),
+            Stage::Dialling | Stage::Running(_) | Stage::Ready => {
+                family.map(|family| family.crashed(exit, ran_for, lines))
             }
-            Stage::Dialling | Stage::Running(_) => Some(trouble::crashed(exit, ran_for, lines)),
-            Stage::Greeted => Some(pcp::ended(exit, ran_for, lines)),
             Stage::Stopping(stopping) => {
                 ended_by = stopping.ended_by(exit);
                 match stopping.why {
-                    Why::Failed(trouble) => Some(trouble),
+                    Why::Failed(failure) => Some(failure),
                     Why::Reconfigured => {
                         self.backoff.reset();
                         None
@@ -227,13 +228,13 @@ impl Machine {
             ended_by,
             at_ms,
         });
-        match trouble {
-            Some(trouble)
+        match failure {
+            Some(failure)
                 if self.launcher_serves() || !matches!(self.launcher, Launcher::Up { .. }) =>
             {
-                self.back_off(now, ready_for, trouble);
+                self.back_off(now, ready_for, failure);
             }
-            Some(trouble) => self.trouble = Some(trouble),
+            Some(failure) => self.failure = Some(failure),
             None => {}
         }
     }

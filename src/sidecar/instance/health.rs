@@ -1,22 +1,22 @@
-//! Family go-plugin, from the connection on: is the plugin well?
+//! A plugin that announced an address, from the connection on: is it well?
 
 use patchbay_protocol::pod_config::OnFailure;
 use patchbay_protocol::reason::Reason;
 
-use crate::go_plugin::health::Health;
+use crate::family::Health;
 
+use super::failure::Failure;
 use super::stop::{Step, Why};
-use super::trouble::Trouble;
 use super::{
     Action, Dialled, FIRST_HEALTH, FIRST_HEALTH_PAUSE, Machine, Now, Running, Stage, State,
     UNSERVED_PAUSE, Verdict,
 };
 
 impl Machine {
-    pub(super) fn hear_dialled(
+    pub(super) fn on_dialled(
         &mut self,
         now: Now,
-        outcome: Result<Dialled, Trouble>,
+        outcome: Result<Dialled, Failure>,
         actions: &mut Vec<Action>,
     ) {
         let State::Alive(process) = &mut self.state else {
@@ -38,23 +38,23 @@ impl Machine {
                 });
                 self.compare_config(now, actions);
             }
-            Err(trouble) => self.fail(now, trouble, actions),
+            Err(failure) => self.fail(now, failure, actions),
         }
     }
 
     /// With TLS 1.3 a plugin that refuses our certificate says so only after the handshake.
-    pub(super) fn hear_broken(&mut self, now: Now, trouble: Trouble, actions: &mut Vec<Action>) {
+    pub(super) fn on_broken(&mut self, now: Now, failure: Failure, actions: &mut Vec<Action>) {
         let State::Alive(process) = &self.state else {
             return;
         };
         if process.ready_since.is_none() && matches!(process.stage, Stage::Running(_)) {
-            self.fail(now, trouble, actions);
+            self.fail(now, failure, actions);
         } else {
-            self.hear_health(now, Health::Failed(trouble.message), actions);
+            self.on_health(now, Health::Failed(failure.message), actions);
         }
     }
 
-    pub(super) fn hear_health(&mut self, now: Now, health: Health, actions: &mut Vec<Action>) {
+    pub(super) fn on_health(&mut self, now: Now, health: Health, actions: &mut Vec<Action>) {
         let State::Alive(process) = &mut self.state else {
             return;
         };
@@ -82,7 +82,7 @@ impl Machine {
         let Some(failure) = failure else {
             running.failures = 0;
             running.verdict = Verdict::Serving;
-            self.trouble = None;
+            self.failure = None;
             if process.ready_since.is_none() {
                 process.ready_since = Some(now.mono);
                 actions.push(Action::Admit(process.start_id));
@@ -116,7 +116,7 @@ impl Machine {
             );
             self.stop(
                 now,
-                Why::Failed(Trouble::new(Reason::Unhealthy, message)),
+                Why::Failed(Failure::new(Reason::Unhealthy, message)),
                 Step::Call,
                 actions,
             );

@@ -4,16 +4,17 @@
 use patchbay_launcher::control::{self, Exit, Hello, Line, StartId};
 use patchbay_protocol::reason::Reason;
 
-use super::announce::early_trouble;
+use crate::family::{self, SeenOutput};
+
+use super::failure::Failure;
 use super::stop::{Step, Why};
-use super::trouble::{self, Trouble};
 use super::{
-    Action, EndedBy, Gone, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State, pcp,
+    Action, EndedBy, Gone, LastExit, Launcher, Machine, Now, Process, Resumed, Stage, State,
     start_seconds,
 };
 
 impl Machine {
-    pub(super) fn hear_hello(&mut self, now: Now, hello: Hello, actions: &mut Vec<Action>) {
+    pub(super) fn on_hello(&mut self, now: Now, hello: Hello, actions: &mut Vec<Action>) {
         let another = self
             .launcher_id
             .is_some_and(|known| known != hello.launcher_id);
@@ -46,7 +47,7 @@ impl Machine {
                 started_at_ms,
                 ..
             } => {
-                self.hear_runs(now, start_id, started_at_ms, hello.head, actions);
+                self.on_runs(now, start_id, started_at_ms, hello.head, actions);
             }
             control::State::Exited {
                 start_id,
@@ -54,12 +55,12 @@ impl Machine {
                 at_ms,
             } => {
                 if self.is_current(start_id) {
-                    self.hear_exit(now, exit, at_ms, actions);
+                    self.on_exit(now, exit, at_ms, actions);
                 } else if let Some(resumed) =
                     self.resumed.take_if(|resumed| resumed.start_id == start_id)
                 {
                     actions.push(Action::Forget(start_id, Gone::Ended(exit)));
-                    self.hear_ended_unseen(now, &resumed, exit, at_ms);
+                    self.on_ended_unseen(now, &resumed, exit, at_ms);
                 } else if let State::Alive(process) = &self.state {
                     actions.push(Action::Forget(process.start_id, Gone::Unseen));
                     self.state = State::Idle;
@@ -67,7 +68,7 @@ impl Machine {
             }
         }
         if hello.terminating {
-            self.hear_terminating(now, actions);
+            self.on_terminating(now, actions);
         }
     }
 
@@ -82,15 +83,15 @@ impl Machine {
             State::Idle => self.lost_sight,
             State::BackingOff { .. } => false,
         };
-        if was && self.trouble.is_none() {
+        if was && self.failure.is_none() {
             let message = "the plugin container ended together with the plugin, for example because its memory limit was reached; \
                            the container's last state says more";
-            self.trouble = Some(Trouble::new(Reason::Crashed, message));
+            self.failure = Some(Failure::new(Reason::Crashed, message));
             tracing::warn!(at_ms = now.wall, "{message}");
         }
     }
 
-    pub(super) fn hear_runs(
+    pub(super) fn on_runs(
         &mut self,
         now: Now,
         start_id: StartId,
@@ -102,11 +103,10 @@ impl Machine {
             && process.start_id == start_id
         {
             process.started_at_ms = started_at_ms;
-            if let Stage::Starting { skipped, held, .. } = &mut process.stage {
+            if let Stage::Starting { seen, .. } = &mut process.stage {
                 // The first lines are told again from the beginning.
-                *skipped = 0;
-                *held = None;
-                self.hear_head(now, head, actions);
+                *seen = SeenOutput::default();
+                self.on_head(now, head, actions);
             }
             return;
         }
@@ -142,52 +142,33 @@ impl Machine {
         let mut process = Process::new(resumed.start_id, now.mono);
         process.started_at_ms = started_at_ms;
         let left = (u64::from(start_seconds(&resumed.config)) * 1000).saturating_sub(age);
-        let left = match pcp::family(&resumed.config) {
-            Some(_) => left.max(pcp::GREETING_AGAIN),
-            None => left,
-        };
+        let left = left.max(family::of(&resumed.config.protocol).takeover_timeout_ms());
         process.stage = Stage::Starting {
             deadline: now.mono + left,
-            skipped: 0,
-            held: None,
+            seen: SeenOutput::default(),
         };
         process.config = Some(resumed.config);
         self.state = State::Alive(Box::new(process));
         match resumed.announced {
-            Some((line, millis)) => self.accept_or_fail(now, line, millis, actions),
-            None => self.hear_head(now, head, actions),
+            Some((line, millis)) => self.on_known_announcement(now, line, millis, actions),
+            None => self.on_head(now, head, actions),
         }
     }
 
-    pub(super) fn hear_head(&mut self, now: Now, head: Vec<Line>, actions: &mut Vec<Action>) {
+    pub(super) fn on_head(&mut self, now: Now, head: Vec<Line>, actions: &mut Vec<Action>) {
         for line in head {
-            self.hear_line(now, line, actions);
+            self.on_line(now, line, actions);
         }
     }
 
-    pub(super) fn hear_ended_unseen(
-        &mut self,
-        now: Now,
-        resumed: &Resumed,
-        exit: Exit,
-        at_ms: u64,
-    ) {
+    pub(super) fn on_ended_unseen(&mut self, now: Now, resumed: &Resumed, exit: Exit, at_ms: u64) {
         self.last_exit = Some(LastExit {
             exit,
             ended_by: EndedBy::Itself,
             at_ms,
         });
-        let trouble = match resumed.announced {
-            _ if pcp::family(&resumed.config).is_some() => {
-                let message = format!(
-                    "the plugin ended with {} while no sidecar ran",
-                    trouble::exit_text(exit)
-                );
-                Trouble::new(Reason::Crashed, message)
-            }
-            Some(_) => trouble::crashed(exit, 0, &["it ended while no sidecar ran".to_owned()]),
-            None => early_trouble(&resumed.config, exit, None, false, &[]),
-        };
-        self.back_off(now, 0, trouble);
+        let family = family::of(&resumed.config.protocol);
+        let failure = family.ended_unseen(exit, resumed.announced.is_some());
+        self.back_off(now, 0, failure);
     }
 }

@@ -2,21 +2,22 @@
 //!
 //! Nothing here reads a clock, opens a socket or draws a random number; [`crate::run`] does that
 //! and feeds [`Machine::step`]. `event.rs` holds events and actions, `handlers.rs` and `launcher_hello.rs`
-//! what each event does, `announce.rs` and `health.rs` what is go-plugin's own, `pcp.rs`
-//! what is that family's, `timers.rs` what the time demands, `stop.rs` the ladder of a stop,
-//! `snapshot.rs` what the operator and the readiness probe are told.
+//! what each event does, `starting.rs` the time until a plugin can be used, `health.rs` the checks of
+//! one that is called, `timers.rs` what the time demands, `stop.rs` the steps of a stop,
+//! `snapshot.rs` what the operator and the readiness probe get.
+//!
+//! It asks [`crate::family`] wherever families differ.
 
-mod announce;
 pub mod backoff;
 mod event;
+pub mod failure;
 mod handlers;
 mod health;
 mod launcher_hello;
-mod pcp;
 mod snapshot;
-mod stop;
+mod starting;
+pub mod stop;
 mod timers;
-pub mod trouble;
 
 #[cfg(test)]
 mod pcp_tests;
@@ -26,24 +27,22 @@ pub(crate) mod tests;
 use std::collections::VecDeque;
 
 use patchbay_launcher::control::{Exit, StartId};
-use patchbay_protocol::pod_config::{PodConfig, Protocol, Shutdown};
+use patchbay_protocol::pod_config::{PodConfig, Shutdown};
 use patchbay_protocol::reason::Reason;
 
-use crate::go_plugin::reflection::Services;
+use crate::family::{self, SeenOutput, Services};
 use crate::jobs::Greeting;
 use backoff::Backoff;
 pub use event::{Action, Announced, Dialled, Event, Gone, Now, Resumed};
+use failure::Failure;
 pub use snapshot::Snapshot;
 use stop::{Step, Stopping};
-use trouble::Trouble;
 
 /// A launcher that does not answer for so long, in milliseconds, has ended with its container.
 const LAUNCHER_GRACE: u64 = 2_000;
 /// So long, in milliseconds, may another program hold our session port before the plugin is
 /// taken to be that program.
 const PORT_GRACE: u64 = 10_000;
-/// A first line without line end waits so long, in milliseconds, for the end of its process.
-const HELD_LINE: u64 = 1_000;
 /// First health checks may fail for so long, in milliseconds: some plugins announce their address
 /// before they serve.
 const FIRST_HEALTH: u64 = 3_000;
@@ -101,7 +100,7 @@ struct Process {
     since: u64,
     started_at_ms: u64,
     announced: Option<Announced>,
-    /// Family pcpController only.
+    /// How it introduced itself on the jobs socket.
     greeting: Option<Box<Greeting>>,
     tls: String,
     ready_since: Option<u64>,
@@ -115,26 +114,16 @@ struct Process {
 
 #[derive(Debug)]
 enum Stage {
-    /// No handshake line or first word yet.
-    Starting {
-        deadline: u64,
-        skipped: u16,
-        held: Option<Held>,
-    },
-    /// The line was accepted.
+    /// It can not be used yet.
+    Starting { deadline: u64, seen: SeenOutput },
+    /// It announced an address.
     Dialling,
+    /// It is called, and its health is checked.
     Running(Running),
-    /// Family pcpController: it said its first word.
-    Greeted,
+    /// It is ready, and its process is all that is watched.
+    Ready,
     /// It has to end.
     Stopping(Stopping),
-}
-
-/// A first line without line end: the process either ended or closed its stdout.
-#[derive(Debug)]
-struct Held {
-    line: Vec<u8>,
-    until: u64,
 }
 
 #[derive(Debug)]
@@ -161,7 +150,7 @@ enum Verdict {
 #[derive(Debug)]
 pub struct Machine {
     config: Option<Box<PodConfig>>,
-    config_trouble: Option<String>,
+    config_error: Option<String>,
     launcher: Launcher,
     launcher_id: Option<u64>,
     released: bool,
@@ -177,7 +166,7 @@ pub struct Machine {
     reattachments: u64,
     last_exit: Option<LastExit>,
     /// What failed last; forgotten when the plugin is ready.
-    trouble: Option<Trouble>,
+    failure: Option<Failure>,
     /// Wall clock of the next start, for people.
     next_start_ms: u64,
 }
@@ -195,7 +184,7 @@ impl Machine {
         }
         Machine {
             config: None,
-            config_trouble: None,
+            config_error: None,
             launcher: Launcher::Unseen,
             launcher_id,
             released,
@@ -209,7 +198,7 @@ impl Machine {
             restarts,
             reattachments: 0,
             last_exit: None,
-            trouble: None,
+            failure: None,
             next_start_ms: 0,
         }
     }
@@ -265,33 +254,33 @@ impl Machine {
     }
 
     /// What keeps an idle plugin from being started.
-    fn missing(&self) -> Option<Trouble> {
+    fn missing(&self) -> Option<Failure> {
         if self.config.is_none() {
-            let message = match &self.config_trouble {
-                Some(trouble) => trouble.clone(),
+            let message = match &self.config_error {
+                Some(failure) => failure.clone(),
                 None => "the annotation patchbay.dev/config has not been read yet".to_owned(),
             };
-            return Some(Trouble::new(Reason::BadConfig, message));
+            return Some(Failure::new(Reason::BadConfig, message));
         }
         match self.launcher {
             Launcher::Up { terminating: false } => {}
             Launcher::Up { terminating: true } => {
-                return Some(Trouble::new(
+                return Some(Failure::new(
                     Reason::Stopping,
                     "the plugin container is being stopped",
                 ));
             }
             Launcher::Unseen | Launcher::Lost { .. } => {
                 let message = "the launcher in the plugin container does not answer yet";
-                return Some(Trouble::new(Reason::WaitingForLauncher, message));
+                return Some(Failure::new(Reason::WaitingForLauncher, message));
             }
         }
         if !self.released {
             let message = "the operator has not yet allowed the plugin to start in this pod";
-            return Some(Trouble::new(Reason::WaitingForRelease, message));
+            return Some(Failure::new(Reason::WaitingForRelease, message));
         }
         if self.leaving {
-            return Some(Trouble::new(
+            return Some(Failure::new(
                 Reason::Stopping,
                 "the sidecar is being stopped",
             ));
@@ -313,8 +302,7 @@ impl Machine {
         let mut process = Process::new(now.fresh, now.mono);
         process.stage = Stage::Starting {
             deadline: now.mono + u64::from(start_seconds(&config)) * 1000,
-            skipped: 0,
-            held: None,
+            seen: SeenOutput::default(),
         };
         process.config = Some(config.clone());
         actions.push(Action::Start(now.fresh, config));
@@ -322,14 +310,14 @@ impl Machine {
     }
 
     /// The start failed while the process lives: it is killed at once, as every host does.
-    fn fail(&mut self, now: Now, trouble: Trouble, actions: &mut Vec<Action>) {
-        self.stop(now, stop::Why::Failed(trouble), Step::Kill, actions);
+    fn fail(&mut self, now: Now, failure: Failure, actions: &mut Vec<Action>) {
+        self.stop(now, stop::Why::Failed(failure), Step::Kill, actions);
     }
 
     /// Nothing runs any more; the next start waits for its pause.
-    fn back_off(&mut self, now: Now, ready_for: u64, trouble: Trouble) {
+    fn back_off(&mut self, now: Now, ready_for: u64, failure: Failure) {
         let pause = self.backoff.after(ready_for);
-        self.trouble = Some(trouble);
+        self.failure = Some(failure);
         self.next_start_ms = now.wall + pause;
         self.state = State::BackingOff {
             until: now.mono + pause,
@@ -392,7 +380,7 @@ impl Process {
     }
 
     fn warn(&mut self, text: String) {
-        let text = trouble::clip(text, 256);
+        let text = failure::clip(text, 256);
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&text) {
             self.warnings.push(text);
         }
@@ -405,11 +393,7 @@ impl Process {
     }
 }
 
-/// Seconds from a start to the plugin's handshake or first word.
+/// Seconds from a start until the plugin has to be reachable.
 fn start_seconds(config: &PodConfig) -> u32 {
-    let seconds = match &config.protocol {
-        Protocol::GoPlugin(family) => family.handshake_timeout_seconds,
-        Protocol::PcpController(family) => family.start_timeout_seconds,
-    };
-    seconds.max(1)
+    family::of(&config.protocol).start_timeout_seconds().max(1)
 }

@@ -1,6 +1,6 @@
-use super::pcp::GREETING_AGAIN;
 use super::tests::{Bench, idle, pcp_config, running, started};
 use super::*;
+use crate::family::pcp::TAKEOVER_TIMEOUT_MS;
 use crate::ready::Readiness;
 use patchbay_launcher::control::{self, Hello, LineEnd};
 use patchbay_protocol::session::{CommandInfo, Phase};
@@ -230,7 +230,7 @@ fn a_new_sidecar_takes_over_a_process_that_said_its_word_long_ago() {
     bench.tell(Event::Connected(running(7, start_id)));
     let before = bench.mono;
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 9)]);
-    assert!(bench.mono - before >= GREETING_AGAIN);
+    assert!(bench.mono - before >= TAKEOVER_TIMEOUT_MS);
 }
 
 #[test]

@@ -6,14 +6,12 @@ use patchbay_protocol::reason::Reason;
 use patchbay_protocol::session;
 use session::Phase;
 
+use crate::family;
 use crate::ready::Readiness;
 
-use super::announce::go_plugin;
+use super::failure::{Failure, MAX_MESSAGE, clip};
 use super::stop::{Step, Why};
-use super::trouble::{MAX_MESSAGE, Trouble, clip};
-use super::{
-    Announced, EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict, pcp,
-};
+use super::{EndedBy, LastExit, MAX_WARNINGS, Machine, Process, Stage, State, Verdict};
 
 /// Longest string of the plugin in bytes.
 const MAX_WORD: usize = 256;
@@ -31,16 +29,16 @@ pub struct Snapshot {
 impl Machine {
     /// What there is to tell now.
     pub fn snapshot(&self) -> Snapshot {
-        let (phase, trouble) = self.phase();
+        let (phase, failure) = self.phase();
         let mut instance = session::Instance {
             phase: phase.into(),
-            reason: trouble
+            reason: failure
                 .as_ref()
-                .map(|trouble| trouble.reason.to_string())
+                .map(|failure| failure.reason.to_string())
                 .unwrap_or_default(),
-            message: trouble
+            message: failure
                 .as_ref()
-                .map(|trouble| trouble.message.clone())
+                .map(|failure| failure.message.clone())
                 .unwrap_or_default(),
             restarts: self.restarts,
             last_exit: self.last_exit.map(|last| exit(&last)),
@@ -55,7 +53,7 @@ impl Machine {
         if let State::Alive(process) = &self.state {
             tell_process(process, &mut instance);
         }
-        if let Some(why) = &self.config_trouble
+        if let Some(why) = &self.config_error
             && self.config.is_some()
         {
             instance.warnings.insert(
@@ -85,13 +83,13 @@ impl Machine {
         }
     }
 
-    fn phase(&self) -> (Phase, Option<Trouble>) {
+    fn phase(&self) -> (Phase, Option<Failure>) {
         match &self.state {
             State::Idle => self.idle_phase(),
             State::BackingOff { .. } => match self.missing() {
                 // The pause goes on, but something else would hinder the start.
                 Some(missing) if missing.reason == Reason::WaitingForLauncher => self.idle_phase(),
-                _ => (Phase::BackingOff, self.trouble.clone()),
+                _ => (Phase::BackingOff, self.failure.clone()),
             },
             State::Alive(process) => match &process.stage {
                 Stage::Starting { .. } | Stage::Dialling => {
@@ -102,10 +100,10 @@ impl Machine {
                     Verdict::Serving => (Phase::Ready, None),
                     Verdict::Failing(why) => (
                         Phase::Unhealthy,
-                        Some(Trouble::new(Reason::Unhealthy, why.clone())),
+                        Some(Failure::new(Reason::Unhealthy, why.clone())),
                     ),
                 },
-                Stage::Greeted => (Phase::Ready, None),
+                Stage::Ready => (Phase::Ready, None),
                 Stage::Stopping(stopping) => {
                     let doing = match stopping.step {
                         Step::Drain => "calls in flight may end",
@@ -114,32 +112,32 @@ impl Machine {
                         Step::Term => "it was sent SIGTERM",
                         Step::Kill => "it was sent SIGKILL",
                     };
-                    let trouble = match &stopping.why {
-                        Why::Failed(trouble) => trouble.clone(),
-                        Why::Terminating => Trouble::new(
+                    let failure = match &stopping.why {
+                        Why::Failed(failure) => failure.clone(),
+                        Why::Terminating => Failure::new(
                             Reason::Stopping,
                             format!("the plugin container is being stopped: {doing}"),
                         ),
-                        Why::Reconfigured => Trouble::new(
+                        Why::Reconfigured => Failure::new(
                             Reason::Stopping,
                             format!("the plugin is restarted for a changed configuration: {doing}"),
                         ),
-                        Why::Unknown => Trouble::new(
+                        Why::Unknown => Failure::new(
                             Reason::Stopping,
                             format!("an unknown plugin process is being stopped: {doing}"),
                         ),
                     };
-                    (Phase::Stopping, Some(trouble))
+                    (Phase::Stopping, Some(failure))
                 }
             },
         }
     }
 
-    fn idle_phase(&self) -> (Phase, Option<Trouble>) {
+    fn idle_phase(&self) -> (Phase, Option<Failure>) {
         let Some(missing) = self.missing() else {
             return (
                 Phase::Starting,
-                Some(Trouble::new(
+                Some(Failure::new(
                     Reason::Starting,
                     "the plugin is being started",
                 )),
@@ -150,11 +148,11 @@ impl Machine {
             Reason::Stopping => Phase::Stopping,
             _ => Phase::AwaitingPermission,
         };
-        match (&self.trouble, phase) {
+        match (&self.failure, phase) {
             // What happened before is more than what is waited for.
             (Some(before), Phase::WaitingForLauncher) => (
                 phase,
-                Some(Trouble::new(
+                Some(Failure::new(
                     before.reason,
                     format!("{}. Now {}", before.message, missing.message),
                 )),
@@ -165,26 +163,23 @@ impl Machine {
 
     /// Until it is ready, the reason of the last failure stays: a plugin that fails again and
     /// again would otherwise show it only between its starts.
-    fn starting(&self, process: &Process) -> Trouble {
-        let is_pcp = process
-            .config
-            .as_deref()
-            .is_some_and(|config| pcp::family(config).is_some());
+    fn starting(&self, process: &Process) -> Failure {
         let doing = match &process.stage {
-            Stage::Starting { .. } if is_pcp => "its call of start() is awaited",
-            Stage::Starting { .. } => "its handshake line is awaited",
+            Stage::Starting { .. } => process
+                .family()
+                .map_or("its handshake is awaited", |family| family.awaited()),
             Stage::Dialling => "its address is being dialled",
             _ => "its first health check is awaited",
         };
-        match &self.trouble {
-            Some(before) => Trouble::new(
+        match &self.failure {
+            Some(before) => Failure::new(
                 before.reason,
                 format!(
                     "{} (started again; {doing})",
                     clip(before.message.clone(), MAX_MESSAGE - 64)
                 ),
             ),
-            None => Trouble::new(Reason::Starting, format!("the plugin was started; {doing}")),
+            None => Failure::new(Reason::Starting, format!("the plugin was started; {doing}")),
         }
     }
 }
@@ -193,10 +188,10 @@ fn tell_process(process: &Process, instance: &mut session::Instance) {
     instance.start_id = process.start_id.to_string();
     instance.started_at_ms = process.started_at_ms;
     instance.warnings.clone_from(&process.warnings);
-    instance.handshake = process
-        .announced
-        .as_ref()
-        .and_then(|announced| handshake(announced, &process.tls));
+    instance.handshake = process.announced.as_ref().and_then(|announced| {
+        let family = family::of(&announced.config.protocol);
+        family.handshake(announced, &process.tls)
+    });
     if let Some(greeting) = &process.greeting {
         instance.commands.clone_from(&greeting.commands);
         instance.commands_omitted = greeting.omitted;
@@ -218,20 +213,6 @@ fn tell_process(process: &Process, instance: &mut session::Instance) {
         }
         Some(Err(why)) => instance.services_note = clip(why.clone(), MAX_WORD),
     }
-}
-
-fn handshake(announced: &Announced, tls: &str) -> Option<session::Handshake> {
-    let family = go_plugin(&announced.config)?;
-    let mut offered = family.versions.clone();
-    offered.sort_unstable();
-    Some(session::Handshake {
-        core_version: announced.handshake.core_version(),
-        app_version: announced.handshake.app_version,
-        offered,
-        transport: announced.handshake.address.network().to_owned(),
-        tls: tls.to_owned(),
-        seconds: announced.millis as f64 / 1000.0,
-    })
 }
 
 fn exit(last: &LastExit) -> session::Exit {

@@ -1,16 +1,18 @@
-//! The ladder of a stop: drain, Shutdown call, wait, SIGTERM, wait, SIGKILL of the process group.
-//! A PCP controller plugin knows no Shutdown call.
-//! It is entered at any rung and left as soon as the process is gone.
+//! The steps of a stop: drain, Shutdown call, wait, SIGTERM, SIGKILL of the process group; those that
+//! make sense for the plugin's family. A stop begins at any step and is over as soon as the process
+//! is gone.
 
 use patchbay_launcher::control::Exit;
 
-use crate::go_plugin::controller::ShutdownAnswer;
+use crate::family::ShutdownAnswer;
 
-use super::trouble::Trouble;
-use super::{Action, EndedBy, Machine, Now, Stage, State, pcp};
+use super::failure::Failure;
+use super::{Action, EndedBy, Machine, Now, Stage, State};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
+/// The steps for a process of which nothing is known.
+const SIGNALS: &[Step] = &[Step::Term, Step::Kill];
 /// Milliseconds after which SIGKILL is sent again: the order may have been lost with a connection.
 const KILL_AGAIN: u64 = 5_000;
 /// The one who drains or calls keeps his own limit; this much later he is not waited for.
@@ -24,18 +26,23 @@ pub(super) enum Why {
     /// The configuration changed in a way that only a start takes over.
     Reconfigured,
     /// Something failed; the next start waits for its pause.
-    Failed(Trouble),
+    Failed(Failure),
     /// A process that nobody of ours knows.
     Unknown,
 }
 
-/// A rung.
+/// A step of a stop. The later is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub enum Step {
+    /// No new work; what is under way may end.
     Drain,
+    /// The Shutdown call.
     Call,
+    /// The plugin was asked and may exit.
     Wait,
+    /// SIGTERM.
     Term,
+    /// SIGKILL.
     Kill,
 }
 
@@ -60,8 +67,8 @@ impl Stopping {
 }
 
 impl Machine {
-    /// Begins a stop at `first`, or at a later rung when the earlier ones make no sense. A stop that
-    /// is under way keeps its rung; the end of the container is the stronger reason.
+    /// Begins a stop at `first`, or at a later step when the earlier ones make no sense. A stop that
+    /// is under way keeps its step; the end of the container is the stronger reason.
     pub(super) fn stop(&mut self, now: Now, why: Why, first: Step, actions: &mut Vec<Action>) {
         let State::Alive(process) = &mut self.state else {
             return;
@@ -75,7 +82,7 @@ impl Machine {
             }
             // Without a connection nobody can be asked.
             Stage::Starting { .. } | Stage::Dialling => first.max(Step::Term),
-            Stage::Running(_) | Stage::Greeted => first,
+            Stage::Running(_) | Stage::Ready => first,
         };
         process.stage = Stage::Stopping(Stopping {
             why,
@@ -85,7 +92,7 @@ impl Machine {
         self.enter(now, first, actions);
     }
 
-    /// The time of a rung is up.
+    /// The time of a step is up.
     pub(super) fn next_step(&mut self, now: Now, actions: &mut Vec<Action>) {
         let State::Alive(process) = &self.state else {
             return;
@@ -102,19 +109,19 @@ impl Machine {
         self.enter(now, next, actions);
     }
 
-    pub(super) fn hear_drained(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.on_rung(Step::Drain) {
+    pub(super) fn on_drained(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.is_at_step(Step::Drain) {
             self.enter(now, Step::Call, actions);
         }
     }
 
-    pub(super) fn hear_shutdown(
+    pub(super) fn on_shutdown(
         &mut self,
         now: Now,
         answer: &ShutdownAnswer,
         actions: &mut Vec<Action>,
     ) {
-        if self.on_rung(Step::Call) {
+        if self.is_at_step(Step::Call) {
             // Without a controller only signals are left.
             let next = if answer.asked() {
                 Step::Wait
@@ -125,8 +132,8 @@ impl Machine {
         }
     }
 
-    fn on_rung(&self, rung: Step) -> bool {
-        matches!(&self.state, State::Alive(process) if matches!(&process.stage, Stage::Stopping(stopping) if stopping.step == rung))
+    fn is_at_step(&self, step: Step) -> bool {
+        matches!(&self.state, State::Alive(process) if matches!(&process.stage, Stage::Stopping(stopping) if stopping.step == step))
     }
 
     fn enter(&mut self, now: Now, mut step: Step, actions: &mut Vec<Action>) {
@@ -139,14 +146,18 @@ impl Machine {
         if step == Step::Drain && limits.drain_seconds == 0 {
             step = Step::Call;
         }
-        let is_pcp = process
-            .config
-            .as_deref()
-            .is_some_and(|config| pcp::family(config).is_some());
-        // Without a Shutdown call a signal is all that is left to say.
-        if step == Step::Call && (limits.rpc_seconds == 0 || is_pcp) {
+        // Without a Shutdown call only signals are left.
+        if step == Step::Call && limits.rpc_seconds == 0 {
             step = Step::Term;
         }
+        let sensible = process
+            .family()
+            .map_or(SIGNALS, |family| family.stop_steps());
+        step = sensible
+            .iter()
+            .copied()
+            .find(|one| *one >= step)
+            .unwrap_or(Step::Kill);
         let millis = |seconds: u32| u64::from(seconds) * 1000;
         let until = match step {
             Step::Drain => {

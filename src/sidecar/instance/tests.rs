@@ -1,11 +1,12 @@
 use super::*;
-use crate::go_plugin::controller::ShutdownAnswer;
-use crate::go_plugin::health::Health;
+use crate::family::Health;
+use crate::family::ShutdownAnswer;
+use crate::family::go_plugin::PARTIAL_LINE_MS;
 use crate::ready::Readiness;
 use patchbay_launcher::control;
 use patchbay_launcher::control::{Hello, Line, LineEnd, Stream};
 use patchbay_protocol::pod_config::{
-    GoPlugin, OnFailure, PcpController, PluginName, Protocol, Restart, Tls,
+    FamilyConfig, GoPluginConfig, OnFailure, PcpConfig, PluginName, Restart, Tls,
 };
 use patchbay_protocol::session::Phase;
 
@@ -20,7 +21,7 @@ pub(crate) fn config(revision: u64) -> PodConfig {
             name: "kv".into(),
             uid: "uid".into(),
         },
-        protocol: Protocol::GoPlugin(GoPlugin {
+        protocol: FamilyConfig::GoPlugin(GoPluginConfig {
             cookie_key: "COOKIE".into(),
             cookie_value: "v".into(),
             versions: vec![3, 5],
@@ -29,7 +30,6 @@ pub(crate) fn config(revision: u64) -> PodConfig {
             max_port: 25000,
             handshake_timeout_seconds: 60,
             skip_lines: 0,
-            env: Default::default(),
         }),
         checksums: vec![],
         health: patchbay_protocol::pod_config::Health {
@@ -55,7 +55,7 @@ pub(crate) fn config(revision: u64) -> PodConfig {
 /// The same for the family pcpController.
 pub(crate) fn pcp_config(revision: u64, port: u16) -> PodConfig {
     PodConfig {
-        protocol: Protocol::PcpController(PcpController {
+        protocol: FamilyConfig::PcpController(PcpConfig {
             port,
             stage: "PROD".into(),
             class_name: None,
@@ -66,10 +66,10 @@ pub(crate) fn pcp_config(revision: u64, port: u16) -> PodConfig {
 }
 
 /// The go-plugin settings of a configuration that has them.
-pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPlugin {
+pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPluginConfig {
     match &mut config.protocol {
-        Protocol::GoPlugin(family) => family,
-        Protocol::PcpController(_) => panic!("another family"),
+        FamilyConfig::GoPlugin(family) => family,
+        FamilyConfig::PcpController(_) => panic!("another family"),
     }
 }
 
@@ -332,7 +332,10 @@ fn a_valid_line_without_its_end_waits_for_the_exit_and_counts_when_the_process_s
 
     let (mut bench, start_id) = Bench::ordered(config(1));
     bench.line(start_id, GOOD, LineEnd::Eof);
-    assert!(matches!(bench.later(HELD_LINE)[..], [Action::Dial(..)]));
+    assert!(matches!(
+        bench.later(PARTIAL_LINE_MS)[..],
+        [Action::Dial(..)]
+    ));
 
     let (mut bench, start_id) = Bench::ordered(config(1));
     bench.line(start_id, b"hello", LineEnd::Eof);
@@ -891,7 +894,7 @@ proptest::proptest! {
                 3 => Event::Disconnected,
                 4 => Event::Released,
                 5 => Event::Dialled(start_id, Ok(Dialled { tls: String::new() })),
-                6 => Event::Dialled(start_id, Err(Trouble::new(Reason::TlsFailed, "x"))),
+                6 => Event::Dialled(start_id, Err(Failure::new(Reason::TlsFailed, "x"))),
                 7 => Event::Health(start_id, Health::Serving),
                 8 => Event::Health(start_id, Health::Failed("x".into())),
                 9 => Event::Drained(start_id),
@@ -907,7 +910,7 @@ proptest::proptest! {
                     end: if choice == 2 { LineEnd::Eof } else { LineEnd::Newline },
                 })),
                 16 => Event::Launcher(control::Event::Refused { start_id, refusal: control::Refusal::Busy }),
-                17 => Event::NotOrdered(start_id, Trouble::new(Reason::BadConfig, "x")),
+                17 => Event::NotOrdered(start_id, Failure::new(Reason::BadConfig, "x")),
                 18 => Event::Greeted(Box::new(Greeting {
                     start_id,
                     commands: vec![],

@@ -2,12 +2,11 @@
 
 use patchbay_protocol::reason::Reason;
 
+use crate::family;
+
+use super::failure::Failure;
 use super::stop::{Step, Why};
-use super::trouble::{self, Trouble};
-use super::{
-    Action, LAUNCHER_GRACE, Launcher, Machine, Now, PORT_GRACE, Running, Stage, State, pcp,
-    start_seconds,
-};
+use super::{Action, LAUNCHER_GRACE, Launcher, Machine, Now, PORT_GRACE, Running, Stage, State};
 
 impl Machine {
     /// When [`Event::Tick`] is due at the latest, on the clock that never jumps.
@@ -25,10 +24,10 @@ impl Machine {
                 }
             }
             State::Alive(process) => match &process.stage {
-                Stage::Starting { deadline, held, .. } => {
+                Stage::Starting { deadline, seen } => {
                     at(*deadline);
-                    if let Some(held) = held {
-                        at(held.until);
+                    if let Some(partial) = &seen.partial {
+                        at(partial.until);
                     }
                 }
                 Stage::Dialling => {}
@@ -38,7 +37,7 @@ impl Machine {
                     }
                     self.port_taken_until().into_iter().for_each(at);
                 }
-                Stage::Greeted => self.port_taken_until().into_iter().for_each(at),
+                Stage::Ready => self.port_taken_until().into_iter().for_each(at),
                 Stage::Stopping(stopping) => at(stopping.until),
             },
         }
@@ -76,34 +75,29 @@ impl Machine {
             .port_taken_until()
             .is_some_and(|until| now.mono >= until)
             && let State::Alive(process) = &self.state
-            && matches!(process.stage, Stage::Running(_) | Stage::Greeted)
+            && matches!(process.stage, Stage::Running(_) | Stage::Ready)
             && let Some((port, _)) = self.port_taken.take()
         {
             let message = format!(
                 "another program of the pod listens on port {port}, which is ours; the plugin is started again"
             );
-            let trouble = Trouble::new(Reason::PortTaken, message);
-            return self.stop(now, Why::Failed(trouble), Step::Drain, actions);
+            let failure = Failure::new(Reason::PortTaken, message);
+            return self.stop(now, Why::Failed(failure), Step::Drain, actions);
         }
         let State::Alive(process) = &mut self.state else {
             return;
         };
         match &mut process.stage {
-            Stage::Starting { deadline, held, .. } => {
-                if let Some(ripe) = held.take_if(|held| now.mono >= held.until) {
-                    self.judge(now, ripe.line, actions);
-                } else if now.mono >= *deadline {
+            Stage::Starting { deadline, seen } => {
+                if let Some(due) = seen.partial.take_if(|partial| now.mono >= partial.until) {
+                    self.on_partial_line(now, due.bytes, actions);
+                } else if now.mono >= *deadline
+                    && let Some(config) = &process.config
+                {
                     let lines = process.stderr.make_contiguous();
-                    let trouble = match process.config.as_deref() {
-                        Some(config) if pcp::family(config).is_some() => {
-                            pcp::start_timeout(start_seconds(config), lines)
-                        }
-                        config => {
-                            let seconds = config.map_or(0, start_seconds);
-                            trouble::start_timeout(seconds, process.wrote_to_stdout, lines)
-                        }
-                    };
-                    self.fail(now, trouble, actions);
+                    let failure = family::of(&config.protocol)
+                        .start_timed_out(process.wrote_to_stdout, lines);
+                    self.fail(now, failure, actions);
                 }
             }
             Stage::Running(running) => {
@@ -120,7 +114,7 @@ impl Machine {
                     self.next_step(now, actions);
                 }
             }
-            Stage::Dialling | Stage::Greeted => {}
+            Stage::Dialling | Stage::Ready => {}
         }
     }
 }

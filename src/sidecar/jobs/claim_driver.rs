@@ -16,11 +16,12 @@ use tonic::transport::Channel;
 use super::claims::ClaimMachine;
 use super::claims::entry::Entry;
 use super::claims::event::{CallerId, ClaimId, Effect, Event, Now, RequestId, RowAnswer, SendRow};
-use super::commands::Advertised;
 use super::ledger::Ledger;
-use super::pcp_job::{self, Targets};
 use super::spool::Spool;
-use super::{Jobs, calls, clock};
+use super::{Jobs, clock};
+use crate::family::go_plugin::calls;
+use crate::family::pcp::commands::Advertised;
+use crate::family::pcp::job::{self as pcp_job, Targets};
 use crate::paths::{Root, replace};
 use crate::random;
 
@@ -31,14 +32,14 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What becomes of a request for work.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Nothing,
     Job(Delivery),
 }
 
 /// A job on its way to the plugin. Dropped before [`Delivery::take`], the plugin did not see it.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     document: String,
     /// Absent for a job that went out before.
     undo: Option<(Jobs, ClaimId)>,
@@ -46,7 +47,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// The job's document. From here on the plugin may have it.
-    pub(super) fn take(mut self) -> String {
+    pub(crate) fn take(mut self) -> String {
         self.undo = None;
         std::mem::take(&mut self.document)
     }
@@ -86,7 +87,7 @@ pub struct OpenedSession {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct ClaimDriver {
+pub(crate) struct ClaimDriver {
     root: Root,
     machine: ClaimMachine,
     ledger: Ledger,
@@ -101,17 +102,17 @@ pub(super) struct ClaimDriver {
     channel: Option<(StartId, Channel)>,
     current: Option<StartId>,
     advertised: Option<Advertised>,
-    pub(super) targets: Targets,
+    pub(crate) targets: Targets,
     quiet_until_ms: u64,
 }
 
 impl ClaimDriver {
-    pub(super) fn open(root: &Root) -> Result<ClaimDriver, String> {
+    pub(crate) fn open(root: &Root) -> Result<ClaimDriver, String> {
         let spool = Spool::open(root)?;
         let opened = Ledger::open(root, &spool)?;
-        for trouble in &opened.troubles {
+        for failure in &opened.troubles {
             tracing::error!(
-                trouble,
+                failure,
                 "a file of the ledger cannot be used; its job counts as handed over"
             );
         }
@@ -136,41 +137,41 @@ impl ClaimDriver {
         })
     }
 
-    pub(super) fn machine(&self) -> &ClaimMachine {
+    pub(crate) fn machine(&self) -> &ClaimMachine {
         &self.machine
     }
 
-    pub(super) fn spool(&self) -> &Spool {
+    pub(crate) fn spool(&self) -> &Spool {
         &self.spool
     }
 
-    pub(super) fn advertised(&self) -> Option<&Advertised> {
+    pub(crate) fn advertised(&self) -> Option<&Advertised> {
         self.advertised.as_ref()
     }
 
-    pub(super) fn current(&self) -> Option<StartId> {
+    pub(crate) fn current(&self) -> Option<StartId> {
         self.current
     }
 
     /// When time has to be looked at, in milliseconds since boot.
-    pub(super) fn wake_at(&self) -> Option<u64> {
+    pub(crate) fn wake_at(&self) -> Option<u64> {
         self.machine.wake_at().map(|at| at.max(self.quiet_until_ms))
     }
 
-    pub(super) fn caller(&mut self) -> CallerId {
+    pub(crate) fn caller(&mut self) -> CallerId {
         self.callers += 1;
         self.callers
     }
 
-    pub(super) fn row_answer(&mut self, caller: CallerId) -> Option<RowAnswer> {
+    pub(crate) fn row_answer(&mut self, caller: CallerId) -> Option<RowAnswer> {
         self.rows.remove(&caller)
     }
 
-    pub(super) fn status_answer(&mut self, caller: CallerId) -> Option<Option<&'static str>> {
+    pub(crate) fn status_answer(&mut self, caller: CallerId) -> Option<Option<&'static str>> {
         self.statuses.remove(&caller)
     }
 
-    pub(super) fn wait_for(&mut self, request: RequestId) -> oneshot::Receiver<Answer> {
+    pub(crate) fn wait_for(&mut self, request: RequestId) -> oneshot::Receiver<Answer> {
         let (answer, waiting) = oneshot::channel();
         self.requests.insert(request, answer);
         waiting
@@ -178,12 +179,12 @@ impl ClaimDriver {
 
     /// Whether a connection waits for the answer to this request.
     #[cfg(test)]
-    pub(super) fn waits_for(&self, request: RequestId) -> bool {
+    pub(crate) fn waits_for(&self, request: RequestId) -> bool {
         self.requests.contains_key(&request)
     }
 
     /// The request's connection is gone; another one may have taken its place.
-    pub(super) fn give_up(&mut self, jobs: &Jobs, request: RequestId) {
+    pub(crate) fn give_up(&mut self, jobs: &Jobs, request: RequestId) {
         if self
             .requests
             .get(&request)
@@ -194,7 +195,7 @@ impl ClaimDriver {
         }
     }
 
-    pub(super) fn open_session(
+    pub(crate) fn open_session(
         &mut self,
         jobs: &Jobs,
         session: u64,
@@ -224,7 +225,7 @@ impl ClaimDriver {
         }
     }
 
-    pub(super) fn close_session(&mut self, jobs: &Jobs, session: u64) {
+    pub(crate) fn close_session(&mut self, jobs: &Jobs, session: u64) {
         if self
             .outbox
             .as_ref()
@@ -236,7 +237,7 @@ impl ClaimDriver {
     }
 
     /// The process of the plugin; what an earlier one said of itself is over.
-    pub(super) fn plugin_started(&mut self, jobs: &Jobs, start_id: StartId) {
+    pub(crate) fn plugin_started(&mut self, jobs: &Jobs, start_id: StartId) {
         self.current = Some(start_id);
         if self
             .advertised
@@ -249,7 +250,7 @@ impl ClaimDriver {
         self.handle(jobs, Event::PluginStarted(start_id));
     }
 
-    pub(super) fn plugin_ended(
+    pub(crate) fn plugin_ended(
         &mut self,
         jobs: &Jobs,
         start_id: StartId,
@@ -263,14 +264,14 @@ impl ClaimDriver {
         self.handle(jobs, Event::PluginEnded(start_id, exit));
     }
 
-    pub(super) fn serves(&mut self, jobs: &Jobs, start_id: StartId, channel: Option<Channel>) {
+    pub(crate) fn serves(&mut self, jobs: &Jobs, start_id: StartId, channel: Option<Channel>) {
         let callable = channel.is_some();
         self.channel = channel.map(|channel| (start_id, channel));
         self.handle(jobs, Event::Callable(start_id, callable));
     }
 
     /// The plugin introduced itself.
-    pub(super) fn introduce(&mut self, advertised: Advertised) {
+    pub(crate) fn introduce(&mut self, advertised: Advertised) {
         let written = serde_json::to_vec(&advertised)
             .map_err(|error| error.to_string())
             .and_then(|json| replace(&self.root.jobs().join("advertised.json"), &json, 0o600));
@@ -284,16 +285,16 @@ impl ClaimDriver {
         self.root.jobs().join("tracker.json")
     }
 
-    pub(super) fn keep_tracker(&self, document: &[u8]) -> Result<(), String> {
+    pub(crate) fn keep_tracker(&self, document: &[u8]) -> Result<(), String> {
         replace(&self.tracker(), document, 0o600)
     }
 
-    pub(super) fn read_tracker(&self) -> Option<Vec<u8>> {
+    pub(crate) fn read_tracker(&self) -> Option<Vec<u8>> {
         read_small(&self.tracker())
     }
 
     /// Hears one thing and carries out what follows, and what follows from that.
-    pub(super) fn handle(&mut self, jobs: &Jobs, event: Event) {
+    pub(crate) fn handle(&mut self, jobs: &Jobs, event: Event) {
         let mut queue = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = queue.pop_front() {
@@ -469,12 +470,12 @@ impl ClaimDriver {
         self.calls.insert(claim, task.abort_handle());
     }
 
-    pub(super) fn call_ended(&mut self, claim: ClaimId) {
+    pub(crate) fn call_ended(&mut self, claim: ClaimId) {
         self.calls.remove(&claim);
     }
 }
 
-pub(super) fn unfit_heard(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {
+pub(crate) fn unfit_heard(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {
     Event::Unfit {
         claim,
         reason: unfit.reason,
@@ -513,4 +514,4 @@ fn read_small(path: &std::path::Path) -> Option<Vec<u8>> {
 }
 
 /// The clerk is shared.
-pub(super) type Shared = Arc<std::sync::Mutex<ClaimDriver>>;
+pub(crate) type Shared = Arc<std::sync::Mutex<ClaimDriver>>;

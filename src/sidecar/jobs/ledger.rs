@@ -80,8 +80,8 @@ impl Ledger {
             ledger.names.insert(named.claim, name.clone());
             entries.push(match entry(&path, &named, spool) {
                 Ok(entry) => entry,
-                Err(trouble) => {
-                    troubles.push(format!("{name}: {trouble}"));
+                Err(failure) => {
+                    troubles.push(format!("{name}: {failure}"));
                     named.lost()
                 }
             });

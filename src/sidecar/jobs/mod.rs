@@ -1,40 +1,32 @@
 //! Jobs, on the sidecar's side: asks for them, delivers each at most once, keeps what the plugin gives
 //! back until the operator has stored it.
 //!
-//! `claims/` decides and `claim_driver.rs` carries out; `ledger.rs` and `spool.rs` are the files; `socket.rs`
-//! is where a PCP controller plugin asks (`commands.rs`: what it advertises, `pcp_job.rs`: the job that it
-//! gets), `calls.rs` makes the calls of a gRPC plugin's jobs.
+//! `claims/` decides and `claim_driver.rs` carries out; `ledger.rs` and `spool.rs` are the files. How a
+//! plugin gets a job is its family's: `family/pcp/jobs_api.rs` is where one asks,
+//! `family/go_plugin/calls.rs` calls the other.
 //!
 //! The rest of the sidecar holds a [`Jobs`] and tells it what happens to the plugin process.
 
-mod calls;
-mod claim_driver;
+pub mod claim_driver;
 pub mod claims;
 pub mod clock;
-mod commands;
-mod http_body;
 pub mod ledger;
-pub mod pcp_job;
-mod query_string;
-mod rows;
-mod socket;
+pub mod rows;
 pub mod spool;
-
-#[cfg(test)]
-mod calls_tests;
-#[cfg(test)]
-pub(crate) mod socket_tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use patchbay_launcher::control::{Exit, StartId};
-use patchbay_protocol::pod_config::{PodConfig, Protocol};
+use patchbay_protocol::pod_config::PodConfig;
 use patchbay_protocol::session::CommandInfo;
 use patchbay_protocol::session::from_operator::Message as Down;
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
+use crate::family::pcp::commands::Advertised;
+use crate::family::pcp::jobs_api;
+use crate::family::{self, JobDelivery};
 use crate::paths::Root;
 pub use claim_driver::OpenedSession;
 use claim_driver::{ClaimDriver, Shared};
@@ -91,7 +83,7 @@ impl std::fmt::Debug for Jobs {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -151,9 +143,9 @@ impl Jobs {
 
     /// The configuration in force.
     pub fn configure(&self, config: &PodConfig) {
-        let per_pod = match config.protocol {
-            Protocol::GoPlugin(_) => config.jobs.per_pod,
-            Protocol::PcpController(_) => {
+        let per_pod = match family::of(&config.protocol).job_delivery(&config.jobs) {
+            JobDelivery::Calls { per_pod } => per_pod,
+            JobDelivery::Socket => {
                 self.listen();
                 0
             }
@@ -169,7 +161,7 @@ impl Jobs {
         if *listens {
             return;
         }
-        match socket::serve(&self.0.root.jobs_socket(), self.clone()) {
+        match jobs_api::serve(&self.0.root.jobs_socket(), self.clone()) {
             Ok(()) => *listens = true,
             Err(error) => tracing::error!(%error, "PCP controller plugins cannot ask for jobs"),
         }
@@ -185,7 +177,7 @@ impl Jobs {
         *lock(&self.0.workers) = Some(workers);
     }
 
-    fn workers(&self) -> Option<Arc<dyn Translate>> {
+    pub(crate) fn workers(&self) -> Option<Arc<dyn Translate>> {
         lock(&self.0.workers).clone()
     }
 
@@ -221,12 +213,12 @@ impl Jobs {
     }
 
     /// Hears one thing.
-    fn handle(&self, event: Event) {
+    pub(crate) fn handle(&self, event: Event) {
         self.with(|driver| driver.handle(self, event));
     }
 
     /// Does something with the claim driver, and tells everybody what came of it.
-    fn with<T>(&self, act: impl FnOnce(&mut ClaimDriver) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut ClaimDriver) -> T) -> T {
         let mut driver = lock(&self.0.driver);
         let done = act(&mut driver);
         let (wake, calls) = (driver.wake_at(), driver.machine().calls());
@@ -253,7 +245,7 @@ impl Jobs {
     }
 
     /// The plugin introduced itself.
-    fn introduce(&self, advertised: commands::Advertised) {
+    pub(crate) fn introduce(&self, advertised: Advertised) {
         self.with(|driver| driver.introduce(advertised.clone()));
         // Also when the same process says something else than before.
         let greeting = advertised.greeting();
@@ -268,12 +260,12 @@ impl Jobs {
         });
     }
 
-    fn room(&self, whose: &RowOwner, id: RowId) -> Room {
+    pub(crate) fn room(&self, whose: &RowOwner, id: RowId) -> Room {
         self.with(|driver| driver.machine().room(whose, id))
     }
 
     /// `None` when it could not be written down: to be given again.
-    fn give_row(&self, row: impl FnOnce(CallerId) -> RowGiven) -> Option<RowAnswer> {
+    pub(crate) fn give_row(&self, row: impl FnOnce(CallerId) -> RowGiven) -> Option<RowAnswer> {
         self.with(|driver| {
             let caller = driver.caller();
             driver.handle(self, Event::RowGiven(Box::new(row(caller))));
@@ -281,11 +273,11 @@ impl Jobs {
         })
     }
 
-    fn freed(&self) {
+    pub(crate) fn freed(&self) {
         self.0.freed.notify_waiters();
     }
 
-    fn call_ended(&self, claim: ClaimId) {
+    pub(crate) fn call_ended(&self, claim: ClaimId) {
         self.with(|driver| driver.call_ended(claim));
     }
 }

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a row was not taken. It may be given again, under the same name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RowError {
+pub(crate) enum RowError {
     /// Files.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -25,14 +25,14 @@ pub(super) enum RowError {
 }
 
 /// Where a row goes.
-pub(super) enum Begun {
+pub(crate) enum Begun {
     /// Nowhere: there it is already, or nobody wants it.
     Answered(RowAnswer),
     Writing(Writing),
 }
 
 /// Finds the place of a row; waits for one.
-pub(super) async fn begin(jobs: &Jobs, whose: &RowOwner, id: RowId) -> Result<Begun, RowError> {
+pub(crate) async fn begin(jobs: &Jobs, whose: &RowOwner, id: RowId) -> Result<Begun, RowError> {
     let place = async {
         loop {
             let freed = jobs.0.freed.notified();
@@ -51,7 +51,7 @@ pub(super) async fn begin(jobs: &Jobs, whose: &RowOwner, id: RowId) -> Result<Be
 }
 
 /// The row is whole.
-pub(super) fn end(
+pub(crate) fn end(
     jobs: &Jobs,
     whose: &RowOwner,
     id: RowId,

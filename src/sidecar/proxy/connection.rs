@@ -3,7 +3,7 @@
 use super::counters::{ConnectionGuard, ProxyCounters};
 use super::upstream::Link;
 use super::{forward, settings};
-use crate::go_plugin::stdio::Fanout;
+use crate::family::go_plugin::stdio::Fanout;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::pin::pin;

@@ -56,9 +56,9 @@ async fn forward(
     loop {
         let mut sender = match client.link.sender().await {
             Ok(sender) => sender,
-            Err(trouble) => {
+            Err(failure) => {
                 call.failed();
-                return Ok(reply::status(reply::UNAVAILABLE, &trouble.to_string()));
+                return Ok(reply::status(reply::UNAVAILABLE, &failure.to_string()));
             }
         };
         let mut error = match sender.try_send_request(request).await {

@@ -4,7 +4,7 @@ use super::connection::{self, Client};
 use super::counters::ProxyCounters;
 use super::upstream::Link;
 use super::{Upstream, settings};
-use crate::go_plugin::stdio::Fanout;
+use crate::family::go_plugin::stdio::Fanout;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ mod upstream;
 pub use counters::{ProxyCounters, ProxyNumbers};
 pub use listen::{Drained, Proxy, ProxyHandle};
 
-use crate::go_plugin::endpoint::Endpoint;
+use crate::family::go_plugin::endpoint::Endpoint;
 use patchbay_protocol::reason::Reason;
 
 /// What the proxy forwards to.

@@ -1,7 +1,7 @@
 //! What goes back to a client program: the plugin's answer as it comes, or one of ours.
 
 use super::counters::CallGuard;
-use crate::go_plugin::stdio::{Chunk, StdioChannel, Subscription};
+use crate::family::go_plugin::stdio::{Chunk, StdioChannel, Subscription};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::Stream;
 use futures::StreamExt as _;

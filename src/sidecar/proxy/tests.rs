@@ -1,8 +1,8 @@
 //! The proxy between a real gRPC client and a real gRPC server, on loopback and unix sockets.
 
 use super::*;
-use crate::go_plugin::stdio::{Fanout, StdioChannel};
-use crate::go_plugin::testing::{RawCodec, Stage, TestPlugin, failure, reached, soon};
+use crate::family::go_plugin::stdio::{Fanout, StdioChannel};
+use crate::family::go_plugin::testing::{RawCodec, Stage, TestPlugin, failure, reached, soon};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::uri::PathAndQuery;

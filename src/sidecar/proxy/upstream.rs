@@ -2,7 +2,7 @@
 //! first call, and again by a later one when it has died or another endpoint was announced.
 
 use super::{Upstream, settings};
-use crate::go_plugin::endpoint::{DialError, Endpoint};
+use crate::family::go_plugin::endpoint::{DialError, Endpoint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -24,7 +24,7 @@ struct State {
     /// How many attempts have ended, and the trouble of the last one. Calls that waited for an
     /// attempt share its end instead of repeating it one after the other.
     attempts: u64,
-    trouble: Option<NoLink>,
+    failure: Option<NoLink>,
 }
 
 struct Open {
@@ -69,26 +69,26 @@ impl Link {
             return Ok(sender);
         }
         if now != attempts
-            && let Some(trouble) = self.state().trouble.clone()
+            && let Some(failure) = self.state().failure.clone()
         {
-            return Err(trouble);
+            return Err(failure);
         }
         let opened = open(&endpoint).await;
         let mut state = self.state();
         state.attempts += 1;
         match opened {
             Ok(sender) => {
-                state.trouble = None;
+                state.failure = None;
                 state.open = Some(Open {
                     endpoint,
                     sender: sender.clone(),
                 });
                 Ok(sender)
             }
-            Err(trouble) => {
-                state.trouble = Some(trouble.clone());
+            Err(failure) => {
+                state.failure = Some(failure.clone());
                 state.open = None;
-                Err(trouble)
+                Err(failure)
             }
         }
     }

@@ -16,7 +16,7 @@ use rustls::{
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::go_plugin::tls::provider;
+use crate::family::go_plugin::tls::provider;
 
 /// Beginning of every name.
 const SCHEME: &str = "patchbay://";

@@ -55,7 +55,7 @@ impl Authority {
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut config =
-            rustls::ClientConfig::builder_with_provider(crate::go_plugin::tls::provider())
+            rustls::ClientConfig::builder_with_provider(crate::family::go_plugin::tls::provider())
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(roots)
@@ -300,15 +300,16 @@ async fn only_the_operators_own_name_opens_the_session() {
     let (certificate, key) = stranger.leaf(OPERATOR);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(bench.authority.0.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(crate::go_plugin::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(crate::family::go_plugin::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
     let stream = TcpStream::connect(bench.address).await.unwrap();
     let name = ServerName::try_from("pod.test").unwrap();
     let refused = match TlsConnector::from(Arc::new(config))
@@ -436,7 +437,7 @@ async fn a_port_that_is_taken_is_told_and_taken_later() {
 
 /// A claim that the operator gave and the plugin has.
 async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session::ClaimName {
-    let asked = tokio::spawn(crate::jobs::socket_tests::request(
+    let asked = tokio::spawn(crate::family::pcp::jobs_api_tests::request(
         bench.root.jobs_socket(),
         uid.len() as u128,
     ));
@@ -449,7 +450,7 @@ async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session
         claim_id: ask.claim_id,
         job_uid: uid.to_owned(),
     };
-    let grant = crate::jobs::socket_tests::grant(&claim, 16 * 1024 * 1024);
+    let grant = crate::family::pcp::jobs_api_tests::grant(&claim, 16 * 1024 * 1024);
     attached
         .down
         .send(DownMessage {
@@ -463,11 +464,13 @@ async fn hand_over(bench: &Bench, attached: &mut Attached, uid: &str) -> session
 }
 
 async fn controller(bench: &Bench) {
-    bench.jobs.configure(&crate::jobs::socket_tests::config());
+    bench
+        .jobs
+        .configure(&crate::family::pcp::jobs_api_tests::config());
     bench
         .jobs
         .plugin_started(patchbay_launcher::control::StartId(5));
-    crate::jobs::socket_tests::introduce(bench.root.jobs_socket()).await;
+    crate::family::pcp::jobs_api_tests::introduce(bench.root.jobs_socket()).await;
 }
 
 fn ours(up: &Up) -> bool {
@@ -493,7 +496,7 @@ async fn pcp_27_output_travels_in_pieces_and_is_kept_until_it_is_stored() {
     let output: Vec<u8> = (0..5 * 1024 * 1024_u32)
         .map(|n| n.to_le_bytes()[1])
         .collect();
-    let answer = crate::jobs::socket_tests::output(
+    let answer = crate::family::pcp::jobs_api_tests::output(
         bench.root.jobs_socket(),
         "uid-1",
         1,
@@ -556,7 +559,7 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
     let bench = bench().await;
     controller(&bench).await;
     let mut first = attach(&bench, hello(1)).await.unwrap();
-    let asked = tokio::spawn(crate::jobs::socket_tests::request(
+    let asked = tokio::spawn(crate::family::pcp::jobs_api_tests::request(
         bench.root.jobs_socket(),
         1,
     ));
@@ -574,7 +577,9 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
             job_uid: uid.to_owned(),
         };
         DownMessage {
-            message: Some(Down::Grant(crate::jobs::socket_tests::grant(&claim, 1))),
+            message: Some(Down::Grant(crate::family::pcp::jobs_api_tests::grant(
+                &claim, 1,
+            ))),
         }
     };
     // The first one does not know yet that it is over.
@@ -620,7 +625,7 @@ async fn an_operator_of_version_one_hears_nothing_of_jobs() {
         }
         other => panic!("{other:?}"),
     }
-    let job = crate::jobs::socket_tests::request(bench.root.jobs_socket(), 1).await;
+    let job = crate::family::pcp::jobs_api_tests::request(bench.root.jobs_socket(), 1).await;
     assert_eq!(job, None);
     attached
         .down

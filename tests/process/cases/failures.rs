@@ -4,7 +4,7 @@ use super::fails;
 use crate::pod::{Pod, now_ms};
 use crate::programs;
 use crate::setup::Setup;
-use patchbay_protocol::pod_config::Protocol;
+use patchbay_protocol::pod_config::FamilyConfig;
 use patchbay_protocol::session::Phase;
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +28,8 @@ async fn always(script: &str, reason: &str, word: &str) {
     for round in 1..=ROUNDS {
         let revision = pod
             .configure(|config| {
-                if let Protocol::GoPlugin(family) = &mut config.protocol {
-                    family.env.insert("ROUND".into(), round.to_string());
+                if let FamilyConfig::GoPlugin(family) = &mut config.protocol {
+                    family.max_port = 25_000 - u16::try_from(round).unwrap();
                 }
             })
             .await;

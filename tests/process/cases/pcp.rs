@@ -394,7 +394,8 @@ pub async fn the_environment_is_what_a_plugin_of_the_family_expects() {
     assert_eq!(told, expected);
 
     let setup = Setup::steps("Steps").with(|config| {
-        if let patchbay_protocol::pod_config::Protocol::PcpController(family) = &mut config.protocol
+        if let patchbay_protocol::pod_config::FamilyConfig::PcpController(family) =
+            &mut config.protocol
         {
             family.class_name = Some("Steps".into());
         }
@@ -446,7 +447,8 @@ pub async fn a_plugin_that_returns_is_started_again_and_told() {
 
 pub async fn a_plugin_that_never_starts_is_told_what_to_call() {
     let setup = Setup::steps("Steps").with(|config| {
-        if let patchbay_protocol::pod_config::Protocol::PcpController(family) = &mut config.protocol
+        if let patchbay_protocol::pod_config::FamilyConfig::PcpController(family) =
+            &mut config.protocol
         {
             family.start_timeout_seconds = 1;
         }

@@ -8,7 +8,7 @@ use crate::setup::Setup;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use patchbay_protocol::pod_config::Tls;
-use patchbay_sidecar::go_plugin::tls::{Client, HostCertificate};
+use patchbay_sidecar::family::go_plugin::tls::{Client, HostCertificate};
 use patchbay_sidecar::handover::Record;
 use patchbay_sidecar::paths::Root;
 use std::fs;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::plugin::samples::{controller, observed, settings, wanted};
 use patchbay_api::PluginSpec;
-use patchbay_api::plugin::{Checksum, Medium};
+use patchbay_api::plugin::{Checksum, Medium, TlsMode};
 
 const ALLOWED: Allowed = Allowed {
     strategy: Strategy::InPlace,

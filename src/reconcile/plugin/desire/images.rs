@@ -1,6 +1,6 @@
 //! Changes of one image on a living pod: begun, watched, and taken back when they fail.
 
-use super::pods::{Wave, patch, wake};
+use super::pods::{Rollout, patch, wake};
 use super::slot::Slot;
 use crate::build::pod::config_text;
 use crate::plugin::action::{Action, Plan};
@@ -14,7 +14,7 @@ use patchbay_api::names::{
 };
 use serde_json::json;
 
-impl Wave<'_> {
+impl Rollout<'_> {
     /// Changes one image on the living pod. With the plugin's image goes its configuration: both
     /// restart together.
     pub(super) fn swap(

@@ -28,10 +28,10 @@ use std::collections::BTreeMap;
 
 /// A pod that fails younger than this is replaced no sooner: what makes it fail is likely to make
 /// its successor fail too.
-const YOUNG: SignedDuration = SignedDuration::from_secs(30);
+const RECREATE_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Everything that the decision about one ordinal needs.
-pub(super) struct Wave<'a> {
+pub(super) struct Rollout<'a> {
     pub(super) observed: &'a Observed,
     pub(super) resolved: &'a Resolved,
     pub(super) wanted: Built,
@@ -72,10 +72,10 @@ pub(super) fn decide(
     let wanted = Built::wanted(resolved, &observed.settings);
     let built: Vec<Built> = slots
         .iter()
-        .filter_map(|slot| slot.counts)
+        .filter_map(|slot| slot.current)
         .filter_map(OurPod::built)
         .collect();
-    let mut wave = Wave {
+    let mut rollout = Rollout {
         observed,
         resolved,
         config: pod_config(resolved, &observed.settings),
@@ -89,22 +89,22 @@ pub(super) fn decide(
     };
     let mut later = Vec::new();
     for slot in &slots {
-        wave.clean(slot, plan);
-        match slot.counts {
-            Some(pod) => wave.change(slot, pod, plan),
-            None => wave.create(slot, &mut later),
+        rollout.clean(slot, plan);
+        match slot.current {
+            Some(pod) => rollout.change(slot, pod, plan),
+            None => rollout.create(slot, &mut later),
         }
     }
     // Changes and deletions first, so that a refused pod does not keep another from being repaired.
     plan.actions.append(&mut later);
 }
 
-impl Wave<'_> {
+impl Rollout<'_> {
     /// Deletes what does not count: pods that failed, and older ones that still live.
     fn clean(&mut self, slot: &Slot<'_>, plan: &mut Plan) {
         for pod in slot.others.iter().filter(|pod| !pod.terminating()) {
             if pod.finished() {
-                let due = pod.created().map(|created| created + YOUNG);
+                let due = pod.created().map(|created| created + RECREATE_PAUSE);
                 match due.filter(|due| *due > self.observed.now) {
                     Some(due) => wake(plan, due),
                     None => {
@@ -121,9 +121,6 @@ impl Wave<'_> {
     }
 
     fn create(&self, slot: &Slot<'_>, actions: &mut Vec<Action>) {
-        if !self.resolved.missing.is_empty() {
-            return;
-        }
         let alone = self.resolved.spec.update.replacement == Replacement::WhenGone;
         let waits = slot
             .others
@@ -133,9 +130,9 @@ impl Wave<'_> {
             return;
         }
         let name = PodName {
-            plugin: self.resolved.who.name.clone(),
+            plugin: self.resolved.id.name.clone(),
             ordinal: slot.ordinal,
-            incarnation: highest_incarnation(self.observed, &self.resolved.who, slot.ordinal)
+            incarnation: highest_incarnation(self.observed, &self.resolved.id, slot.ordinal)
                 .saturating_add(1),
         };
         let pod = build_pod(self.resolved, &self.observed.settings, &name);
@@ -144,7 +141,7 @@ impl Wave<'_> {
 
     fn young(&self, pod: &OurPod<'_>) -> bool {
         pod.created()
-            .is_some_and(|created| created + YOUNG > self.observed.now)
+            .is_some_and(|created| created + RECREATE_PAUSE > self.observed.now)
     }
 
     fn allowed(&self) -> Allowed {
@@ -264,8 +261,7 @@ impl Wave<'_> {
     }
 
     fn replace(&mut self, slot: &Slot<'_>, pod: &OurPod<'_>, why: &str, plan: &mut Plan) {
-        // Without what the successor needs there would be none.
-        if self.resolved.missing.is_empty() && self.take(slot) {
+        if self.take(slot) {
             let message = format!("pod {} is replaced: {why}", pod.name);
             plan.actions.push(delete(pod, Reason::Updating, message));
         }

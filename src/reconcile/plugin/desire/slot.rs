@@ -8,7 +8,7 @@ use patchbay_api::names::CONFIG_ANNOTATION;
 pub(super) struct Slot<'a> {
     pub(super) ordinal: u16,
     /// The newest pod that lives.
-    pub(super) counts: Option<&'a OurPod<'a>>,
+    pub(super) current: Option<&'a OurPod<'a>>,
     /// Everything else of this ordinal.
     pub(super) others: Vec<&'a OurPod<'a>>,
     /// Whether it answers calls and no change of ours is about to interrupt it.
@@ -17,20 +17,20 @@ pub(super) struct Slot<'a> {
 
 impl<'a> Slot<'a> {
     pub(super) fn new(ordinal: u16, pods: &[&'a OurPod<'a>], observed: &Observed) -> Self {
-        let counts = pods
+        let current = pods
             .iter()
             .copied()
             .filter(|pod| !pod.terminating() && !pod.finished())
             .max_by_key(|pod| pod.name.incarnation);
         Self {
             ordinal,
-            counts,
+            current,
             others: pods
                 .iter()
                 .copied()
-                .filter(|pod| counts.is_none_or(|c| c.uid != pod.uid))
+                .filter(|pod| current.is_none_or(|c| c.uid != pod.uid))
                 .collect(),
-            works: counts.is_some_and(|pod| works(pod, observed)),
+            works: current.is_some_and(|pod| works(pod, observed)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::plugin::action::{Action, Child, ChildKind, Plan};
 use crate::plugin::change::{Built, Change, Container};
-use crate::plugin::observe::{Identity, Phase, Presence, Reference, ReferenceKind};
+use crate::plugin::observe::{Identity, Phase};
 use crate::plugin::samples::{World, instance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
@@ -254,10 +254,20 @@ fn the_session_is_told_what_the_annotation_says_and_not_before() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.health.period_seconds = 1);
     let (plan, _) = world.pass();
-    assert_eq!((plan.follow[0].revision, plan.follow[0].release), (1, true));
+    assert_eq!(
+        (
+            plan.session_targets[0].revision,
+            plan.session_targets[0].allow_start
+        ),
+        (1, true)
+    );
     let (plan, _) = world.pass();
-    assert_eq!(plan.follow[0].revision, 2);
-    assert!(plan.follow[0].config.contains("\"periodSeconds\":1"));
+    assert_eq!(plan.session_targets[0].revision, 2);
+    assert!(
+        plan.session_targets[0]
+            .config
+            .contains("\"periodSeconds\":1")
+    );
 }
 
 #[test]
@@ -426,31 +436,12 @@ fn manual_keeps_the_sidecar_and_says_so() {
 }
 
 #[test]
-fn no_pod_is_made_while_something_it_needs_is_known_to_be_missing() {
-    let mut world = World::new(|s| {
-        s.env_from = serde_json::from_value(json!([{"secretRef": {"name": "token"}}])).unwrap();
-    });
-    let token = Reference {
-        kind: ReferenceKind::Secret,
-        name: "token".into(),
-    };
-    world
-        .observed
-        .references
-        .insert(token.clone(), Presence::Missing);
-    world.pass();
-    assert_eq!(names(&world.pass().0), Vec::<String>::new());
-    world.observed.references.insert(token, Presence::Present);
-    assert_eq!(names(&world.pass().0), ["create Pod kv-0-1"]);
-}
-
-#[test]
 fn deletion_ends_the_pods_before_it_lets_go() {
     let mut world = World::running(|s| s.replicas = 2);
     world.observed.plugin.metadata.deletion_timestamp = Some(Time(world.observed.now));
     let (plan, report) = world.pass();
     assert_eq!(names(&plan), ["delete kv-0-1", "delete kv-1-1"]);
-    assert!(!plan.follow.is_empty());
+    assert!(!plan.session_targets.is_empty());
     let ready = report
         .status
         .conditions

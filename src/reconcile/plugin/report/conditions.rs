@@ -3,6 +3,7 @@
 
 use super::count;
 use super::instances::worst;
+use crate::family::{self, Texts};
 use crate::plugin::action::{Action, Applied, Outcome, Plan};
 use crate::plugin::assess::Assessed;
 use crate::plugin::kubelet::Trouble;
@@ -12,9 +13,14 @@ use crate::plugin::resolve::{Resolution, name_taken};
 use crate::plugin::text::{untrusted_text, with_mover};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use patchbay_api::plugin::SidecarUpdate;
-use patchbay_api::plugin::protocol::Family;
 use patchbay_api::reasons::Mover;
 use patchbay_api::{ConditionType, PluginStatus, Reason};
+
+/// Texts for a Plugin that names no family; the API server lets none of these in.
+const WITHOUT_FAMILY: Texts = Texts {
+    handshaken: "have finished their handshake",
+    ready: "are ready",
+};
 
 /// Everything that the conditions are made from.
 pub(super) struct Facts<'a> {
@@ -33,30 +39,7 @@ pub(super) struct Facts<'a> {
     /// Pods whose sidecar is not the installation's.
     outdated: usize,
     sidecar_update: SidecarUpdate,
-    words: FamilyTexts,
-}
-
-/// What the replicas of a family do.
-struct FamilyTexts {
-    /// What a handshake is there.
-    greeted: &'static str,
-    /// What a ready one does.
-    work: &'static str,
-}
-
-impl FamilyTexts {
-    fn of(observed: &Observed) -> Self {
-        match observed.plugin.spec.protocol.family() {
-            Some(Family::PcpController(_)) => FamilyTexts {
-                greeted: "have announced their commands",
-                work: "take jobs",
-            },
-            Some(Family::GoPlugin(_)) | None => FamilyTexts {
-                greeted: "have shaken hands",
-                work: "answer calls",
-            },
-        }
-    }
+    texts: Texts,
 }
 
 struct Verdict {
@@ -90,7 +73,7 @@ impl<'a> Facts<'a> {
         observed: &Observed,
         resolution: &'a Resolution,
         plan: &'a Plan,
-        applied: &Applied,
+        applied: &Applied<'_>,
         pods: &[OurPod<'_>],
         assessed: &'a [Assessed],
     ) -> Self {
@@ -114,21 +97,23 @@ impl<'a> Facts<'a> {
         Self {
             resolution,
             plan,
-            refusal: refusal(plan, applied),
+            refusal: refusal(applied),
             wanted: usize::try_from(spec.replicas).unwrap_or_default(),
             ready: living.iter().filter(|a| a.ready()).count(),
             updated,
             outdated,
             sidecar_update: spec.update.sidecar,
-            words: FamilyTexts::of(observed),
+            texts: observed
+                .family()
+                .map_or(WITHOUT_FAMILY, |spec| family::of(&spec).texts()),
             living,
         }
     }
 }
 
 /// The last action, when it was not done.
-fn refusal(plan: &Plan, applied: &Applied) -> Option<Trouble> {
-    let (action, outcome) = plan.actions.iter().zip(&applied.outcomes).next_back()?;
+fn refusal(applied: &Applied<'_>) -> Option<Trouble> {
+    let (action, outcome) = applied.0.last()?;
     let (kind, name) = match action {
         Action::Create(child) => (child.kind().as_str(), child.name().to_owned()),
         Action::Patch(patch) => (patch.kind.as_str(), patch.name.clone()),
@@ -203,22 +188,8 @@ fn accepted(facts: &Facts<'_>) -> Verdict {
 }
 
 fn resolved_refs(facts: &Facts<'_>) -> Verdict {
-    let Resolution::Wanted(resolved) = facts.resolution else {
+    if !matches!(facts.resolution, Resolution::Wanted(_)) {
         return unknown(Reason::Pending, "nothing was looked up");
-    };
-    if let Some(first) = resolved.missing.first() {
-        let reason = match first.kind {
-            crate::plugin::observe::ReferenceKind::Secret => Reason::SecretMissing,
-            crate::plugin::observe::ReferenceKind::ConfigMap => Reason::ConfigMapMissing,
-        };
-        return no(
-            reason,
-            format!(
-                "the {} {} does not exist in this namespace; create it, or correct the name in the Plugin",
-                first.kind.as_str(),
-                first.name
-            ),
-        );
     }
     let seen = facts.living.iter().find(|a| {
         matches!(
@@ -248,7 +219,7 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
             Reason::Handshaken,
             format!(
                 "{done} of {} replicas {}",
-                facts.wanted, facts.words.greeted
+                facts.wanted, facts.texts.handshaken
             ),
         );
     }
@@ -272,7 +243,7 @@ fn handshaken(facts: &Facts<'_>) -> Verdict {
             Reason::WaitingForSession,
             format!(
                 "{done} of {} replicas are known to {}",
-                facts.wanted, facts.words.greeted
+                facts.wanted, facts.texts.handshaken
             ),
         ),
     }
@@ -327,7 +298,7 @@ fn sidecar_current(facts: &Facts<'_>) -> Verdict {
 
 fn ready(facts: &Facts<'_>) -> Verdict {
     match facts.resolution {
-        Resolution::Leaving(_) => {
+        Resolution::Deleting(_) => {
             return no(
                 Reason::Deleting,
                 format!("{} pods are still on their way out", facts.living.len()),
@@ -348,7 +319,7 @@ fn ready(facts: &Facts<'_>) -> Verdict {
     if ready >= wanted {
         return yes(
             Reason::Ready,
-            format!("{ready} of {wanted} replicas {}", facts.words.work),
+            format!("{ready} of {wanted} replicas {}", facts.texts.ready),
         );
     }
     if let Some(a) = worst(&facts.living) {
@@ -357,7 +328,7 @@ fn ready(facts: &Facts<'_>) -> Verdict {
             reason,
             format!(
                 "{ready} of {wanted} replicas {}; pod {}: {}",
-                facts.words.work, a.line.pod, a.line.message
+                facts.texts.ready, a.line.pod, a.line.message
             ),
         );
     }
@@ -375,14 +346,14 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         Reason::PodPending,
         format!(
             "{ready} of {wanted} replicas {}; the others are being created",
-            facts.words.work
+            facts.texts.ready
         ),
     )
 }
 
 /// Only while true.
 fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
-    if let Resolution::Leaving(_) = facts.resolution {
+    if let Resolution::Deleting(_) = facts.resolution {
         return None;
     }
     if let Some(failed) = facts.plan.pending.iter().find(|p| p.failed) {
@@ -410,7 +381,7 @@ fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
                 "{} of {} replicas {}",
                 count(facts.ready),
                 facts.wanted,
-                facts.words.work
+                facts.texts.ready
             ),
         )
     })
@@ -425,7 +396,7 @@ fn nothing_runs(facts: &Facts<'_>) -> Option<Verdict> {
         return None;
     }
     Some(match facts.resolution {
-        Resolution::Leaving(_) => unknown(Reason::Deleting, "the Plugin is being deleted"),
+        Resolution::Deleting(_) => unknown(Reason::Deleting, "the Plugin is being deleted"),
         _ => unknown(Reason::Pending, "no pod has been seen yet"),
     })
 }

@@ -2,7 +2,7 @@
 //! pass over the same picture sends none.
 
 use super::PluginEvent;
-use crate::plugin::action::{Action, Applied, Outcome, Plan};
+use crate::plugin::action::{Action, Applied, Outcome};
 use crate::plugin::assess::Assessed;
 use crate::plugin::text::cut;
 use patchbay_api::plugin_status::{InstanceState, InstanceStatus, MAX_MESSAGE};
@@ -13,10 +13,9 @@ pub(super) fn events(
     before: &PluginStatus,
     after: &PluginStatus,
     assessed: &[Assessed],
-    plan: &Plan,
-    applied: &Applied,
+    applied: &Applied<'_>,
 ) -> Vec<PluginEvent> {
-    let mut events = done(assessed, plan, applied);
+    let mut events = done(assessed, applied);
     events.extend(assessed.iter().filter_map(|a| turned(before, a)));
     events.extend(flipped(before, after));
     for event in &mut events {
@@ -26,7 +25,7 @@ pub(super) fn events(
 }
 
 /// What was carried out.
-fn done(assessed: &[Assessed], plan: &Plan, applied: &Applied) -> Vec<PluginEvent> {
+fn done(assessed: &[Assessed], applied: &Applied<'_>) -> Vec<PluginEvent> {
     let uid_of = |name: &str| {
         let line = assessed
             .iter()
@@ -34,10 +33,10 @@ fn done(assessed: &[Assessed], plan: &Plan, applied: &Applied) -> Vec<PluginEven
             .find(|line| line.pod == name)?;
         Some((line.pod.clone(), line.pod_uid.clone()))
     };
-    plan.actions
+    applied
+        .0
         .iter()
-        .zip(&applied.outcomes)
-        .filter(|(_, outcome)| **outcome == Outcome::Done)
+        .filter(|(_, outcome)| *outcome == Outcome::Done)
         .filter_map(|(action, _)| match action {
             Action::Create(child) => Some(PluginEvent {
                 warning: false,

@@ -1,15 +1,22 @@
 //! The jobs socket with a real server and real connections; the operator is the test.
 
-use super::*;
+use super::jobs_api;
 use crate::instance::tests::pcp_config;
+use crate::jobs::{Jobs, OpenedSession, Translate, claims};
+use crate::paths::Root;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use patchbay_launcher::control::{Exit, StartId};
+use patchbay_protocol::pod_config::PodConfig;
+use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::{Cancel, ClaimName, Grant, NoWork, RowStored};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -41,7 +48,7 @@ pub(crate) fn grant(claim: &ClaimName, output_max_bytes: u64) -> Grant {
 }
 
 /// One exchange on a connection of its own.
-pub(super) async fn call(
+pub(crate) async fn call(
     path: PathBuf,
     method: &str,
     target: &str,
@@ -120,17 +127,17 @@ pub(crate) async fn output(
 }
 
 /// A sidecar's jobs, with the test as their operator.
-pub(super) struct Harness {
+pub(crate) struct Harness {
     _folder: tempfile::TempDir,
-    pub(super) root: Root,
-    pub(super) jobs: Jobs,
-    pub(super) session: u64,
-    pub(super) opened: OpenedSession,
+    pub(crate) root: Root,
+    pub(crate) jobs: Jobs,
+    pub(crate) session: u64,
+    pub(crate) opened: OpenedSession,
 }
 
 impl Harness {
     /// Not introduced yet.
-    pub(super) fn bare(config: &PodConfig) -> Harness {
+    pub(crate) fn bare(config: &PodConfig) -> Harness {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path().into());
         std::fs::create_dir(root.private()).unwrap();
@@ -154,7 +161,7 @@ impl Harness {
         harness
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.root.jobs_socket()
     }
 
@@ -167,12 +174,12 @@ impl Harness {
         self.opened = self.jobs.open_session(self.session, true);
     }
 
-    pub(super) async fn up(&mut self) -> Up {
+    pub(crate) async fn up(&mut self) -> Up {
         let message = self.opened.messages.recv();
         tokio::time::timeout(SOON, message).await.unwrap().unwrap()
     }
 
-    pub(super) async fn work_request(&mut self) -> patchbay_protocol::session::WorkRequest {
+    pub(crate) async fn work_request(&mut self) -> patchbay_protocol::session::WorkRequest {
         loop {
             if let Up::WorkRequest(work_request) = self.up().await {
                 return work_request;
@@ -180,16 +187,16 @@ impl Harness {
         }
     }
 
-    pub(super) async fn row(&mut self) -> claims::event::SendRow {
+    pub(crate) async fn row(&mut self) -> claims::event::SendRow {
         let row = self.opened.rows.recv();
         tokio::time::timeout(SOON, row).await.unwrap().unwrap()
     }
 
-    pub(super) fn operator_message(&self, message: Down) {
+    pub(crate) fn operator_message(&self, message: Down) {
         self.jobs.handle_operator_message(self.session, message);
     }
 
-    pub(super) fn stored(&self, claim: &ClaimName, row: u32, phase: Option<&str>) {
+    pub(crate) fn stored(&self, claim: &ClaimName, row: u32, phase: Option<&str>) {
         self.operator_message(Down::RowStored(RowStored {
             claim: Some(claim.clone()),
             row,
@@ -223,7 +230,7 @@ impl Harness {
         (status, answer["status"].clone())
     }
 
-    pub(super) fn content(&self, row: &claims::event::SendRow) -> Vec<u8> {
+    pub(crate) fn content(&self, row: &claims::event::SendRow) -> Vec<u8> {
         match row.row.spool {
             Some(token) => {
                 let length = usize::try_from(row.row.bytes).unwrap();
@@ -699,8 +706,8 @@ const SILENCE: Duration = Duration::from_millis(20);
 /// Puts bytes on a connection and returns what comes back. A panic of the server comes through.
 async fn raw(harness: &Harness, bytes: &[u8]) -> Vec<u8> {
     let (near, far) = UnixStream::pair().unwrap();
-    let api = socket::JobsApi::new(harness.jobs.clone());
-    let server = tokio::spawn(socket::converse(far, api));
+    let api = jobs_api::JobsApi::new(harness.jobs.clone());
+    let server = tokio::spawn(jobs_api::converse(far, api));
     let (mut read, mut write) = near.into_split();
     // The server may close early.
     let _ = write.write_all(bytes).await;

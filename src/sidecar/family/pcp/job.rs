@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::claims::entry::Entry;
-use super::clock::epoch_seconds;
 use super::commands::{Advertised, inputs_of, listed, text};
+use crate::jobs::claims::entry::Entry;
+use crate::jobs::clock::epoch_seconds;
 use patchbay_protocol::escape::printable;
 
 /// Clients of which telemetry is kept.
@@ -27,10 +27,10 @@ pub struct Unfit {
 /// The part of a Job's spec that the plugin sees.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Spec {
+pub(crate) struct Spec {
     plugin_ref: PluginRef,
     command: Option<Command>,
-    pub(super) call: Option<Call>,
+    pub(crate) call: Option<Call>,
     #[serde(default)]
     target: Target,
     expire_time: Option<String>,
@@ -59,12 +59,12 @@ struct Input {
 
 /// A call of a method.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Call {
-    pub(super) service: String,
-    pub(super) method: String,
+pub(crate) struct Call {
+    pub(crate) service: String,
+    pub(crate) method: String,
     /// The request in its JSON form.
     #[serde(default)]
-    pub(super) request: Map<String, Value>,
+    pub(crate) request: Map<String, Value>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,7 +76,7 @@ struct Target {
 }
 
 impl Spec {
-    pub(super) fn read(json: &str) -> Result<Spec, Unfit> {
+    pub(crate) fn read(json: &str) -> Result<Spec, Unfit> {
         serde_json::from_str(json).map_err(|error| Unfit {
             reason: "BadInputs",
             message: format!("the sidecar cannot read the Job's spec: {error}"),
@@ -272,10 +272,10 @@ fn merge(optional: &mut Map<String, Value>, name: &str, told: &Map<String, Value
 
 #[cfg(test)]
 mod tests {
-    use super::super::claims::entry::{Kind, State};
-    use super::super::claims::event::{ClaimId, RequestId};
-    use super::super::commands::tests::{start, wget};
     use super::*;
+    use crate::family::pcp::commands::tests::{start, wget};
+    use crate::jobs::claims::entry::{Kind, State};
+    use crate::jobs::claims::event::{ClaimId, RequestId};
     use patchbay_launcher::control::StartId;
 
     fn entry(spec: Value) -> Entry {

@@ -1,16 +1,20 @@
 //! Calls of jobs, against a real gRPC server over a pipe. The services are gRPC's own health and
 //! reflection: a method with one answer, one with an endless stream, one with a stream that ends.
 
-use super::claims::entry::RowEnd;
-use super::socket_tests::{Harness, grant};
-use super::*;
+use crate::family::pcp::jobs_api_tests::{Harness, grant};
 use crate::instance::tests::config as go_plugin_config;
+use crate::jobs::claims::entry::RowEnd;
+use crate::jobs::lock;
 use hyper_util::rt::TokioIo;
+use patchbay_launcher::control::{Exit, StartId};
+use patchbay_protocol::session::from_operator::Message as Down;
 use patchbay_protocol::session::from_sidecar::Message as Up;
 use patchbay_protocol::session::{Cancel, ClaimName};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::transport::{Endpoint, Server};
 
 const PLUGIN: StartId = StartId(5);

@@ -1,6 +1,6 @@
 use super::*;
-use crate::go_plugin::health;
-use crate::go_plugin::testing::{SOON, TestPlugin, soon};
+use crate::family::go_plugin::health;
+use crate::family::go_plugin::testing::{SOON, TestPlugin, soon};
 use rcgen::{BasicConstraints, Issuer, SignatureAlgorithm};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -136,7 +136,7 @@ async fn a_plugin_with_p521_is_reached_over_both_versions() {
             health::check(channel, SOON).await,
             health::Health::Unsupported
         );
-        assert_eq!(endpoint.trouble(), None);
+        assert_eq!(endpoint.failure(), None);
     }
 }
 
@@ -202,11 +202,11 @@ async fn a_host_certificate_that_the_plugin_refuses_shows_after_the_handshake() 
         let health = health::check(channel, SOON).await;
         assert!(matches!(health, health::Health::Failed(_)), "{health}");
     }
-    let trouble = endpoint.trouble().unwrap();
-    assert_eq!(trouble.reason, Reason::TlsFailed);
+    let failure = endpoint.failure().unwrap();
+    assert_eq!(failure.reason, Reason::TlsFailed);
     assert!(
-        trouble.message.contains("refused the host's certificate"),
-        "{trouble}"
+        failure.message.contains("refused the host's certificate"),
+        "{failure}"
     );
 }
 

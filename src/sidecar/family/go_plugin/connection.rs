@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use patchbay_launcher::control::StartId;
-use patchbay_protocol::pod_config::{PodConfig, Protocol, Tls};
+use patchbay_protocol::pod_config::Tls;
 use patchbay_protocol::reason::Reason;
 use tonic::transport::Channel;
 
-use crate::go_plugin::endpoint::{DialError, Endpoint, Io};
-use crate::go_plugin::health::{self, Health};
-use crate::go_plugin::reflection;
-use crate::go_plugin::tls::{self, HostCertificate};
-use crate::instance::trouble::Trouble;
+use super::controller::{self, ShutdownAnswer};
+use super::endpoint::{DialError, Endpoint, Io};
+use super::health::{self, Health};
+use super::reflection;
+use super::tls::{self, HostCertificate};
+use crate::instance::failure::Failure;
 use crate::instance::{Announced, Event};
 use crate::paths::Root;
 
@@ -23,7 +24,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 
 /// A connection to one plugin process.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct PluginConnection {
     pub endpoint: Endpoint,
     /// For our own calls.
     pub channel: Channel,
@@ -31,31 +32,35 @@ pub struct Link {
     pub tls: String,
 }
 
-/// Takes the announced address for what it is worth.
+/// Where and how a plugin is dialled.
+#[derive(Debug)]
+pub struct Address {
+    endpoint: Endpoint,
+    /// The configured mode in one word.
+    mode: &'static str,
+}
+
+/// Checks an announced address.
 ///
 /// # Errors
 /// An address or a certificate that will not be used.
-pub fn endpoint(
+pub fn address(
+    tls: &Tls,
     root: &Root,
     announced: &Announced,
     host: Option<&HostCertificate>,
-) -> Result<Endpoint, Trouble> {
-    let Protocol::GoPlugin(family) = &announced.config.protocol else {
-        return Err(Trouble::new(
-            Reason::BadConfig,
-            "a plugin of another family announced an address",
-        ));
-    };
-    let client = match (&family.tls, &announced.handshake.certificate, host) {
-        (Tls::None, _, _) => None,
-        (Tls::Explicit { server_name }, _, _) => {
-            Some(tls::Client::explicit(&root.plugin_tls(), server_name))
-        }
+) -> Result<Address, Failure> {
+    let (mode, client) = match (tls, &announced.handshake.certificate, host) {
+        (Tls::None, _, _) => ("None", None),
+        (Tls::Explicit { server_name }, _, _) => (
+            "Explicit",
+            Some(tls::Client::explicit(&root.plugin_tls(), server_name)),
+        ),
         (Tls::AutoMTLS, Some(certificate), Some(host)) => {
-            Some(tls::Client::pinned(certificate, host))
+            ("AutoMTLS", Some(tls::Client::pinned(certificate, host)))
         }
         (Tls::AutoMTLS, _, _) => {
-            return Err(Trouble::new(
+            return Err(Failure::new(
                 Reason::TlsFailed,
                 "the key that this plugin was started with is not known any more",
             ));
@@ -63,73 +68,68 @@ pub fn endpoint(
     };
     let client = client
         .transpose()
-        .map_err(|error| Trouble::new(error.reason(), error.to_string()))?;
-    Endpoint::new(&announced.handshake.address, &root.run(), client)
-        .map_err(|rejected| Trouble::new(rejected.reason, rejected.message))
-}
-
-/// The configured mode in one word.
-pub fn tls_word(config: &PodConfig) -> &'static str {
-    match &config.protocol {
-        Protocol::GoPlugin(family) => match family.tls {
-            Tls::None => "None",
-            Tls::AutoMTLS => "AutoMTLS",
-            Tls::Explicit { .. } => "Explicit",
-        },
-        Protocol::PcpController(_) => "None",
-    }
+        .map_err(|error| Failure::new(error.reason(), error.to_string()))?;
+    let endpoint = Endpoint::new(&announced.handshake.address, &root.run(), client)
+        .map_err(|rejected| Failure::new(rejected.reason, rejected.message))?;
+    Ok(Address { endpoint, mode })
 }
 
 /// Dials, again and again while nobody listens yet.
 ///
 /// # Errors
 /// The last attempt's.
-pub async fn dial(endpoint: Endpoint, how: &'static str) -> Result<Link, Trouble> {
+pub async fn dial(address: Address) -> Result<PluginConnection, Failure> {
     let began = Instant::now();
     let mut pause = PAUSE.0;
     loop {
-        match attempt(&endpoint, how).await {
-            Ok(link) => return Ok(link),
+        match attempt(&address).await {
+            Ok(connection) => return Ok(connection),
             Err(error) if error.reason == Reason::ConnectFailed && began.elapsed() < DIAL_AGAIN => {
                 tracing::debug!(%error, "the plugin does not listen yet");
             }
-            Err(error) => return Err(Trouble::new(error.reason, error.message)),
+            Err(error) => return Err(Failure::new(error.reason, error.message)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }
 }
 
-async fn attempt(endpoint: &Endpoint, how: &'static str) -> Result<Link, DialError> {
-    let tls = if how == "None" {
-        how.to_owned()
+async fn attempt(address: &Address) -> Result<PluginConnection, DialError> {
+    let Address { endpoint, mode } = address;
+    let tls = if *mode == "None" {
+        (*mode).to_owned()
     } else {
         match endpoint.connect().await? {
             Io::Tls { stream, .. } => match stream.get_ref().1.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => format!("{how} (TLS 1.3)"),
-                Some(rustls::ProtocolVersion::TLSv1_2) => format!("{how} (TLS 1.2)"),
-                _ => how.to_owned(),
+                Some(rustls::ProtocolVersion::TLSv1_3) => format!("{mode} (TLS 1.3)"),
+                Some(rustls::ProtocolVersion::TLSv1_2) => format!("{mode} (TLS 1.2)"),
+                _ => (*mode).to_owned(),
             },
-            Io::Plain(_) => how.to_owned(),
+            Io::Plain(_) => (*mode).to_owned(),
         }
     };
-    Ok(Link {
+    Ok(PluginConnection {
         endpoint: endpoint.clone(),
         channel: endpoint.channel().await?,
         tls,
     })
 }
 
-impl Link {
+impl PluginConnection {
     /// One health check.
     pub async fn check(&self, start_id: StartId, limit: Duration) -> Event {
         let health = health::check(self.channel.clone(), limit).await;
-        match (&health, self.endpoint.trouble()) {
-            (Health::Failed(_), Some(trouble)) if trouble.reason == Reason::TlsFailed => {
-                Event::LinkBroken(start_id, Trouble::new(trouble.reason, trouble.message))
+        match (&health, self.endpoint.failure()) {
+            (Health::Failed(_), Some(failure)) if failure.reason == Reason::TlsFailed => {
+                Event::ConnectionBroken(start_id, Failure::new(failure.reason, failure.message))
             }
             _ => Event::Health(start_id, health),
         }
+    }
+
+    /// Asks the plugin to end itself.
+    pub async fn shutdown(&self, limit: Duration) -> ShutdownAnswer {
+        controller::shutdown(self.channel.clone(), limit).await
     }
 
     /// The services by reflection.

@@ -8,26 +8,26 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::claims::event::RowAnswer;
-use super::rows::RowError;
+use crate::jobs::claims::event::RowAnswer;
+use crate::jobs::rows::RowError;
 
 /// Pauses within a body.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A row is read to its end for its digest, but not for ever.
-pub(super) const MAX_ROW: u64 = 1024 * 1024 * 1024;
+pub(crate) const MAX_ROW: u64 = 1024 * 1024 * 1024;
 
 /// What a call is answered with.
-pub(super) type Said = Result<Response<Full<Bytes>>, Refusal>;
+pub(crate) type Said = Result<Response<Full<Bytes>>, Refusal>;
 
 /// A call that is not done.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) String);
 
-pub(super) fn refused(sentence: impl Into<String>) -> Refusal {
+pub(crate) fn refused(sentence: impl Into<String>) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, sentence.into())
 }
 
-pub(super) fn not_now(sentence: impl Into<String>) -> Refusal {
+pub(crate) fn not_now(sentence: impl Into<String>) -> Refusal {
     Refusal(StatusCode::SERVICE_UNAVAILABLE, sentence.into())
 }
 
@@ -38,7 +38,7 @@ impl From<RowError> for Refusal {
 }
 
 /// The next bytes of a body; `None` at its end.
-pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+pub(crate) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     loop {
         let frame = tokio::time::timeout(SILENCE, body.frame())
             .await
@@ -62,7 +62,7 @@ pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal>
 }
 
 /// Reads the rest, so that the client gets to its answer.
-pub(super) async fn drain(mut body: Incoming) {
+pub(crate) async fn drain(mut body: Incoming) {
     let mut read = 0;
     while let Ok(Some(bytes)) = piece(&mut body).await {
         read += bytes.len() as u64;
@@ -72,7 +72,7 @@ pub(super) async fn drain(mut body: Incoming) {
     }
 }
 
-pub(super) async fn whole(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn whole(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
     let read = tokio::time::timeout(SILENCE, Limited::new(body, most).collect());
     match read.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -88,7 +88,7 @@ pub(super) async fn whole(body: Incoming, most: usize) -> Result<Bytes, Refusal>
     }
 }
 
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(refused("the body is not a JSON object")),
@@ -96,7 +96,7 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
 }
 
-pub(super) fn row_response(answer: RowAnswer) -> Response<Full<Bytes>> {
+pub(crate) fn row_response(answer: RowAnswer) -> Response<Full<Bytes>> {
     let document = match answer {
         RowAnswer::Kept { row, late } => json!({ "row": row, "late": late }),
         RowAnswer::Dropped => json!({ "dropped": true }),
@@ -105,7 +105,7 @@ pub(super) fn row_response(answer: RowAnswer) -> Response<Full<Bytes>> {
     json_response(StatusCode::OK, &document)
 }
 
-pub(super) fn status_response(word: Option<&'static str>) -> Said {
+pub(crate) fn status_response(word: Option<&'static str>) -> Said {
     match word {
         Some(word) => Ok(json_response(StatusCode::OK, &json!({ "status": word }))),
         None => Err(Refusal(
@@ -115,11 +115,11 @@ pub(super) fn status_response(word: Option<&'static str>) -> Said {
     }
 }
 
-pub(super) fn json_response(status: StatusCode, document: &Value) -> Response<Full<Bytes>> {
+pub(crate) fn json_response(status: StatusCode, document: &Value) -> Response<Full<Bytes>> {
     text(status, document.to_string())
 }
 
-pub(super) fn text(status: StatusCode, document: String) -> Response<Full<Bytes>> {
+pub(crate) fn text(status: StatusCode, document: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(document)));
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
@@ -129,7 +129,7 @@ pub(super) fn text(status: StatusCode, document: String) -> Response<Full<Bytes>
     response
 }
 
-pub(super) fn empty() -> Response<Full<Bytes>> {
+pub(crate) fn empty() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response

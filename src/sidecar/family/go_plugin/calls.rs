@@ -15,13 +15,13 @@ use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::Jobs;
-use super::claim_driver::unfit_heard;
-use super::claims::entry::{Entry, RowEnd};
-use super::claims::event::{ClaimId, Event, RowAnswer, RowId, RowOwner};
-use super::commands::listed;
-use super::pcp_job::{Call, Spec, Unfit};
-use super::rows::{self, Begun, RowError};
+use crate::family::pcp::commands::listed;
+use crate::family::pcp::job::{Call, Spec, Unfit};
+use crate::jobs::Jobs;
+use crate::jobs::claim_driver::unfit_heard;
+use crate::jobs::claims::entry::{Entry, RowEnd};
+use crate::jobs::claims::event::{ClaimId, Event, RowAnswer, RowId, RowOwner};
+use crate::jobs::rows::{self, Begun, RowError};
 use crate::random;
 
 /// Limit of learning the method's shape.
@@ -65,7 +65,7 @@ impl From<Status> for Failure {
 }
 
 /// Makes the call of a claim, from its delivery to its end.
-pub(super) async fn run(jobs: &Jobs, channel: Channel, entry: Entry) {
+pub(crate) async fn run(jobs: &Jobs, channel: Channel, entry: Entry) {
     let claim = entry.claim;
     let limit = match entry.active_deadline_ms {
         0 => FOREVER,

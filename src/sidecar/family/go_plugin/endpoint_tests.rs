@@ -1,8 +1,8 @@
 use super::*;
-use crate::go_plugin::controller::{self, ShutdownAnswer};
-use crate::go_plugin::health::{self, Health};
-use crate::go_plugin::reflection::{self, ReflectionError};
-use crate::go_plugin::testing::{SOON, TestPlugin, soon};
+use crate::family::go_plugin::controller::{self, ShutdownAnswer};
+use crate::family::go_plugin::health::{self, Health};
+use crate::family::go_plugin::reflection::{self, ReflectionError};
+use crate::family::go_plugin::testing::{SOON, TestPlugin, soon};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::atomic::Ordering;
 
@@ -13,10 +13,10 @@ fn unix(path: &Path, run: &Path) -> Result<Endpoint, Rejected> {
     Endpoint::new(&Address::Unix(path.to_owned()), run, None)
 }
 
-async fn trouble(path: &Path, run: &Path) -> DialError {
+async fn failure(path: &Path, run: &Path) -> DialError {
     let endpoint = unix(path, run).unwrap();
     let error = soon(endpoint.connect()).await.unwrap_err();
-    assert_eq!(endpoint.trouble(), Some(error.clone()));
+    assert_eq!(endpoint.failure(), Some(error.clone()));
     error
 }
 
@@ -50,7 +50,7 @@ async fn a_socket_beneath_the_folder_is_reached() {
     let _plugin = TestPlugin::unix(&path);
     let endpoint = unix(&path, folder.path()).unwrap();
     assert!(soon(endpoint.connect()).await.is_ok());
-    assert_eq!(endpoint.trouble(), None);
+    assert_eq!(endpoint.failure(), None);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn links_other_files_and_the_control_socket_are_refused() {
         (layout::CONTROL_SOCKET, "control socket"),
         ("alias", "control socket"),
     ] {
-        let error = trouble(&run.join(name), run).await;
+        let error = failure(&run.join(name), run).await;
         assert_eq!(error.reason, Reason::BadAddress, "{name}: {error}");
         assert!(error.message.contains(word), "{name}: {error}");
     }
@@ -82,11 +82,11 @@ async fn links_other_files_and_the_control_socket_are_refused() {
 #[tokio::test]
 async fn absent_and_dead_sockets_are_connect_failures() {
     let folder = tempfile::tempdir().unwrap();
-    let error = trouble(&folder.path().join("absent"), folder.path()).await;
+    let error = failure(&folder.path().join("absent"), folder.path()).await;
     assert_eq!(error.reason, Reason::ConnectFailed);
     assert!(error.message.contains("no such socket"), "{error}");
     drop(StdListener::bind(folder.path().join("dead")).unwrap());
-    let error = trouble(&folder.path().join("dead"), folder.path()).await;
+    let error = failure(&folder.path().join("dead"), folder.path()).await;
     assert_eq!(error.reason, Reason::ConnectFailed);
     assert!(error.message.contains("nobody listens"), "{error}");
     let endpoint = unix(&folder.path().join("dead"), folder.path()).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::go_plugin::testing::{TestPlugin, soon};
+use crate::family::go_plugin::testing::{TestPlugin, soon};
 use patchbay_protocol::go_plugin::StdioData;
 use tokio::sync::mpsc;
 

@@ -1,19 +1,19 @@
-//! The order to start a plugin: the environment that each family promises it.
+//! The command to start a plugin. What its family promises it is the family's to add.
 
 use patchbay_launcher::control::{Start, StartId};
-use patchbay_protocol::pod_config::{GoPlugin, PcpController, PodConfig, Protocol};
+use patchbay_protocol::pod_config::PodConfig;
 
 use crate::configuration::digest;
+use crate::family::go_plugin::tls::HostCertificate;
+use crate::family::{self, StartContext};
 use crate::paths::Root;
 
-type Environment = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Makes up the order. `host_certificate` is the PEM of the host's certificate, with AutoMTLS.
-pub fn order(
+/// Makes up the command. `host_certificate` is the one that was made for this start, if any.
+pub fn start_command(
     root: &Root,
     start_id: StartId,
     config: &PodConfig,
-    host_certificate: Option<String>,
+    host_certificate: Option<&HostCertificate>,
 ) -> Start {
     let directory = root
         .start_directory(start_id)
@@ -36,62 +36,25 @@ pub fn order(
         head_lines: 0,
         term_millis: config.shutdown.term_seconds.saturating_mul(1000),
     };
-    match &config.protocol {
-        Protocol::GoPlugin(family) => {
-            start.head_lines = family.skip_lines.saturating_add(1);
-            go_plugin(family, &mut start, host_certificate);
-        }
-        Protocol::PcpController(family) => {
-            // PLUGIN_NAME is no word of a host here, and neither are those that resemble it.
-            start.keep_host_variables = true;
-            start.defaults = vec![pair("PLUGIN_NAME", &config.plugin.name)];
-            controller(family, root, &mut start.env);
-        }
-    }
+    let context = StartContext {
+        plugin: &config.plugin.name,
+        root,
+        host_certificate,
+    };
+    family::of(&config.protocol).complete_start(&mut start, &context);
     start
 }
 
-fn pair(name: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
+/// An environment variable.
+pub fn variable(name: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
     (name.as_bytes().to_vec(), value.as_bytes().to_vec())
-}
-
-fn go_plugin(family: &GoPlugin, start: &mut Start, host_certificate: Option<String>) {
-    let mut versions = family.versions.clone();
-    versions.sort_unstable();
-    versions.dedup();
-    let versions: Vec<String> = versions.iter().map(u32::to_string).collect();
-    let own = family.env.iter().map(|(name, value)| pair(name, value));
-    start.env.splice(0..0, own);
-    let directory = start.directory.clone();
-    let env = &mut start.env;
-    env.push((b"PLUGIN_UNIX_SOCKET_DIR".to_vec(), directory));
-    env.push(pair("PLUGIN_MIN_PORT", &family.min_port.to_string()));
-    env.push(pair("PLUGIN_MAX_PORT", &family.max_port.to_string()));
-    env.push(pair("PLUGIN_PROTOCOL_VERSIONS", &versions.join(",")));
-    // PLUGIN_MULTIPLEX_GRPC is left out: any value, even "false", changes the handshake line.
-    if let Some(pem) = host_certificate {
-        env.push(pair("PLUGIN_CLIENT_CERT", &pem));
-    }
-    env.push(pair(&family.cookie_key, &family.cookie_value));
-}
-
-fn controller(family: &PcpController, root: &Root, env: &mut Environment) {
-    env.push(pair("PORT", &family.port.to_string()));
-    env.push(pair("STAGE", &family.stage));
-    // Plugins may print it; the library asks at the socket below.
-    env.push(pair("RETHINK_HOST", "127.0.0.1"));
-    if let Some(class_name) = &family.class_name {
-        env.push(pair("PLUGIN", class_name));
-    }
-    let socket = root.jobs_socket().into_os_string().into_encoded_bytes();
-    env.push((b"PATCHBAY_JOBS_SOCKET".to_vec(), socket));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::instance::tests::{config, go_plugin, pcp_config};
-    use patchbay_protocol::pod_config::Checksum;
+    use patchbay_protocol::pod_config::{Checksum, FamilyConfig};
 
     fn value<'a>(start: &'a Start, name: &str) -> Option<&'a str> {
         start
@@ -112,7 +75,7 @@ mod tests {
             sha256: "ab".repeat(32),
         }];
         let root = Root::new("/patchbay".into());
-        let start = order(&root, StartId(0xab), &config, None);
+        let start = start_command(&root, StartId(0xab), &config, None);
         assert_eq!(value(&start, "PLUGIN_PROTOCOL_VERSIONS"), Some("3,5"));
         assert_eq!(value(&start, "COOKIE"), Some("v"));
         assert_eq!(value(&start, "PLUGIN_MIN_PORT"), Some("10000"));
@@ -130,15 +93,16 @@ mod tests {
         assert_eq!((start.head_lines, start.term_millis), (3, 5000));
         assert_eq!(start.checksums, [(b"/kv".to_vec(), [0xab; 32])]);
 
-        let start = order(&root, StartId(1), &config, Some("PEM\n".into()));
-        assert_eq!(value(&start, "PLUGIN_CLIENT_CERT"), Some("PEM\n"));
+        let host = HostCertificate::generate().unwrap();
+        let start = start_command(&root, StartId(1), &config, Some(&host));
+        assert_eq!(value(&start, "PLUGIN_CLIENT_CERT"), Some(&*host.pem()));
     }
 
     #[test]
     fn a_controller_plugin_gets_its_own_environment_and_keeps_its_name() {
         let mut config = pcp_config(1, 10_000);
         let root = Root::new("/patchbay".into());
-        let start = order(&root, StartId(0xab), &config, None);
+        let start = start_command(&root, StartId(0xab), &config, None);
         for (name, wanted) in [
             ("PORT", "10000"),
             ("STAGE", "PROD"),
@@ -149,7 +113,7 @@ mod tests {
             assert_eq!(value(&start, name), Some(wanted), "{name}");
         }
         assert_eq!(value(&start, "PLUGIN"), None);
-        assert_eq!(start.defaults, [pair("PLUGIN_NAME", "kv")]);
+        assert_eq!(start.defaults, [variable("PLUGIN_NAME", "kv")]);
         assert!(start.keep_host_variables);
         assert_eq!(start.head_lines, 0);
         assert_eq!(
@@ -161,10 +125,10 @@ mod tests {
             0
         );
 
-        if let Protocol::PcpController(family) = &mut config.protocol {
+        if let FamilyConfig::PcpController(family) = &mut config.protocol {
             family.class_name = Some("SamplePlugin".into());
         }
-        let start = order(&root, StartId(1), &config, None);
+        let start = start_command(&root, StartId(1), &config, None);
         assert_eq!(value(&start, "PLUGIN"), Some("SamplePlugin"));
     }
 }

@@ -23,17 +23,18 @@ use serde_json::{Map, Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::claim_driver::Answer;
-use super::claims::entry::RowEnd;
-use super::claims::event::{Event, Filter, RequestId, RowId, RowOwner};
 use super::commands::Advertised;
 use super::http_body::{
     MAX_ROW, Refusal, Said, drain, empty, json_response, not_now, object, piece, refused,
     row_response, status_response, text, whole,
 };
-use super::pcp_job::Telemetry;
-use super::rows::{self, Begun, RowError};
-use super::{Jobs, lock, query_string};
+use super::job::Telemetry;
+use super::query_string;
+use crate::jobs::claim_driver::Answer;
+use crate::jobs::claims::entry::RowEnd;
+use crate::jobs::claims::event::{Event, Filter, RequestId, RowId, RowOwner};
+use crate::jobs::rows::{self, Begun, RowError};
+use crate::jobs::{Jobs, lock};
 
 /// Connections at a time; a plugin has one for each of its threads that ask.
 const CONNECTIONS: usize = 512;
@@ -54,7 +55,7 @@ const DONE: RowId = RowId(0xd0e);
 ///
 /// # Errors
 /// The socket cannot be made.
-pub(super) fn serve(path: &Path, jobs: Jobs) -> Result<(), String> {
+pub(crate) fn serve(path: &Path, jobs: Jobs) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("listen on {}: {error}", path.display());
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -88,7 +89,7 @@ async fn accept(listener: UnixListener, api: JobsApi) {
     }
 }
 
-pub(super) async fn converse(stream: UnixStream, api: JobsApi) {
+pub(crate) async fn converse(stream: UnixStream, api: JobsApi) {
     let service = hyper::service::service_fn(move |request| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(api.answer(request).await) }
@@ -106,14 +107,14 @@ pub(super) async fn converse(stream: UnixStream, api: JobsApi) {
 
 /// What every connection needs.
 #[derive(Clone)]
-pub(super) struct JobsApi {
+pub(crate) struct JobsApi {
     jobs: Jobs,
     /// Rows of one job come one after the other: each goes on where the digest of the last ended.
     uploads: Arc<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>>,
 }
 
 impl JobsApi {
-    pub(super) fn new(jobs: Jobs) -> JobsApi {
+    pub(crate) fn new(jobs: Jobs) -> JobsApi {
         JobsApi {
             jobs,
             uploads: Arc::default(),

@@ -48,7 +48,7 @@ struct Inner {
     tls: Option<tls::Client>,
     /// tonic flattens the reason of a failed connection to "transport error", and with TLS 1.3 a
     /// refused certificate shows only at the first read. So the last trouble is kept here.
-    trouble: Mutex<Option<DialError>>,
+    failure: Mutex<Option<DialError>>,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Endpoint {
         Ok(Endpoint(Arc::new(Inner {
             target,
             tls,
-            trouble: Mutex::new(None),
+            failure: Mutex::new(None),
         })))
     }
 
@@ -146,7 +146,7 @@ impl Endpoint {
             .http2_max_header_list_size(MAX_HEADERS);
         match origin.connect_with_connector(Connector(self.clone())).await {
             Ok(channel) => Ok(channel),
-            Err(error) => Err(self.trouble().unwrap_or_else(|| DialError {
+            Err(error) => Err(self.failure().unwrap_or_else(|| DialError {
                 reason: Reason::ConnectFailed,
                 message: format!("connecting to {} failed: {error}", self.describe()),
             })),
@@ -155,9 +155,9 @@ impl Endpoint {
 
     /// The last trouble of a connection to this endpoint: also TLS alerts that came after the
     /// connection was made. `None` while there was none.
-    pub fn trouble(&self) -> Option<DialError> {
+    pub fn failure(&self) -> Option<DialError> {
         self.0
-            .trouble
+            .failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -173,7 +173,7 @@ impl Endpoint {
     fn note(&self, error: DialError) {
         *self
             .0
-            .trouble
+            .failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(error);
     }

@@ -4,8 +4,12 @@
 //! Everything a plugin sends is foreign and bounded here. Nothing in this module decides what
 //! follows from an answer; that is the state machine's business.
 
+pub mod calls;
+pub mod connection;
 pub mod controller;
+mod decisions;
 pub mod endpoint;
+mod failures;
 pub mod health;
 mod io;
 pub mod reflection;
@@ -30,4 +34,9 @@ fn status_line(status: &tonic::Status) -> String {
 }
 
 #[cfg(test)]
+mod calls_tests;
+#[cfg(test)]
 pub(crate) mod testing;
+
+#[cfg(test)]
+pub(crate) use decisions::PARTIAL_LINE_MS;

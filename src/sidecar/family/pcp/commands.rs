@@ -7,7 +7,7 @@ use patchbay_protocol::session::{CommandInfo, InputInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Greeting;
+use crate::jobs::Greeting;
 
 /// Most commands that the operator is reported.
 const MAX_REPORTED: usize = 256;
@@ -143,7 +143,7 @@ impl Advertised {
 }
 
 /// The names in one line of bounded length.
-pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names
         .map(|name| format!("\"{}\"", printable(name.as_bytes(), 64)))
         .collect();
@@ -155,7 +155,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The inputs of one kind; none when there is no such list.
-pub(super) fn inputs_of<'a>(
+pub(crate) fn inputs_of<'a>(
     command: &'a Map<String, Value>,
     kind: &str,
 ) -> impl Iterator<Item = &'a Map<String, Value>> {
@@ -163,7 +163,7 @@ pub(super) fn inputs_of<'a>(
     list.into_iter().flatten().filter_map(Value::as_object)
 }
 
-pub(super) fn text<'a>(holder: &'a Map<String, Value>, field: &str) -> &'a str {
+pub(crate) fn text<'a>(holder: &'a Map<String, Value>, field: &str) -> &'a str {
     holder
         .get(field)
         .and_then(Value::as_str)
@@ -251,11 +251,11 @@ fn wrong(what: &str, found: &Value, expected: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(in crate::jobs) fn wget() -> Value {
+    pub(crate) fn wget() -> Value {
         json!({
             "CommandName": "wget",
             "Tooltip": "Retrieves raw webpage content",
@@ -268,7 +268,7 @@ pub(super) mod tests {
         })
     }
 
-    pub(in crate::jobs) fn start(commands: Value) -> Vec<u8> {
+    pub(crate) fn start(commands: Value) -> Vec<u8> {
         let document = json!({
             "version": 1, "name": "SamplePlugin", "serviceName": "sample", "port": "10000",
             "stage": "PROD", "commands": commands, "placeholder": false,

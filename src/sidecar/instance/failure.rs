@@ -5,27 +5,27 @@
 
 use patchbay_launcher::control::{Exit, Refusal};
 use patchbay_protocol::escape::printable;
-use patchbay_protocol::pod_config::{Checksum, GoPlugin, PodConfig};
+use patchbay_protocol::pod_config::{Checksum, PodConfig};
 use patchbay_protocol::reason::Reason;
 
 /// Longest message in bytes, as the session's contract has it.
 pub const MAX_MESSAGE: usize = 1024;
 /// Longest quotation of a path or a name.
-const MAX_QUOTE: usize = 256;
+pub(crate) const MAX_QUOTE: usize = 256;
 
 /// A reason and what to tell about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Failure {
     /// Word of the catalogue.
     pub reason: Reason,
     /// At most [`MAX_MESSAGE`] bytes.
     pub message: String,
 }
 
-impl Trouble {
+impl Failure {
     /// Cuts the message to its limit.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Trouble {
-        Trouble {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Failure {
+        Failure {
             reason,
             message: clip(message.into(), MAX_MESSAGE),
         }
@@ -77,7 +77,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-pub(super) fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
+pub(crate) fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
     match exit {
         Exit::Code(0) if !wrote_to_stdout => {
             "A plugin whose listener or TLS could not be set up ends this way and says why on stderr"
@@ -102,7 +102,7 @@ pub(super) fn hint(exit: Exit, wrote_to_stdout: bool) -> &'static str {
 }
 
 /// The last lines that still fit behind `text`, newest kept.
-pub(super) fn with_lines(text: String, stderr: &[String]) -> String {
+pub(crate) fn with_lines(text: String, stderr: &[String]) -> String {
     const INTRODUCTION: &str = ". Last on stderr: ";
     let mut room = MAX_MESSAGE.saturating_sub(text.len() + INTRODUCTION.len());
     let mut kept: Vec<&str> = Vec::new();
@@ -123,58 +123,8 @@ pub(super) fn with_lines(text: String, stderr: &[String]) -> String {
     format!("{text}{INTRODUCTION}{}", kept.join(" | "))
 }
 
-/// The process ended before its handshake line.
-pub fn exited_early(
-    family: &GoPlugin,
-    exit: Exit,
-    partial: Option<&[u8]>,
-    wrote_to_stdout: bool,
-    stderr: &[String],
-) -> Trouble {
-    let tells_of_cookie = || {
-        let said = stderr.join("\n").to_lowercase();
-        said.contains("is a plugin") || said.contains("magic cookie")
-    };
-    if exit == Exit::Code(1) && !wrote_to_stdout && tells_of_cookie() {
-        let text = format!(
-            "the plugin says that it was not started by its host: the cookie {} is missing or has another value. \
-             Set protocol.goPlugin.cookie to what the plugin's documentation says",
-            printable(family.cookie_key.as_bytes(), MAX_QUOTE)
-        );
-        return Trouble::new(Reason::CookieRejected, with_lines(text, stderr));
-    }
-    let text = match partial {
-        Some(line) => format!(
-            "the plugin ended with {} right after the line {} on stdout, which has no line end. {}",
-            exit_text(exit),
-            printable(line, MAX_QUOTE),
-            hint(exit, wrote_to_stdout)
-        ),
-        None => format!(
-            "the plugin ended with {} before it announced an address. {}",
-            exit_text(exit),
-            hint(exit, wrote_to_stdout)
-        ),
-    };
-    Trouble::new(Reason::ExitedEarly, with_lines(text, stderr))
-}
-
-/// No handshake line in time.
-pub fn start_timeout(seconds: u32, wrote_to_stdout: bool, stderr: &[String]) -> Trouble {
-    let shape = if wrote_to_stdout {
-        ""
-    } else {
-        " and wrote no whole line to stdout"
-    };
-    let text = format!(
-        "the plugin was started but announced no address within {seconds} s{shape}. It may be slow, wait on stdin, \
-         or print its handshake without flushing or without a line end"
-    );
-    Trouble::new(Reason::StartTimeout, with_lines(text, stderr))
-}
-
 /// The process ended after its handshake and not by our doing.
-pub fn crashed(exit: Exit, ran_for_millis: u64, stderr: &[String]) -> Trouble {
+pub fn crashed(exit: Exit, ran_for_millis: u64, stderr: &[String]) -> Failure {
     let text = format!(
         "the plugin ended with {} after {}.{} s, and nobody had asked it to. {}",
         exit_text(exit),
@@ -182,11 +132,11 @@ pub fn crashed(exit: Exit, ran_for_millis: u64, stderr: &[String]) -> Trouble {
         ran_for_millis % 1000 / 100,
         hint(exit, true)
     );
-    Trouble::new(Reason::Crashed, with_lines(text, stderr))
+    Failure::new(Reason::Crashed, with_lines(text, stderr))
 }
 
 /// The launcher did not start the plugin. `None` for refusals that say nothing about the plugin.
-pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
+pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Failure> {
     let quote = |path: &[u8]| printable(path, MAX_QUOTE);
     Some(match refusal {
         Refusal::Busy | Refusal::Terminating => return None,
@@ -194,7 +144,7 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
             path,
             errno,
             missing_interpreter,
-        } => Trouble::new(
+        } => Failure::new(
             Reason::ExecFailed,
             format!(
                 "could not start {}: {}. {}",
@@ -203,7 +153,7 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
                 exec_hint(*errno, missing_interpreter.as_deref())
             ),
         ),
-        Refusal::Directory { path, errno } => Trouble::new(
+        Refusal::Directory { path, errno } => Failure::new(
             Reason::ExecFailed,
             format!(
                 "could not make the plugin's socket directory {}: {}. The volume at spec.scratch may be full",
@@ -217,7 +167,7 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
                 .iter()
                 .find(|one: &&Checksum| one.path.as_bytes() == path.as_slice());
             let wanted = wanted.map_or("another one", |one| one.sha256.as_str());
-            Trouble::new(
+            Failure::new(
                 Reason::ChecksumMismatch,
                 format!(
                     "refusing to run {}: its SHA-256 is {}, the Plugin expects {}",
@@ -227,7 +177,7 @@ pub fn refused(config: &PodConfig, refusal: &Refusal) -> Option<Trouble> {
                 ),
             )
         }
-        Refusal::ChecksumError { path, errno } => Trouble::new(
+        Refusal::ChecksumError { path, errno } => Failure::new(
             Reason::ChecksumError,
             format!(
                 "could not read {} to verify its SHA-256: {}. Check spec.checksums[].path against the image",
@@ -284,47 +234,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::tests::{config, go_plugin};
-
-    #[test]
-    fn a_cookie_notice_counts_only_with_exit_code_one_and_an_empty_stdout() {
-        let said =
-            ["This binary is a plugin. These are not meant to be executed directly.".to_owned()];
-        let reason =
-            |exit, wrote| exited_early(go_plugin(&mut config(1)), exit, None, wrote, &said).reason;
-        assert_eq!(reason(Exit::Code(1), false), Reason::CookieRejected);
-        assert_eq!(reason(Exit::Code(1), true), Reason::ExitedEarly);
-        assert_eq!(reason(Exit::Code(2), false), Reason::ExitedEarly);
-        assert_eq!(
-            exited_early(go_plugin(&mut config(1)), Exit::Code(1), None, false, &[]).reason,
-            Reason::ExitedEarly
-        );
-    }
-
-    #[test]
-    fn messages_name_signal_and_keep_the_newest_lines_within_the_limit() {
-        let lines: Vec<String> = (0..20)
-            .map(|n| format!("{n}-{}", "x".repeat(200)))
-            .collect();
-        let trouble = exited_early(
-            go_plugin(&mut config(1)),
-            Exit::Signal(11),
-            None,
-            false,
-            &lines,
-        );
-        assert!(trouble.message.contains("signal 11 (SIGSEGV)"));
-        assert!(trouble.message.contains("19-xxx") && !trouble.message.contains("10-xxx"));
-        assert!(trouble.message.len() <= MAX_MESSAGE);
-        let long = exited_early(
-            go_plugin(&mut config(1)),
-            Exit::Code(0),
-            None,
-            false,
-            &["y".repeat(4000)],
-        );
-        assert!(long.message.contains("yyy") && long.message.len() <= MAX_MESSAGE);
-    }
+    use crate::instance::tests::config;
 
     #[test]
     fn four_ways_not_to_execute_have_four_hints() {
@@ -363,7 +273,7 @@ mod tests {
             path: "/kv".into(),
             sha256: "ab".repeat(32),
         }];
-        let trouble = refused(
+        let failure = refused(
             &config,
             &Refusal::ChecksumMismatch {
                 path: b"/kv".to_vec(),
@@ -371,10 +281,10 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(trouble.reason, Reason::ChecksumMismatch);
+        assert_eq!(failure.reason, Reason::ChecksumMismatch);
         assert!(
-            trouble.message.contains(&"ab".repeat(32))
-                && trouble.message.contains(&"12".repeat(32))
+            failure.message.contains(&"ab".repeat(32))
+                && failure.message.contains(&"12".repeat(32))
         );
     }
 

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 /// The value of `name`, decoded; `None` when it is absent or not text.
-pub(super) fn value(query: &str, name: &str) -> Option<String> {
+pub(crate) fn value(query: &str, name: &str) -> Option<String> {
     let mut pairs = query.split('&');
     let found = pairs.find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
