@@ -107,7 +107,7 @@ impl Setup {
     pub fn port(&self) -> u16 {
         match &self.config.protocol {
             FamilyConfig::PcpController(family) => family.port,
-            FamilyConfig::GoPlugin(_) => panic!("a plugin of another family"),
+            other => panic!("a plugin of another family: {other:?}"),
         }
     }
 

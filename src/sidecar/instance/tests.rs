@@ -69,7 +69,7 @@ pub(crate) fn pcp_config(revision: u64, port: u16) -> PodConfig {
 pub(crate) fn go_plugin(config: &mut PodConfig) -> &mut GoPluginConfig {
     match &mut config.protocol {
         FamilyConfig::GoPlugin(family) => family,
-        FamilyConfig::PcpController(_) => panic!("another family"),
+        other => panic!("another family: {other:?}"),
     }
 }
 
