@@ -1,13 +1,13 @@
 //! The operator's own web pages: `/livez` (also `/healthz`), `/readyz`, `/metrics`. Plain HTTP,
 //! nothing secret.
 //!
-//! `/log-level` and `/debug/dispatch` are answered to this pod alone, which is where
-//! `kubectl port-forward` arrives: the first changes something, the second names Jobs of every
-//! namespace.
+//! `/log-level`, `/sidecar-log-level` and `/debug/dispatch` are answered to this pod alone, which is where
+//! `kubectl port-forward` arrives: the first two change something, the last names
+//! Jobs of every namespace.
 
 use crate::health::{ProcessHealth, Role};
 use crate::jobs::inspector::DispatchInspector;
-use crate::logging::LogFilter;
+use crate::logging::{LogFilter, LoggingError, SidecarLogFilter};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -51,6 +51,8 @@ pub struct Pages {
     pub inspector: Arc<DispatchInspector>,
     /// For `/log-level`.
     pub log_filter: LogFilter,
+    /// For `/sidecar-log-level`.
+    pub sidecar_log: SidecarLogFilter,
 }
 
 /// Binds the address.
@@ -103,15 +105,20 @@ async fn answer(request: Request<Incoming>, pages: &Pages, peer: IpAddr) -> Resp
         return page(StatusCode::FORBIDDEN, TEXT, text);
     }
     let (status, kind, body) = match (request.method(), &*path) {
-        (&Method::PUT, "/log-level") => set_log_level(request.into_body(), pages).await,
-        (&Method::GET, "/log-level") => (
-            StatusCode::OK,
-            TEXT,
-            format!("{}\n", pages.log_filter.current()),
-        ),
+        (&Method::PUT, "/log-level" | "/sidecar-log-level") => {
+            let set = |filter: &str| match &*path {
+                "/log-level" => pages.log_filter.set(filter),
+                _ => pages.sidecar_log.set(filter),
+            };
+            set_log_level(request.into_body(), &path, set).await
+        }
+        (&Method::GET, "/log-level") => (StatusCode::OK, TEXT, pages.log_filter.current() + "\n"),
+        (&Method::GET, "/sidecar-log-level") => {
+            (StatusCode::OK, TEXT, pages.sidecar_log.current() + "\n")
+        }
         (&Method::GET, "/debug/dispatch") => dispatch_page(pages).await,
         (&Method::GET, path) => page_at(path, pages),
-        (_, "/log-level") => (
+        (_, "/log-level" | "/sidecar-log-level") => (
             StatusCode::METHOD_NOT_ALLOWED,
             TEXT,
             "only GET and PUT\n".into(),
@@ -123,7 +130,10 @@ async fn answer(request: Request<Incoming>, pages: &Pages, peer: IpAddr) -> Resp
 
 /// Why a peer does not get this page.
 fn refusal(path: &str, peer: IpAddr) -> Option<String> {
-    let is_local = matches!(path, "/log-level" | "/debug/dispatch");
+    let is_local = matches!(
+        path,
+        "/log-level" | "/sidecar-log-level" | "/debug/dispatch"
+    );
     (is_local && !peer.to_canonical().is_loopback()).then(|| {
         format!(
             "{path} is answered to this pod only: use kubectl port-forward to the operator's pod\n"
@@ -131,8 +141,12 @@ fn refusal(path: &str, peer: IpAddr) -> Option<String> {
     })
 }
 
-/// `PUT /log-level`: the body is a filter such as `info` or `debug,kube=warn`.
-async fn set_log_level(body: Incoming, pages: &Pages) -> (StatusCode, &'static str, String) {
+/// `PUT` of a log level: the body is a filter such as `info` or `debug,kube=warn`.
+async fn set_log_level(
+    body: Incoming,
+    path: &str,
+    set: impl Fn(&str) -> Result<(), LoggingError>,
+) -> (StatusCode, &'static str, String) {
     let refused = |text: String| (StatusCode::BAD_REQUEST, TEXT, text);
     let body = match Limited::new(body, MAX_FILTER).collect().await {
         Ok(body) => body,
@@ -147,14 +161,10 @@ async fn set_log_level(body: Incoming, pages: &Pages) -> (StatusCode, &'static s
     let Ok(filter) = std::str::from_utf8(&bytes) else {
         return refused("the body is not text; send a filter such as debug,kube=warn\n".into());
     };
-    match pages.log_filter.set(filter.trim()) {
+    match set(filter.trim()) {
         Ok(()) => {
-            tracing::info!(filter = filter.trim(), "the log level is changed");
-            (
-                StatusCode::OK,
-                TEXT,
-                format!("{}\n", pages.log_filter.current()),
-            )
+            tracing::info!(path, filter = filter.trim(), "a log level is changed");
+            (StatusCode::OK, TEXT, format!("{}\n", filter.trim()))
         }
         Err(error) => refused(format!(
             "{error}; expected a filter such as debug,kube=warn\n"
@@ -244,6 +254,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(Arc::default())),
             inspector: Arc::default(),
             log_filter: crate::logging::filter_for_tests(),
+            sidecar_log: SidecarLogFilter::new("info").unwrap(),
         }
     }
 

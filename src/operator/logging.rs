@@ -2,6 +2,9 @@
 //! hold keys have no `Debug`.
 
 use clap::ValueEnum;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,6 +56,49 @@ impl LogFilter {
             .reload(parsed)
             .map_err(|error| LoggingError::Start(Box::new(error)))
     }
+}
+
+/// What the sidecars log; each gets it over its session. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct SidecarLogFilter(Arc<watch::Sender<String>>);
+
+impl SidecarLogFilter {
+    /// Begins with this filter.
+    ///
+    /// # Errors
+    /// The text is not a filter.
+    pub fn new(filter: &str) -> Result<Self, LoggingError> {
+        parse_simple(filter)?;
+        Ok(Self(Arc::new(watch::Sender::new(filter.to_owned()))))
+    }
+
+    /// The filter in force.
+    pub fn current(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    /// Sends this filter to every sidecar, and to each that comes later.
+    ///
+    /// # Errors
+    /// The text is not a filter; the old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), LoggingError> {
+        parse_simple(filter)?;
+        self.0.send_replace(filter.to_owned());
+        Ok(())
+    }
+
+    /// Follows the changes.
+    pub fn subscribe(&self) -> watch::Receiver<String> {
+        self.0.subscribe()
+    }
+}
+
+/// Sidecars know targets and levels, and no spans and fields.
+fn parse_simple(filter: &str) -> Result<Targets, LoggingError> {
+    filter.parse().map_err(|source| LoggingError::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {

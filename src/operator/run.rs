@@ -19,7 +19,7 @@ use crate::jobs::session_registry::{Inbox, open_registry};
 use crate::jobs::{Concurrency, JobContext, JobSettings};
 use crate::key::{JobKey, PluginKey};
 use crate::leader::{Candidate, LeaderError, Term};
-use crate::logging::LogFilter;
+use crate::logging::{LogFilter, LoggingError, SidecarLogFilter};
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 use crate::retry::{Policy, Retries, jitter};
@@ -36,7 +36,7 @@ use kube::{Api, Client};
 use patchbay_reconcile::plugin::observe::{Settings, default_sidecar_resources};
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -66,6 +66,9 @@ pub enum RunError {
     /// No probes.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The filter for sidecars is not one.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
     /// No signals.
     #[error("listening for signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -90,6 +93,7 @@ struct OperatorProcess {
     clock: Arc<ServerClock>,
     wall: WallClock,
     inspector: Arc<DispatchInspector>,
+    sidecar_log: SidecarLogFilter,
     /// Passes and sessions.
     tasks: TaskTracker,
 }
@@ -103,11 +107,13 @@ pub async fn run(arguments: OperatorArguments, log_filter: LogFilter) -> Result<
     let clock = Arc::new(ServerClock::default());
     let listener = listen(arguments.metrics_address).await?;
     let inspector = Arc::new(DispatchInspector::default());
+    let sidecar_log = SidecarLogFilter::new(&arguments.sidecar_log)?;
     let pages = Pages {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
         inspector: Arc::clone(&inspector),
         log_filter,
+        sidecar_log: sidecar_log.clone(),
     };
     let wall = WallClock::default();
     if arguments.shift_clock_seconds != 0 {
@@ -135,6 +141,7 @@ pub async fn run(arguments: OperatorArguments, log_filter: LogFilter) -> Result<
         clock,
         wall,
         inspector,
+        sidecar_log,
         tasks: TaskTracker::new(),
     };
     tokio::select! {
@@ -196,15 +203,17 @@ async fn lead(process: &OperatorProcess, epoch: u64) -> Result<Infallible, RunEr
         feed,
         job_queue,
     } = process.dispatch_parts(&stores, &events);
-    let shared = Arc::new(SessionContext::new(
-        authority.installation().clone(),
+    let shared = Arc::new(SessionContext {
+        installation: authority.installation().clone(),
         epoch,
-        operator_tls(&authority)?,
+        tls: RwLock::new(operator_tls(&authority)?),
         changed,
-        Arc::clone(&process.metrics),
-        Arc::clone(&process.totals),
-        Arc::clone(&jobs),
-    ));
+        metrics: Arc::clone(&process.metrics),
+        totals: Arc::clone(&process.totals),
+        jobs: Arc::clone(&jobs),
+        sidecar_log: process.sidecar_log.clone(),
+        snapshots: Mutex::default(),
+    });
     let plugin_changes = Arc::new(PluginChangeNotifier::new(
         Arc::clone(&stores),
         Arc::clone(&job_queue),

@@ -70,6 +70,10 @@ pub struct OperatorArguments {
     )]
     pub log: String,
 
+    /// Which lines sidecars log, as in `info,h2=warn`.
+    #[arg(long, env = "PATCHBAY_SIDECAR_LOG", default_value = "info")]
+    pub sidecar_log: String,
+
     /// Plugins that are worked on at the same time.
     #[arg(long, env = "PATCHBAY_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,

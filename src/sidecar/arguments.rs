@@ -23,6 +23,8 @@ pub enum Verb {
         /// How long a first readiness is waited for.
         wait: Duration,
     },
+    /// Print the state of the running sidecar.
+    Debug { root: PathBuf },
     /// Put the launcher in place.
     Install { root: PathBuf },
     /// Return once the launcher is in place and the sidecar answers.
@@ -32,6 +34,7 @@ pub enum Verb {
 /// Shown when the command line cannot be read.
 pub const USAGE: &str = "usage: patchbay-sidecar run [--root DIR] [--session-address ADDR]
        patchbay-sidecar ready [--root DIR] [--wait MILLISECONDS]
+       patchbay-sidecar debug [--root DIR]
        patchbay-sidecar install [--root DIR]
        patchbay-sidecar wait-installed [--root DIR]";
 
@@ -100,6 +103,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Verb, String> 
             root,
             wait: wait.unwrap_or(DEFAULT_WAIT),
         }),
+        "debug" => Ok(Verb::Debug { root }),
         "install" => Ok(Verb::Install { root }),
         "wait-installed" => Ok(Verb::WaitInstalled { root }),
         other => Err(format!("read the command line: {other} is not a verb")),

@@ -11,6 +11,7 @@
 pub mod arguments;
 pub mod configuration;
 pub mod counters;
+pub mod debug;
 pub mod directory_watch;
 mod driver;
 pub mod family;

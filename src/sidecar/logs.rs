@@ -1,8 +1,8 @@
 //! Structured logs: one JSON object a line on stdout, our own records and the plugin's.
 //!
 //! Keys: `timestamp`, `level`, `stream` (`sidecar`, or where the plugin wrote), `plugin`, `pod`,
-//! `message`, `fields`. What a plugin chose lies beneath `fields` or `message` and can never pass
-//! for one of ours.
+//! `message`. The fields of our own records stand beside them, as in the operator's log. What a plugin
+//! chose lies beneath `fields` or `message` and can never pass for one of ours.
 //!
 //! A thread of its own writes, so that a reader who does not read stops no call. What waits for it
 //! is bounded; the rest is dropped and counted.
@@ -15,12 +15,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing_subscriber::Layer;
+use tracing::span::{Attributes, Id};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::{Layer, Registry};
 
 /// Bytes that may wait for the writer.
 const WAITING: usize = 1024 * 1024;
+
+/// Names our own records.
+const OWN_STREAM: &str = "sidecar";
+/// Keys that no field takes.
+const RESERVED: [&str; 7] = [
+    "timestamp",
+    "level",
+    "stream",
+    "plugin",
+    "pod",
+    "message",
+    "fields",
+];
 
 static LOGS: OnceLock<Logs> = OnceLock::new();
 
@@ -30,6 +46,7 @@ struct Logs {
     pod: Option<String>,
     plugin: RwLock<Option<String>>,
     dropped: AtomicU64,
+    filter: Handle<Targets, Registry>,
 }
 
 enum Message {
@@ -38,7 +55,7 @@ enum Message {
 }
 
 /// Starts the writer and takes over `tracing`. The variable `PATCHBAY_LOG` chooses what of our own
-/// is logged, such as `debug` or `info,h2=warn`.
+/// is logged, such as `debug` or `info,h2=warn`, until the operator says otherwise.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -53,18 +70,20 @@ pub fn start() -> Result<(), String> {
     let pod = std::env::var("POD_NAME")
         .ok()
         .filter(|name| !name.is_empty());
+    let wanted = std::env::var("PATCHBAY_LOG")
+        .ok()
+        .and_then(|text| text.parse::<Targets>().ok());
+    let wanted = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let (wanted, filter) = reload::Layer::new(wanted);
     let logs = Logs {
         queue,
         waiting: &COUNT,
         pod,
         plugin: RwLock::new(None),
         dropped: AtomicU64::new(0),
+        filter,
     };
     let _ = LOGS.set(logs);
-    let wanted = std::env::var("PATCHBAY_LOG")
-        .ok()
-        .and_then(|text| text.parse::<Targets>().ok());
-    let wanted = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let subscriber = tracing_subscriber::registry().with(OwnRecords.with_filter(wanted));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| format!("start the logs: {error}"))
@@ -76,6 +95,23 @@ pub fn name_plugin(namespace: &str, name: &str) {
         && let Ok(mut plugin) = logs.plugin.write()
     {
         *plugin = Some(format!("{namespace}/{name}"));
+    }
+}
+
+/// Logs by this filter from now on, such as `debug` or `info,h2=warn`.
+///
+/// # Errors
+/// The text is not a filter; the old one stays.
+pub fn set_filter(filter: &str) -> Result<(), String> {
+    let wanted: Targets = filter
+        .parse()
+        .map_err(|error| format!("read the log filter {filter:?}: {error}"))?;
+    match LOGS.get() {
+        Some(logs) => logs
+            .filter
+            .reload(wanted)
+            .map_err(|error| format!("change the log filter: {error}")),
+        None => Ok(()),
     }
 }
 
@@ -161,8 +197,18 @@ fn render(entry: Entry<'_>, now: SystemTime, plugin: Option<&str>, pod: Option<&
         put("pod", &pod.into());
     }
     put("message", &entry.message.into());
-    if !entry.fields.is_empty() {
-        put("fields", &Value::Object(entry.fields));
+    let mut fields = entry.fields;
+    if entry.stream == OWN_STREAM {
+        fields.retain(|key, value| {
+            let reserved = RESERVED.contains(&key.as_str());
+            if !reserved {
+                put(key, value);
+            }
+            reserved
+        });
+    }
+    if !fields.is_empty() {
+        put("fields", &Value::Object(fields));
     }
     line.push_str("}\n");
     line
@@ -193,9 +239,20 @@ fn rfc3339(time: SystemTime) -> String {
 /// Our own records.
 struct OwnRecords;
 
-impl<S: tracing::Subscriber> Layer<S> for OwnRecords {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for OwnRecords {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut seen = Seen::default();
+        attributes.record(&mut seen);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanFields(seen.fields));
+        }
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        let mut seen = Seen {
+            message: String::new(),
+            fields: span_fields(event, &context),
+        };
         event.record(&mut seen);
         let metadata = event.metadata();
         let level = match *metadata.level() {
@@ -207,12 +264,30 @@ impl<S: tracing::Subscriber> Layer<S> for OwnRecords {
         };
         log(Entry {
             level,
-            stream: "sidecar",
+            stream: OWN_STREAM,
             message: &seen.message,
             fields: seen.fields,
         });
     }
 }
+
+/// What was recorded with the spans around an event; the inner one wins.
+fn span_fields<S: tracing::Subscriber + for<'a> LookupSpan<'a>>(
+    event: &tracing::Event<'_>,
+    context: &Context<'_, S>,
+) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let scope = context.event_scope(event);
+    for span in scope.into_iter().flat_map(|scope| scope.from_root()) {
+        if let Some(SpanFields(known)) = span.extensions().get() {
+            fields.extend(known.clone());
+        }
+    }
+    fields
+}
+
+/// What was recorded with a span.
+struct SpanFields(Map<String, Value>);
 
 #[derive(Default)]
 struct Seen {
@@ -272,6 +347,52 @@ mod tests {
         assert_eq!(parsed["pod"], "kv-0-abc");
         assert_eq!(parsed["message"], "a\n\"b\"");
         assert_eq!(parsed["fields"]["pod"], "forged");
+    }
+
+    #[test]
+    fn own_record_has_its_fields_beside_the_reserved_keys() {
+        let mut fields = Map::new();
+        fields.insert("job".to_owned(), "scan".into());
+        fields.insert("pod".to_owned(), "another".into());
+        let entry = Entry {
+            level: "info",
+            stream: OWN_STREAM,
+            message: "granted",
+            fields,
+        };
+        let line = render(entry, UNIX_EPOCH, None, Some("kv-0-1"));
+        let parsed: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed["job"], "scan");
+        assert_eq!(parsed["pod"], "kv-0-1");
+        assert_eq!(parsed["fields"]["pod"], "another");
+    }
+
+    #[test]
+    fn event_carries_the_fields_of_its_spans() {
+        let (lines, written) = mpsc::channel();
+        let subscriber = tracing_subscriber::registry()
+            .with(OwnRecords)
+            .with(Collect(lines));
+        tracing::subscriber::with_default(subscriber, || {
+            let _outer = tracing::info_span!("session", pod = "kv-0-1").entered();
+            let _inner = tracing::info_span!("claim", claim = "c1").entered();
+            tracing::info!(job = "scan", "granted");
+        });
+        assert_eq!(
+            written.recv().unwrap(),
+            serde_json::json!({"pod": "kv-0-1", "claim": "c1"})
+        );
+    }
+
+    /// Sends on what [`OwnRecords`] keeps with the spans of an event.
+    struct Collect(mpsc::Sender<Value>);
+
+    impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collect {
+        fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+            self.0
+                .send(Value::Object(span_fields(event, &context)))
+                .unwrap();
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The sidecar's program: one verb, then done. Everything else is in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use patchbay_sidecar::arguments::{self, Verb};
 use patchbay_sidecar::paths::Root;
-use patchbay_sidecar::{install, ready, run};
+use patchbay_sidecar::{debug, install, ready, run};
 
 fn main() -> ExitCode {
     let verb = match arguments::parse(std::env::args_os().skip(1)) {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let done = match verb {
         Verb::Run { root, session } => run::run(root, session),
         Verb::Ready { root, wait } => ready::probe(&Root::new(root), wait),
+        Verb::Debug { root } => debug::read(&Root::new(root)).map(|page| print(&page)),
         Verb::Install { root } => install::install(&Root::new(root)).map(|_| ()),
         Verb::WaitInstalled { root } => install::wait_installed(&Root::new(root)),
     };
@@ -27,4 +29,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A reader who closes the pipe has read enough.
+fn print(page: &str) {
+    let _ = std::io::stdout().write_all(page.as_bytes());
 }

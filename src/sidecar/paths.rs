@@ -76,6 +76,11 @@ impl Root {
         self.private().join("jobs")
     }
 
+    /// Socket of the debug page.
+    pub fn debug_socket(&self) -> PathBuf {
+        self.private().join("debug.sock")
+    }
+
     /// Socket of the readiness probe.
     pub fn ready_socket(&self) -> PathBuf {
         self.private().join("ready.sock")

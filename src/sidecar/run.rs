@@ -17,7 +17,7 @@ use crate::paths::Root;
 use crate::ready::{self, Readiness};
 use crate::session::{self, Hub, Port};
 use crate::workers::{self, Workers};
-use crate::{directory_watch, install, launcher_connection, logs};
+use crate::{debug, directory_watch, install, launcher_connection, logs};
 
 /// Events of our own tasks that wait for the main loop.
 const WAITING: usize = 64;
@@ -78,6 +78,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         readiness,
         telling,
     );
+    debug::serve(&root, driver.instance.subscribe(), jobs.clone());
     let mut greetings = jobs.greetings();
     let hub = Hub {
         root: root.clone(),

@@ -3,11 +3,15 @@
 //! A session is a view, never a decision: what it hears becomes a snapshot that a pass reads. The
 //! pod's uid comes from whom we dialled, never from a message.
 
+pub mod attach;
 pub mod bounds;
-pub mod connection;
+mod connection;
 mod convert;
 mod decode;
 pub mod dial;
+mod error;
+mod job_messages;
+mod session_loop;
 pub mod tls;
 pub mod totals;
 
@@ -17,6 +21,7 @@ mod tests;
 use crate::certificates::name::{CertificateIdentity, Installation};
 use crate::jobs::JobContext;
 use crate::key::PluginKey;
+use crate::logging::SidecarLogFilter;
 use crate::metrics::Metrics;
 use patchbay_protocol::session::Instance;
 use std::collections::HashMap;
@@ -94,32 +99,13 @@ pub struct SessionContext {
     pub totals: Arc<SidecarTotals>,
     /// Where word of jobs goes.
     pub jobs: Arc<JobContext>,
-    snapshots: Mutex<HashMap<String, Snapshot>>,
+    /// What sidecars log.
+    pub sidecar_log: SidecarLogFilter,
+    /// Last word of each sidecar, by the pod's uid.
+    pub snapshots: Mutex<HashMap<String, Snapshot>>,
 }
 
 impl SessionContext {
-    /// Nothing has been heard yet.
-    pub fn new(
-        installation: Installation,
-        epoch: u64,
-        tls: OperatorTls,
-        changed: Box<dyn Fn(&PluginKey) + Send + Sync>,
-        metrics: Arc<Metrics>,
-        totals: Arc<SidecarTotals>,
-        jobs: Arc<JobContext>,
-    ) -> Self {
-        Self {
-            installation,
-            epoch,
-            tls: RwLock::new(tls),
-            changed,
-            metrics,
-            totals,
-            jobs,
-            snapshots: Mutex::default(),
-        }
-    }
-
     /// The name that the sidecar of `target` has to prove.
     fn expected(&self, target: &SessionPeer) -> crate::certificates::name::Uri {
         CertificateIdentity::Plugin {

@@ -219,15 +219,17 @@ fn operator(authority: &CertificateAuthority) -> Operator {
     });
     Operator {
         sessions: SidecarSessions::new(
-            Arc::new(SessionContext::new(
-                authority.installation().clone(),
-                42,
-                tls,
+            Arc::new(SessionContext {
+                installation: authority.installation().clone(),
+                epoch: 42,
+                tls: RwLock::new(tls),
                 changed,
-                Arc::clone(&metrics),
+                metrics: Arc::clone(&metrics),
                 totals,
-                Arc::clone(&harness.jobs),
-            )),
+                jobs: Arc::clone(&harness.jobs),
+                sidecar_log: SidecarLogFilter::new("info").unwrap(),
+                snapshots: Mutex::default(),
+            }),
             TaskTracker::new(),
         ),
         harness,

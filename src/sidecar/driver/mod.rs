@@ -413,7 +413,7 @@ impl Driver {
 
     pub(crate) fn handle_operator_message(&mut self, wish: FromOperator) {
         match wish {
-            FromOperator::Release => {
+            FromOperator::AllowStart => {
                 if !self.released.swap(true, Ordering::Relaxed) {
                     tracing::info!("the operator released the plugin");
                     if let Err(error) = sandbox::remember_release(&self.root) {

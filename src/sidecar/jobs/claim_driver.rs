@@ -24,6 +24,7 @@ use crate::family::pcp::commands::Advertised;
 use crate::family::pcp::job::{self as pcp_job, Targets};
 use crate::paths::{Root, replace};
 use crate::random;
+use tracing::Instrument;
 
 /// After a write that failed, time is not looked at for so long, in milliseconds.
 const AFTER_FAILURE_MS: u64 = 1_000;
@@ -391,6 +392,7 @@ impl ClaimDriver {
         entry: &Entry,
         queue: &mut VecDeque<Event>,
     ) {
+        let _span = claim_span(entry).entered();
         let first = count == 1;
         let Some(advertised) = &self.advertised else {
             // Its process is gone, and with it the request.
@@ -402,10 +404,9 @@ impl ClaimDriver {
             Ok(document) => document,
             Err(unfit) => {
                 tracing::warn!(
-                    job = entry.job,
                     unfit.reason,
                     unfit.message,
-                    "a job does not fit the plugin"
+                    "the job does not fit the plugin"
                 );
                 self.answer(request, Answer::Nothing);
                 queue.push_back(unfit_heard(entry.claim, unfit));
@@ -427,13 +428,7 @@ impl ClaimDriver {
             None => Err(Answer::Job(delivery)),
         };
         match sent {
-            Ok(()) => tracing::info!(
-                job = entry.job,
-                uid = entry.job_uid,
-                claim = %entry.claim,
-                attempt = entry.attempt,
-                "a job is handed over"
-            ),
+            Ok(()) => tracing::info!("the job is delivered"),
             Err(Answer::Job(delivery)) => {
                 // The claim machine handles an event right now: this one is next.
                 delivery.disarm();
@@ -461,18 +456,31 @@ impl ClaimDriver {
             queue.push_back(Event::NotDelivered(claim, 1));
             return;
         };
-        tracing::info!(job = entry.job, uid = entry.job_uid, %claim, attempt = entry.attempt, "a call begins");
+        let span = claim_span(&entry);
+        span.in_scope(|| tracing::info!("a call begins"));
         let jobs = jobs.clone();
-        let task = tokio::spawn(async move {
+        let call = async move {
             calls::run(&jobs, channel, entry).await;
             jobs.call_ended(claim);
-        });
+        };
+        let task = tokio::spawn(call.instrument(span));
         self.calls.insert(claim, task.abort_handle());
     }
 
     pub(crate) fn call_ended(&mut self, claim: ClaimId) {
         self.calls.remove(&claim);
     }
+}
+
+/// What is logged about a claim names its job.
+fn claim_span(entry: &Entry) -> tracing::Span {
+    tracing::info_span!(
+        "claim",
+        job = entry.job,
+        uid = entry.job_uid,
+        claim = %entry.claim,
+        attempt = entry.attempt
+    )
 }
 
 pub(crate) fn unfit_heard(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {

@@ -30,6 +30,7 @@ use crate::family::{self, JobDelivery};
 use crate::paths::Root;
 pub use claim_driver::OpenedSession;
 use claim_driver::{ClaimDriver, Shared};
+use claims::ClaimsSnapshot;
 use claims::event::{CallerId, ClaimId, Event, Room, RowAnswer, RowGiven, RowId, RowOwner};
 use spool::Spool;
 
@@ -206,6 +207,11 @@ impl Jobs {
     /// That session is over.
     pub fn close_session(&self, session: u64) {
         self.with(|driver| driver.close_session(self, session));
+    }
+
+    /// The state of the claims, for people.
+    pub fn snapshot(&self) -> ClaimsSnapshot {
+        self.with(|driver| driver.machine().snapshot())
     }
 
     pub fn spool(&self) -> &Spool {

@@ -4,6 +4,8 @@ use super::counters::{ConnectionGuard, ProxyCounters};
 use super::upstream::Link;
 use super::{forward, settings};
 use crate::family::go_plugin::stdio::Fanout;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::pin::pin;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Silence after which the kernel asks whether the other end is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -41,7 +44,11 @@ pub(super) async fn serve(stream: TcpStream, client: Client, _counted: Connectio
         () = &mut told => return,
     }
     let client = Arc::new(client);
-    let service = service_fn(move |request| forward::serve(client.clone(), request));
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let span = tracing::debug_span!("call", method = request.uri().path(), ?peer);
+        forward::serve(client.clone(), request).instrument(span)
+    });
     let mut connection = pin!(settings::server().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

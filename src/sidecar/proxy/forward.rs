@@ -45,6 +45,7 @@ async fn forward(
     if client.counters.in_flight() >= settings::MAX_CALLS {
         let call = client.counters.call();
         call.failed();
+        tracing::debug!("a call is refused: too many at the same time");
         return Ok(reply::status(
             reply::RESOURCE_EXHAUSTED,
             "patchbay: too many calls at the same time in this pod",
@@ -58,6 +59,7 @@ async fn forward(
             Ok(sender) => sender,
             Err(failure) => {
                 call.failed();
+                tracing::debug!(%failure, "a call cannot reach the plugin");
                 return Ok(reply::status(reply::UNAVAILABLE, &failure.to_string()));
             }
         };
@@ -78,6 +80,7 @@ async fn forward(
 
 fn lost(error: hyper::Error, call: CallGuard) -> Result<Response<Reply>, hyper::Error> {
     call.failed();
+    tracing::debug!(%error, "a call was lost");
     match Loss::of(&error) {
         Loss::ResetByPlugin => Err(error),
         loss => Ok(reply::status_of(loss.trailers(&error))),

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{FromOperator as Wish, Hub, outbox};
 use crate::jobs::OpenedSession;
-use crate::sandbox;
+use crate::{logs, sandbox};
 
 /// Limit of the operator's first message.
 const HELLO: Duration = Duration::from_secs(10);
@@ -237,7 +237,11 @@ impl Talk {
                     .await;
             }
             Down::Configure(configure) => Wish::Configure(configure.json),
-            Down::AllowStart(_) => Wish::Release,
+            Down::AllowStart(_) => Wish::AllowStart,
+            Down::LogLevel(level) => {
+                set_log_level(&level.filter);
+                return Ok(());
+            }
             // Said once.
             Down::Hello(_) => return Ok(()),
             message @ (Down::Grant(_)
@@ -254,5 +258,14 @@ impl Talk {
             .send(wish)
             .await
             .map_err(|_| Status::unavailable("the sidecar is being stopped"))
+    }
+}
+
+/// The operator is trusted, its filter may still be one that this build cannot read.
+fn set_log_level(filter: &str) {
+    let shown = patchbay_protocol::escape::printable(filter.as_bytes(), 512);
+    match logs::set_filter(filter) {
+        Ok(()) => tracing::debug!(filter = shown, "the log level is changed"),
+        Err(error) => tracing::warn!(%error, "the log level stays"),
     }
 }

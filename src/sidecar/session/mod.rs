@@ -28,7 +28,7 @@ pub use accept::{Port, serve};
 pub enum FromOperator {
     Configure(String),
     /// The plugin may start in this sandbox.
-    Release,
+    AllowStart,
 }
 
 /// What sessions need of the rest of the sidecar.

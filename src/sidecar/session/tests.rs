@@ -259,7 +259,7 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
         })
         .await
         .unwrap();
-    assert_eq!(bench.wishes.recv().await, Some(FromOperator::Release));
+    assert_eq!(bench.wishes.recv().await, Some(FromOperator::AllowStart));
     assert_eq!(
         bench.wishes.recv().await,
         Some(FromOperator::Configure("{}".into()))

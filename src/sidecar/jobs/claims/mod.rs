@@ -15,6 +15,7 @@ pub mod event;
 mod lifecycle;
 mod requests;
 mod rows;
+mod snapshot;
 mod timers;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use patchbay_protocol::session::from_sidecar::Message as Up;
 use entry::{Entry, ProcessEnd, State};
 use event::{ClaimId, Effect, Event, Filter, Now, RequestId};
 use requests::{OpenWorkRequest, Waiter};
+pub use snapshot::ClaimsSnapshot;
 
 /// Number of settled claims that are remembered, for output that comes late.
 pub const REMEMBERED: usize = 1024;
@@ -288,7 +290,11 @@ impl ClaimMachine {
             Down::ClaimQuery(doubt) => self.claim_queried(doubt, effects),
             Down::RowStored(stored) => self.row_stored(stored, effects),
             Down::Cancel(cancel) => self.cancelled(&cancel, effects),
-            Down::Hello(_) | Down::Configure(_) | Down::AllowStart(_) | Down::Ping(_) => {}
+            Down::Hello(_)
+            | Down::Configure(_)
+            | Down::LogLevel(_)
+            | Down::AllowStart(_)
+            | Down::Ping(_) => {}
         }
     }
 
