@@ -67,6 +67,18 @@ fn every_list_of_objects_says_how_writers_share_it() {
 }
 
 #[test]
+fn enum_descriptions_explain_every_value() {
+    both().iter().for_each(published::explains_enum_values);
+}
+
+#[test]
+fn descriptions_state_limits_and_defaults() {
+    both()
+        .iter()
+        .for_each(published::states_limits_and_defaults);
+}
+
+#[test]
 fn numbers_have_formats_that_kubernetes_knows() {
     both().iter().for_each(published::has_known_formats);
 }

@@ -4,7 +4,7 @@ use super::rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The family and its settings. Exactly one key.
+/// The family and its settings.
 ///
 /// A struct of options and not an enum: the API server then answers a missing or doubled key with
 /// our sentence. [`Protocol::family`] gives the enum.
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::protocol()))]
 pub struct Protocol {
-    /// HashiCorp go-plugin over gRPC.
+    /// Settings of a plugin that uses HashiCorp go-plugin over gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub go_plugin: Option<GoPlugin>,
-    /// A controller plugin of the PCP job queue: Python over `src.controller_plugin`.
+    /// Settings of a controller plugin of the PCP job queue: a Python program that uses
+    /// `src.controller_plugin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pcp_controller: Option<PcpController>,
 }
@@ -51,22 +52,24 @@ impl Protocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GoPlugin {
-    /// The magic cookie, as the plugin's documentation names it. Not a secret.
+    /// Magic cookie of the plugin, an environment variable. Its documentation names it. The cookie is not
+    /// a secret.
     pub cookie: Cookie,
-    /// Application versions that client programs understand, 1 to 16 of them.
+    /// List of application protocol versions that the clients support. The plugin chooses one of them. At
+    /// least 1 entry, at most 16 entries.
     #[schemars(
         length(min = 1, max = 16),
         inner(range(min = 0, max = 2_147_483_647)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub versions: Vec<i32>,
-    /// Transport security between sidecar and plugin.
+    /// TLS between sidecar and plugin.
     #[serde(default)]
     pub tls: TlsOptions,
     /// Range of ports for a plugin that listens on TCP.
     #[serde(default)]
     pub ports: PortRange,
-    /// How the handshake is waited for.
+    /// Limits for the handshake.
     #[serde(default)]
     pub handshake: Handshake,
 }
@@ -75,10 +78,10 @@ pub struct GoPlugin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::cookie()))]
 pub struct Cookie {
-    /// Name of the variable.
+    /// Name of the environment variable.
     #[schemars(length(min = 1, max = 256))]
     pub key: String,
-    /// Its value.
+    /// Value of the environment variable.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }
@@ -88,15 +91,17 @@ pub struct Cookie {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::tls()))]
 pub struct TlsOptions {
-    /// None, AutoMTLS or Explicit.
+    /// TLS mode. Defaults to None.
     #[serde(default)]
+    #[schemars(transform = crate::schema::explain_values)]
     pub mode: TlsMode,
-    /// Explicit only: Secret with ca.crt, and tls.crt with tls.key when the plugin asks for a
-    /// client certificate.
+    /// Name of a Secret with the key ca.crt. If the plugin requires a client certificate, the Secret also
+    /// has the keys tls.crt and tls.key. Required with mode Explicit, not allowed with other modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
-    /// Explicit only: the name that the plugin's certificate must carry.
+    /// DNS name that the certificate of the plugin must contain. Required with mode Explicit, not allowed
+    /// with other modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub server_name: Option<String>,
@@ -105,12 +110,12 @@ pub struct TlsOptions {
 /// Where the certificates come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsMode {
-    /// No TLS; the socket lies in a volume of the pod.
+    /// No TLS.
     #[default]
     None,
-    /// Certificates are made for each start and exchanged in the handshake.
+    /// New certificates are created at each start and exchanged in the handshake.
     AutoMTLS,
-    /// Certificates come from a Secret.
+    /// The certificates of the Secret `secretName` are used.
     Explicit,
 }
 
@@ -119,10 +124,10 @@ pub enum TlsMode {
 #[serde(default)]
 #[schemars(extend("x-kubernetes-validations" = rules::ports()))]
 pub struct PortRange {
-    /// Lowest port.
+    /// Lowest port. Defaults to 10000. Must be between 1 and 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub min: i32,
-    /// Highest port.
+    /// Highest port. Defaults to 25000. Must be between 1 and 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub max: i32,
 }
@@ -136,15 +141,16 @@ impl Default for PortRange {
     }
 }
 
-/// How the handshake line is waited for.
+/// Limits for the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Handshake {
-    /// Seconds from the start of the process to the line.
+    /// Maximum number of seconds from the start of the process to its handshake line. Defaults to 60.
+    /// Must be between 1 and 3600.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: i32,
-    /// Maximum number of other lines before the handshake line; they are logged and skipped. 0 makes the first
-    /// one fatal.
+    /// Maximum number of other lines before the handshake line. They are logged and skipped. Defaults to
+    /// 0. Must be between 0 and 1000.
     #[schemars(range(min = 0, max = 1000))]
     pub skip_lines: i32,
 }
@@ -163,18 +169,22 @@ impl Default for Handshake {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::controller()))]
 pub struct PcpController {
-    /// The plugin's one port: PORT in its environment, and where external workers connect.
+    /// Port on which the plugin listens for external workers. Passed to the plugin in the environment
+    /// variable PORT. Must be between 1024 and 65535.
     #[schemars(range(min = 1024, max = 65535))]
     pub port: i32,
-    /// STAGE in its environment.
+    /// Stage. Passed to the plugin in the environment variable STAGE. Defaults to PROD.
     #[serde(default)]
+    #[schemars(transform = crate::schema::explain_values)]
     pub stage: Stage,
-    /// Class and module to load: PLUGIN in its environment. The runner looks for the only class
-    /// when absent.
+    /// Name of the plugin class, which is also the name of its module. Passed to the plugin in the
+    /// environment variable PLUGIN. If not specified, the plugin class that is found is used; there must
+    /// be only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub class_name: Option<String>,
-    /// Seconds from the start of the process to its first word.
+    /// Maximum number of seconds from the start of the process until it reports that it has started.
+    /// Defaults to 60. Must be between 1 and 3600.
     #[serde(default = "PcpController::default_start_timeout")]
     #[schemars(range(min = 1, max = 3600))]
     pub start_timeout_seconds: i32,

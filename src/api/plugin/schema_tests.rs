@@ -95,6 +95,16 @@ fn nothing_in_the_schema_keeps_unknown_fields() {
 }
 
 #[test]
+fn enum_descriptions_explain_every_value() {
+    published::explains_enum_values(&schema());
+}
+
+#[test]
+fn descriptions_state_limits_and_defaults() {
+    published::states_limits_and_defaults(&schema());
+}
+
+#[test]
 fn numbers_have_formats_that_kubernetes_knows() {
     published::has_known_formats(&schema());
 }
