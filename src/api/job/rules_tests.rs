@@ -55,7 +55,7 @@ fn fixed(name: &'static str, before: Value, reject: Value) -> Case {
         accept: before.clone(),
         before: Some(before),
         reject: json!({"spec": reject}),
-        says: "make a new Job",
+        says: "create a new Job",
     }
 }
 
@@ -128,7 +128,7 @@ fn of_the_spec() -> Vec<Case> {
             "further attempts",
             json!({"backoffLimit": 2, "deliveryPolicy": "AtLeastOnce"}),
             json!({"backoffLimit": 2}),
-            "expected further attempts only for work that may be done twice",
+            "expected retries with AtLeastOnce only",
         ),
         new(
             "back-off",
@@ -208,28 +208,28 @@ fn of_the_status() -> Vec<Case> {
             held("Running", "a"),
             held("Succeeded", "a"),
             json!(null),
-            "expected that what became of a job is never forgotten",
+            "status was removed",
         ),
         status(
             "out of the end",
             json!({"phase": "Failed"}),
             json!({"phase": "Failed", "output": {"lateCount": 1}}),
             json!({"phase": "Ready"}),
-            "nothing leaves Invalid, Succeeded and Failed",
+            "expected no change from Invalid, Succeeded and Failed",
         ),
         status(
             "phase vanishes",
             json!({"phase": "Waiting"}),
             json!({"phase": "Ready"}),
             json!({"reason": "Eligible"}),
-            "would leave an end or vanish",
+            "was removed or was changed from a final phase",
         ),
         status(
             "ready and back",
             json!({"phase": "Ready"}),
             json!({"phase": "Suspended"}),
             json!({"phase": "Waiting"}),
-            "whatever a clock says",
+            "even if a clock is set back",
         ),
         status(
             "backing off",
@@ -250,14 +250,14 @@ fn of_the_status() -> Vec<Case> {
             held("Claimed", "a"),
             held("Running", "a"),
             held("Claimed", "b"),
-            "directly to another",
+            "replaced by another claim",
         ),
         status(
             "attempts",
             json!({"phase": "Waiting", "attempt": 1}),
             json!({"phase": "Ready", "attempt": 1}),
             json!({"phase": "Ready", "attempt": 0}),
-            "status.attempt would fall",
+            "status.attempt was decreased",
         ),
         status(
             "two ends",
@@ -403,7 +403,7 @@ fn output_never_changes() {
     assert!(violations(&schema, &object("a"), Some(&object("a"))).is_empty());
     let bad = violations(&schema, &object("b"), Some(&object("a")));
     assert!(
-        bad.len() == 1 && bad[0].message.contains("output never changes"),
+        bad.len() == 1 && bad[0].message.contains("stored output is immutable"),
         "{bad:#?}"
     );
     assert_eq!(

@@ -38,17 +38,17 @@ pub(super) fn spec() -> Value {
                 "!has(self.env) || !has(self.protocol.pcpController) || self.env.all(e, !(e.name in {OF_PCP}))"
             ),
             &format!(
-                "'spec.env sets ' + {OF_PCP}.filter(n, self.env.exists(e, e.name == n))[0] + ', which belongs to the family pcpController; expected it only from spec.protocol.pcpController: remove it, the sidecar sets it'"
+                "'spec.env sets ' + {OF_PCP}.filter(n, self.env.exists(e, e.name == n))[0] + ', which the sidecar sets from spec.protocol.pcpController; expected another name: remove it'"
             ),
-            "spec.env sets PORT, RETHINK_HOST, STAGE, PLUGIN or PATCHBAY_JOBS_SOCKET, which belong to the family pcpController: remove it, the sidecar sets it",
+            "spec.env sets PORT, RETHINK_HOST, STAGE, PLUGIN or PATCHBAY_JOBS_SOCKET, which the sidecar sets from spec.protocol.pcpController: remove it",
         ),
         rule(
             "!has(self.protocol.pcpController) || self.jobs.maxRunningPerPod == 4",
-            "spec.jobs.maxRunningPerPod is set for a PCP controller plugin; expected it with goPlugin only, because a PCP controller plugin asks for a job when it wants one: remove it, or limit with jobs.maxRunning",
+            "spec.jobs.maxRunningPerPod is set for a PCP controller plugin; expected it with goPlugin only, because a PCP controller plugin asks for each Job itself: remove it, or set jobs.maxRunning",
         ),
         rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name))",
-            "spec.volumeMounts uses a volume that spec.pod.volumes does not hold: add it or correct the name",
+            "spec.volumeMounts names a volume that spec.pod.volumes does not contain: add it or correct the name",
         ),
     ])
 }
@@ -57,8 +57,8 @@ pub(super) fn env_item() -> Value {
     json!([
         telling(
             &format!("!(self.name in {RESERVED})"),
-            "'env sets ' + self.name + ', which belongs to the handshake; expected another name: remove it, the sidecar sets it'",
-            "env sets a variable of the handshake: remove it, the sidecar sets it",
+            "'env sets ' + self.name + ', which the sidecar sets for the handshake; expected another name: remove it'",
+            "env sets a variable that the sidecar sets for the handshake: remove it",
         ),
         rule(
             "!has(self.valueFrom) || !has(self.valueFrom.secretKeyRef) || !self.valueFrom.secretKeyRef.name.startsWith('pb-id-')",
@@ -75,7 +75,7 @@ pub(super) fn env_from_item() -> Value {
         ),
         rule(
             "has(self.configMapRef) != has(self.secretRef)",
-            "envFrom has no source or two; expected exactly one of configMapRef and secretRef: keep one",
+            "envFrom sets both configMapRef and secretRef, or neither; expected exactly one of configMapRef and secretRef: keep one",
         ),
         telling(
             "!has(self.prefix) || !self.prefix.startsWith('PLUGIN_')",
@@ -89,8 +89,8 @@ pub(super) fn volume_mount_item() -> Value {
     json!([
         telling(
             "self.mountPath.matches('^(/[^/:]+)+$') && !self.mountPath.matches('/[.][.]?(/|$)')",
-            "'mountPath is ' + self.mountPath + '; expected an absolute path without empty parts, dots, colons or a slash at its end: write it plainly'",
-            "mountPath is not a plain absolute path: write it without empty parts, dots, colons or a slash at its end",
+            "'mountPath is ' + self.mountPath + '; expected an absolute path without empty parts, dots, colons or a slash at its end: remove them'",
+            "mountPath is not an absolute path without empty parts, dots, colons or a slash at its end: correct it",
         ),
         telling(
             "self.mountPath != '/patchbay' && !self.mountPath.startsWith('/patchbay/') && self.mountPath != '/tmp'",
@@ -118,15 +118,15 @@ pub(super) fn checksum() -> Value {
 pub(super) fn scratch() -> Value {
     json!([telling(
         "isQuantity(self.sizeLimit) && quantity(self.sizeLimit).isGreaterThan(quantity('0'))",
-        "'sizeLimit is ' + self.sizeLimit + '; expected a positive amount of bytes such as 64Mi: correct it'",
-        "sizeLimit is not a positive amount of bytes such as 64Mi: correct it",
+        "'sizeLimit is ' + self.sizeLimit + '; expected a positive quantity such as 64Mi: correct it'",
+        "sizeLimit is not a positive quantity such as 64Mi: correct it",
     )])
 }
 
 pub(super) fn protocol() -> Value {
     json!([rule(
         "[has(self.goPlugin), has(self.pcpController)].exists_one(present, present)",
-        "spec.protocol has no key or two; expected exactly one family: goPlugin with its cookie and versions, or pcpController with its port",
+        "spec.protocol has no key or more than one; expected exactly one family: goPlugin with its cookie and versions, or pcpController with its port",
     )])
 }
 
@@ -134,11 +134,11 @@ pub(super) fn controller() -> Value {
     json!([
         rule(
             "self.port < 7443 || self.port > 7445",
-            "pcpController.port is one of 7443 to 7445, which belong to the sidecar: choose another port",
+            "pcpController.port is between 7443 and 7445; expected another port, because the sidecar uses these: choose another port",
         ),
         telling(
             "!has(self.className) || self.className.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
-            "'pcpController.className is ' + self.className + '; expected the name of a Python class, which is the name of its module too: write it without package, path and .py'",
+            "'pcpController.className is ' + self.className + '; expected the name of a Python class, which is also the name of its module: write it without package, path and .py'",
             "pcpController.className is not the name of a Python class: write it without package, path and .py",
         ),
     ])
@@ -147,8 +147,8 @@ pub(super) fn controller() -> Value {
 pub(super) fn cookie() -> Value {
     json!([telling(
         &format!("self.key.matches('^[A-Za-z_][A-Za-z0-9_]*$') && !(self.key in {RESERVED})"),
-        "'key is ' + self.key + '; expected the name of an environment variable that the handshake does not use itself: take it from the documentation of the plugin'",
-        "key is not a usable name of an environment variable: take it from the documentation of the plugin",
+        "'key is ' + self.key + '; expected the name of an environment variable that the sidecar does not set for the handshake: take it from the documentation of the plugin'",
+        "key is not a valid name of an environment variable: take it from the documentation of the plugin",
     )])
 }
 
@@ -174,11 +174,11 @@ pub(super) fn ports() -> Value {
     json!([
         rule(
             "self.min <= self.max",
-            "ports.min is greater than ports.max: exchange or correct them",
+            "ports.min is greater than ports.max: correct one of them",
         ),
         rule(
             "self.max < 7443 || self.min > 7445",
-            "ports hold 7443 to 7445, which belong to the sidecar: move the range",
+            "ports includes a port from 7443 to 7445; expected a range without them, because the sidecar uses these: choose another range",
         ),
     ])
 }
@@ -193,14 +193,14 @@ pub(super) fn restart() -> Value {
 pub(super) fn service() -> Value {
     json!([rule(
         "!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",
-        "service.externalTrafficPolicy is set and service.type is ClusterIP; expected NodePort or LoadBalancer with it: remove it or change the type",
+        "service.externalTrafficPolicy is set and service.type is ClusterIP; expected it with NodePort or LoadBalancer only: remove it or change the type",
     )])
 }
 
 pub(super) fn client() -> Value {
     json!([rule(
         "has(self.pods) != has(self.ipBlock)",
-        "a client has no key or two; expected exactly one of pods and ipBlock: keep one, or make two clients",
+        "a client sets both pods and ipBlock, or neither; expected exactly one of pods and ipBlock: keep one, or add a second client",
     )])
 }
 
@@ -215,13 +215,13 @@ pub(super) fn ip_block() -> Value {
     json!([
         telling(
             "isCIDR(self.cidr)",
-            "'cidr is ' + self.cidr + '; expected a range such as 10.0.0.0/8: correct it'",
-            "cidr is not a range such as 10.0.0.0/8: correct it",
+            "'cidr is ' + self.cidr + '; expected a CIDR such as 10.0.0.0/8: correct it'",
+            "cidr is not a CIDR such as 10.0.0.0/8: correct it",
         ),
         telling(
             "!has(self.except) || !isCIDR(self.cidr) || self.except.all(e, isCIDR(e) && cidr(self.cidr).containsCIDR(e))",
-            "'except holds something that is not a range within ' + self.cidr + '; expected ranges that lie in cidr: correct or remove it'",
-            "except holds something that is not a range within cidr: correct or remove it",
+            "'except contains a value that is not a CIDR within ' + self.cidr + '; expected CIDRs within cidr: correct or remove it'",
+            "except contains a value that is not a CIDR within cidr: correct or remove it",
         ),
     ])
 }
@@ -230,11 +230,11 @@ pub(super) fn pod() -> Value {
     json!([
         rule(
             "!has(self.labels) || self.labels.all(k, !k.contains('patchbay.dev/') && k != 'app.kubernetes.io/managed-by')",
-            "pod.labels holds a label of Patchbay; expected labels of your own: remove those of patchbay.dev and app.kubernetes.io/managed-by",
+            "pod.labels contains a label that Patchbay sets; expected other labels: remove those of patchbay.dev and app.kubernetes.io/managed-by",
         ),
         rule(
             "!has(self.annotations) || self.annotations.all(k, !k.contains('patchbay.dev/') && k != 'kubectl.kubernetes.io/default-container')",
-            "pod.annotations holds an annotation of Patchbay; expected annotations of your own: remove those of patchbay.dev and kubectl.kubernetes.io/default-container",
+            "pod.annotations contains an annotation that Patchbay sets; expected other annotations: remove those of patchbay.dev and kubectl.kubernetes.io/default-container",
         ),
     ])
 }
@@ -243,13 +243,13 @@ pub(super) fn volume() -> Value {
     json!([
         telling(
             "self.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !self.name.startsWith('patchbay-')",
-            "'a volume has the name ' + self.name + '; expected a-z, 0-9 and -, not beginning with patchbay-: rename it'",
-            "the name of a volume is not made of a-z, 0-9 and -, or begins with patchbay-: rename it",
+            "'a volume has the name ' + self.name + '; expected a name of a-z, 0-9 and - that does not begin with patchbay-: rename it'",
+            "the name of a volume contains other characters than a-z, 0-9 and -, or begins with patchbay-: rename it",
         ),
         telling(
             "[has(self.configMap), has(self.secret), has(self.emptyDir), has(self.persistentVolumeClaim), has(self.csi)].filter(b, b).size() == 1",
-            "'the volume ' + self.name + ' has no source or several; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one'",
-            "a volume has no source or several; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one",
+            "'the volume ' + self.name + ' has no source or more than one; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one'",
+            "a volume has no source or more than one; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one",
         ),
         telling(
             "!has(self.secret) || (has(self.secret.secretName) && !self.secret.secretName.startsWith('pb-id-'))",
@@ -258,8 +258,8 @@ pub(super) fn volume() -> Value {
         ),
         telling(
             "!has(self.csi) || !has(self.csi.nodePublishSecretRef) || !self.csi.nodePublishSecretRef.name.startsWith('pb-id-')",
-            "'the volume ' + self.name + ' gives a Secret that begins with pb-id- to a CSI driver; expected a Secret of your own, because those hold identities of Patchbay: use another Secret'",
-            "a volume gives an identity of Patchbay to a CSI driver: use another Secret",
+            "'the volume ' + self.name + ' passes a Secret that begins with pb-id- to a CSI driver; expected a Secret of your own, because those hold identities of Patchbay: use another Secret'",
+            "a volume passes a Secret that begins with pb-id- to a CSI driver: use another Secret",
         ),
     ])
 }

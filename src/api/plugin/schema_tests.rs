@@ -7,6 +7,9 @@ use super::{
 use super::{Plugin, PluginSpec};
 use crate::PluginStatus;
 use crate::published::{self, walk};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
@@ -102,6 +105,48 @@ fn enum_descriptions_explain_every_value() {
 #[test]
 fn descriptions_state_limits_and_defaults() {
     published::states_limits_and_defaults(&schema());
+}
+
+#[test]
+fn copied_fields_begin_with_the_sentence_of_kubernetes() {
+    let schema = schema();
+    let spec = &schema["properties"]["spec"];
+    let pod = &spec["properties"]["pod"];
+    let service = &spec["properties"]["service"];
+    let peer = &service["properties"]["clients"]["items"];
+    macro_rules! same {
+        ($($place:expr, $original:ty, $names:expr;)+) => {$(
+            let original = schemars::SchemaGenerator::default().into_root_schema_for::<$original>();
+            for name in $names {
+                let ours = &$place["properties"][name]["description"];
+                let ours = ours.as_str().unwrap_or_default().replace('\n', " ");
+                let theirs = original.as_value()["properties"][name]["description"].as_str().unwrap();
+                let first = theirs.split(". ").next().unwrap_or_default().trim_end_matches('.');
+                assert!(ours.starts_with(&format!("{first}.")), "{name}: {ours}; expected: {first}.");
+            }
+        )+};
+    }
+    same! {
+        spec, core::Container, [
+            "image", "imagePullPolicy", "command", "args", "env", "envFrom", "workingDir", "resources",
+            "volumeMounts",
+        ];
+        spec["properties"]["scratch"], core::EmptyDirVolumeSource, ["medium", "sizeLimit"];
+        spec["properties"]["health"], core::Probe, ["periodSeconds", "timeoutSeconds", "failureThreshold"];
+        pod, core::PodSpec, [
+            "imagePullSecrets", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints",
+            "priorityClassName", "runtimeClassName", "serviceAccountName", "securityContext", "volumes",
+        ];
+        pod, ObjectMeta, ["labels", "annotations"];
+        pod["properties"]["securityContext"], core::PodSecurityContext, ["runAsUser", "runAsGroup", "fsGroup"];
+        pod["properties"]["volumes"]["items"], core::Volume, [
+            "name", "configMap", "secret", "emptyDir", "persistentVolumeClaim", "csi",
+        ];
+        service, core::ServiceSpec, ["type", "externalTrafficPolicy"];
+        service, core::ServicePort, ["port"];
+        peer, NetworkPolicyPeer, ["ipBlock"];
+        peer["properties"]["pods"], NetworkPolicyPeer, ["podSelector", "namespaceSelector"];
+    }
 }
 
 #[test]
