@@ -328,7 +328,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence() {
+fn every_rule_accepts_the_valid_and_rejects_the_invalid_example() {
     let schema = schema();
     for case in cases() {
         let good = violations(&schema, &with(&case.accept));
@@ -343,7 +343,7 @@ fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence
 }
 
 #[test]
-fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
+fn invalid_name_is_rejected_and_shown_in_the_message() {
     let schema = schema();
     for bad in ["9kv", "kv.1", &"a".repeat(49)] {
         let mut object = sample();
@@ -360,7 +360,7 @@ fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
 }
 
 #[test]
-fn no_published_rule_is_without_examples() {
+fn every_published_rule_has_examples() {
     let schema = schema();
     let mut bad_name = sample();
     bad_name["metadata"]["name"] = "9kv".into();

@@ -18,7 +18,7 @@ fn schema() -> Value {
 }
 
 #[test]
-fn every_published_default_decodes_to_the_default_here() {
+fn schema_defaults_equal_the_defaults_of_the_types() {
     let schema = schema();
     let spec = &schema["properties"]["spec"]["properties"];
     macro_rules! same {
@@ -44,7 +44,7 @@ fn every_published_default_decodes_to_the_default_here() {
 }
 
 #[test]
-fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
+fn minimal_spec_decodes_like_a_spec_with_all_defaults() {
     let minimal = json!({
         "image": "kv:1",
         "command": ["/kv"],
@@ -67,7 +67,7 @@ fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
 }
 
 #[test]
-fn null_leaves_the_user_to_the_cluster() {
+fn null_user_id_stays_null() {
     let spec: PodOptions =
         serde_json::from_value(json!({"securityContext": {"runAsUser": null}})).unwrap();
     assert_eq!(spec.security_context.run_as_user, None);
@@ -82,12 +82,12 @@ fn every_string_list_and_map_has_a_maximum() {
 }
 
 #[test]
-fn every_list_of_objects_says_how_writers_share_it() {
+fn every_list_of_objects_has_a_list_type() {
     published::has_list_types(&schema());
 }
 
 #[test]
-fn nothing_in_the_schema_keeps_unknown_fields() {
+fn schema_keeps_no_unknown_fields() {
     walk("", &schema(), &mut |path, schema| {
         assert!(
             schema.get("x-kubernetes-preserve-unknown-fields").is_none(),
@@ -150,12 +150,12 @@ fn copied_fields_begin_with_the_sentence_of_kubernetes() {
 }
 
 #[test]
-fn numbers_have_formats_that_kubernetes_knows() {
+fn formats_are_known_to_kubernetes() {
     published::has_known_formats(&schema());
 }
 
 #[test]
-fn a_controller_needs_its_port_alone() {
+fn pcp_controller_requires_only_its_port() {
     let schema = schema();
     let place =
         &schema["properties"]["spec"]["properties"]["protocol"]["properties"]["pcpController"];
@@ -171,13 +171,13 @@ fn a_controller_needs_its_port_alone() {
 }
 
 #[test]
-fn the_definition_fits_into_an_annotation_of_kubectl_apply() {
+fn crd_fits_into_the_annotation_of_kubectl_apply() {
     let size = serde_json::to_string(&Plugin::crd()).unwrap().len();
     assert!(size < 200 * 1024, "{size} bytes");
 }
 
 #[test]
-fn an_empty_status_decodes_and_writes_nothing_needless() {
+fn empty_status_serializes_only_the_replica_counts() {
     let status: PluginStatus = serde_json::from_value(json!({})).unwrap();
     assert_eq!(
         serde_json::to_value(&status).unwrap(),
