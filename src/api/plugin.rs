@@ -147,7 +147,8 @@ pub struct PluginSpec {
     )]
     pub checksums: Vec<Checksum>,
 
-    /// Periodic probe of the plugin process.
+    /// Periodic probe of the plugin process over gRPC. Has no effect with pcpController, where only the
+    /// end of the process is noticed.
     #[serde(default)]
     pub health: Health,
 
