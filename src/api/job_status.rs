@@ -1,4 +1,4 @@
-//! What became of a Job.
+//! Status of a Job.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
@@ -14,72 +14,75 @@ pub const MAX_PREVIEW: usize = 1024;
 /// Content of one JobOutput in bytes, at most.
 pub const CHUNK_BYTES: usize = 512 * 1024;
 
-/// Status of a Job.
+/// Most recently observed status of the Job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = crate::job::rules::status()))]
 pub struct JobStatus {
-    /// Generation of the spec that this status speaks of.
+    /// The generation observed by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where it stands. Nothing leaves Invalid, Succeeded and Failed.
+    /// Phase of the Job. Invalid, Succeeded and Failed are final.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::explain_values)]
     pub phase: Option<Phase>,
-    /// One word of the catalogue: why it stands there. For the printed table.
+    /// Reason for the current phase, in CamelCase. Shown by kubectl get.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What is to be done, for the printed table: a command, or service/method.
+    /// Name of the command, or service and method of the call. Shown by kubectl get.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 520))]
     pub command: String,
-    /// Accepted, Eligible, Claimed and Started; Complete, Failed and Suspended once they are true.
+    /// The latest available observations of an object's current state. The types Accepted, Eligible,
+    /// Claimed and Started are always present. Complete, Failed and Suspended are added when they become
+    /// true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Who has it, or had it last.
+    /// Claim of the pod that holds the Job, or that held it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// Which attempt this is, from 1; 0 before the first claim.
+    /// Number of the current attempt, starting at 1. 0 before the first claim.
     pub attempt: i32,
-    /// Earlier attempts.
+    /// Earlier attempts. At most 10 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub attempts: Vec<Attempt>,
-    /// While backing off: not before this time.
+    /// Time before which the next attempt is not made. Only set during back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<MicroTime>,
-    /// When it was first handed out.
+    /// Time when the Job was first claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<MicroTime>,
-    /// When it ended.
+    /// Time when the Job ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<MicroTime>,
-    /// What the plugin gave back.
+    /// Output of the plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
 }
 
-/// Where a Job stands.
+/// Phase of a Job.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Phase {
-    /// It cannot be done as it is written. The end.
+    /// The spec is rejected; the Job is never delivered. Final.
     Invalid,
-    /// Its time has not come, its plugin is missing, or it is backing off.
+    /// The start time is in the future, the Plugin is missing or not ready, or the Job is in back-off.
     Waiting,
-    /// It can be handed out.
+    /// The Job can be delivered.
     Ready,
-    /// Held back by `spec.suspend`.
+    /// The Job is suspended by `spec.suspend`.
     Suspended,
-    /// A pod has it.
+    /// A pod holds the Job.
     Claimed,
-    /// The plugin is known to work on it.
+    /// The plugin works on the Job.
     Running,
-    /// Done. The end.
+    /// The Job has completed. Final.
     Succeeded,
-    /// Not done. The end.
+    /// The Job has failed, was cancelled or has expired. Final.
     Failed,
 }
 
@@ -115,88 +118,90 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Who has a job.
+/// Claim of a pod on a Job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// Minted by the sidecar for one ask: 32 hexadecimal digits.
+    /// Identifier of the claim, as 32 hexadecimal digits. The sidecar creates it with its request for
+    /// work.
     #[schemars(length(max = 64))]
     pub claim_id: String,
-    /// Counts the claims of one leader's term.
+    /// Number of the claim since this operator became leader.
     pub sequence: i64,
-    /// The newest resource version of Jobs that the leader had seen when it chose.
+    /// The newest resource version of Jobs that the operator had observed when it chose this Job.
     #[schemars(length(max = 64))]
     pub observed_resource_version: String,
-    /// The pod.
+    /// Name of the pod that holds the Job.
     #[schemars(length(max = 253))]
     pub holder_pod: String,
-    /// Its uid.
+    /// UID of that pod.
     #[serde(rename = "holderPodUID")]
     #[schemars(length(max = 64))]
     pub holder_pod_uid: String,
-    /// Names the ledger of that pod.
+    /// Identifier of the ledger of that pod.
     #[schemars(length(max = 64))]
     pub ledger_epoch: String,
-    /// When, by the leader's clock.
+    /// Time of the claim, by the clock of the operator.
     pub claimed_at: MicroTime,
-    /// The client that the plugin asked for, if for one.
+    /// Client for which the plugin requested work. Not set if it accepted Jobs for any client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub client_location: Option<String>,
 }
 
-/// An attempt that is over.
+/// An attempt that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, starting at 1.
     pub attempt: i32,
-    /// Its claim.
+    /// Identifier of the claim of the attempt.
     #[schemars(length(max = 64))]
     pub claim_id: String,
-    /// The pod that had it.
+    /// Name of the pod that held the Job.
     #[schemars(length(max = 253))]
     pub holder_pod: String,
-    /// When it was claimed.
+    /// Time of the claim.
     pub claimed_at: MicroTime,
-    /// When it was over.
+    /// Time when the attempt ended.
     pub ended_at: MicroTime,
-    /// Why, one word of the catalogue.
+    /// Reason why the attempt ended, in CamelCase.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// For people.
+    /// Human readable message that explains the reason.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
-/// What the plugin gave back.
+/// Output of a Job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Output {
-    /// Length of all rows that were not late, in bytes.
+    /// Number of bytes of all rows that are not late.
     pub bytes: i64,
-    /// SHA-256 of those rows, one after the other; 64 hexadecimal digits.
+    /// SHA-256 of all rows that are not late, concatenated, as 64 hexadecimal digits.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub sha256: String,
-    /// How the last row is written here: Text or Base64.
+    /// Encoding of `preview`.
+    #[schemars(transform = crate::schema::explain_values)]
     pub encoding: Encoding,
-    /// The beginning of the last row.
+    /// Beginning of the last row.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub preview: String,
-    /// The first rows.
+    /// The first rows of output. At most 16 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["row"]))]
     pub rows: Vec<OutputRow>,
-    /// How many rows there are, the late ones too.
+    /// Number of rows, including late rows.
     pub row_count: i32,
-    /// How many objects of kind JobOutput hold what does not stand here.
+    /// Number of objects of kind JobOutput that hold the rest of the output.
     pub chunks: i32,
-    /// Whether the plugin gave more than is kept.
+    /// Whether the plugin gave more output than is stored.
     pub truncated: bool,
-    /// Rows that came after the end.
+    /// Number of late rows, which arrived after the Job had ended.
     pub late_count: i32,
 }
 
@@ -204,30 +209,31 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputRow {
-    /// From 1, in the order in which the plugin gave them.
+    /// Number of the row, starting at 1, in the order in which the plugin gave them.
     pub row: i32,
-    /// Length in bytes.
+    /// Number of bytes of the row, before encoding.
     pub bytes: i64,
-    /// How `content` is written.
+    /// Encoding of `content`.
+    #[schemars(transform = crate::schema::explain_values)]
     pub encoding: Encoding,
-    /// What the plugin gave. Absent when it lies in objects of kind JobOutput.
+    /// Content of the row. Not set if it is stored in objects of kind JobOutput.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
     pub content: Option<String>,
-    /// How many objects of kind JobOutput hold it.
+    /// Number of objects of kind JobOutput that hold the row.
     #[serde(default)]
     pub chunks: i32,
-    /// Whether it came after the end.
+    /// Whether the row arrived after the Job had ended.
     #[serde(default)]
     pub late: bool,
 }
 
-/// How bytes are written as text.
+/// Encoding of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Encoding {
-    /// As they are: the plugin gave text.
+    /// The text that the plugin gave.
     #[default]
     Text,
-    /// Base64: the plugin gave bytes, or text that JSON cannot hold.
+    /// The bytes in Base64, if the plugin gave bytes or text with characters that JSON cannot hold.
     Base64,
 }

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_outside_dns_1035_is_refused_and_shown() {
+    fn name_outside_dns_1035_is_rejected_and_shown_in_the_message() {
         for bad in ["", "9kv", "-kv", "kv-", "Kv", "k_v", "k.v", &"a".repeat(49)] {
             let error = PluginName::parse(bad).expect_err(bad);
             assert!(error.to_string().starts_with("metadata.name is"), "{error}");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_fit_into_63_characters() {
+    fn longest_names_fit_into_63_characters() {
         let plugin = PluginName::parse(&"a".repeat(48)).expect("a good name");
         let pod = PodName {
             plugin: plugin.clone(),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_name_reads_back_and_foreign_names_do_not() {
+    fn pod_name_parses_back_and_other_names_do_not() {
         let plugin = PluginName::parse("kv-1").expect("a good name");
         let pod = PodName {
             plugin: plugin.clone(),

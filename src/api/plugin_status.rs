@@ -1,4 +1,4 @@
-//! What is seen of a Plugin. Everything that a plugin said is foreign: escaped, bounded, counted.
+//! Status of a Plugin. Text of the plugin itself is escaped and limited in length and number.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -19,140 +19,142 @@ pub const MAX_FOREIGN: usize = 256;
 /// Longest message in bytes.
 pub const MAX_MESSAGE: usize = 1024;
 
-/// Status of a Plugin.
+/// Most recently observed status of the Plugin.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PluginStatus {
-    /// Generation of the spec that this status speaks of.
+    /// The generation observed by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Selector of the pods, for the scale subresource.
+    /// Label selector of the pods, in string form, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub selector: Option<String>,
-    /// Pods that exist and are not on their way out.
+    /// Total number of non-terminating pods of this Plugin.
     pub replicas: i32,
-    /// Of these, the ones that answer calls.
+    /// Number of non-terminating pods whose plugin is ready.
     pub ready_replicas: i32,
-    /// Of these, the ones that are what the spec says.
+    /// Number of non-terminating pods that match the current spec.
     pub updated_replicas: i32,
-    /// Ready and wanted replicas as "1/2", for the printed table.
+    /// Number of ready replicas and of desired replicas, such as "1/2". Shown by kubectl get.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub ready: Option<String>,
-    /// Family of protocols, for the printed table.
+    /// Key of `spec.protocol` that is set. Shown by kubectl get.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub family: Option<String>,
-    /// Accepted, ResolvedRefs, Handshaken, SidecarCurrent and Ready; Degraded only while true.
+    /// The latest available observations of an object's current state. The types Accepted, ResolvedRefs,
+    /// Handshaken, SidecarCurrent and Ready are always present. Degraded is present while it is true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Handshake of the replica that has run longest; each instance has its own.
+    /// Handshake of the replica that has been running longest. See `instances` for the other replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake: Option<HandshakeStatus>,
-    /// What the running plugin says that it offers. The commands of a PCP controller plugin are there
-    /// when Ready is True; the gRPC services of a go-plugin program are asked for by reflection after
-    /// its health and may follow Ready by a few seconds.
+    /// Commands or services that the running plugin reports. The commands of a PCP controller plugin are
+    /// present when Ready is True. The gRPC services of a go-plugin program are read by reflection and
+    /// may be added a few seconds after Ready is True.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provides: Option<Provides>,
-    /// One entry per pod, the worst first.
+    /// State of each pod, ordered from worst to best. At most 200 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 200),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pod"])
     )]
     pub instances: Vec<InstanceStatus>,
-    /// How many pods `instances` leaves out.
+    /// Number of pods that are not listed in `instances`.
     #[serde(skip_serializing_if = "is_zero")]
     pub instances_omitted: i32,
-    /// The last or current change of running pods.
+    /// The current or most recent update of running pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateStatus>,
 }
 
-/// Outcome of a handshake.
+/// Result of a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HandshakeStatus {
-    /// Version of the handshake itself.
+    /// Core protocol version, which is the version of the handshake.
     pub core_version: i64,
-    /// The application version that was agreed upon.
+    /// Application protocol version that was negotiated.
     pub app_version: i64,
-    /// Application versions that were offered to the plugin.
+    /// Application protocol versions that were offered to the plugin. At most 16 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub offered: Vec<i64>,
-    /// unix or tcp.
+    /// Network of the plugin's address: unix or tcp.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub transport: String,
-    /// Transport security in force, with its version.
+    /// TLS mode and TLS version of the connection to the plugin.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub tls: String,
-    /// Seconds from the start of the process to its announcement.
+    /// Number of seconds from the start of the process to its handshake line.
     pub seconds: f64,
 }
 
-/// What a plugin offers.
+/// Commands or services of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Provides {
-    /// Its gRPC services, by reflection.
+    /// Full names of the gRPC services of the plugin, read by reflection. At most 256 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub services: Vec<String>,
-    /// Commands that a PCP controller plugin advertises; Jobs are checked against them.
+    /// Commands that a PCP controller plugin advertises. Jobs are validated against them. At most 256
+    /// entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 256),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub commands: Vec<AdvertisedCommand>,
-    /// How many names are left out.
+    /// Number of commands or services that are not listed.
     pub omitted: i64,
 }
 
-/// A command as the plugin advertises it.
+/// A command that the plugin advertises.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AdvertisedCommand {
-    /// Its name.
+    /// Name of the command.
     #[schemars(length(max = 256))]
     pub name: String,
-    /// What it does.
+    /// Description of the command.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub tooltip: String,
-    /// Whether output is expected.
+    /// Whether the command gives output.
     pub output: bool,
-    /// Inputs that a Job has to give, in order.
+    /// Required inputs, in order. At most 64 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub inputs: Vec<AdvertisedInput>,
-    /// Inputs that a Job may give.
+    /// Optional inputs. At most 64 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub optional_inputs: Vec<AdvertisedInput>,
 }
 
-/// One input of a command.
+/// An input of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdvertisedInput {
-    /// Its name.
+    /// Name of the input.
     #[schemars(length(max = 256))]
     pub name: String,
-    /// What a user interface shows, such as textbox.
+    /// Type of the control in a user interface, such as textbox.
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub type_: String,
-    /// What it means.
+    /// Description of the input.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub tooltip: String,
-    /// Value when a Job gives none.
+    /// Value that is used if a Job does not set one.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub value: String,
@@ -163,23 +165,23 @@ pub struct AdvertisedInput {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum InstanceState {
-    /// The pod has failed for good.
+    /// The pod has failed and is being replaced.
     Failed,
-    /// The plugin ended or failed; the next start waits for its back-off.
+    /// The plugin process has ended; it is started again after the back-off.
     BackingOff,
-    /// Handshaken, and its health check does not pass.
+    /// The handshake has succeeded; the probe of the plugin fails.
     Unhealthy,
-    /// The operator cannot tell.
+    /// The operator has lost the connection to the sidecar.
     Unknown,
-    /// The pod's containers are not up yet.
+    /// The containers of the pod are not running yet.
     Pending,
-    /// Everything is in place; the operator has not released the plugin.
+    /// The pod runs; the operator has not allowed the start of the plugin process yet.
     Held,
-    /// Started, not handshaken.
+    /// The plugin process was started; the handshake has not succeeded yet.
     Starting,
-    /// Being stopped.
+    /// The plugin process is being stopped.
     Stopping,
-    /// Answers calls.
+    /// The plugin is ready.
     Ready,
 }
 
@@ -190,75 +192,82 @@ pub struct InstanceStatus {
     /// Name of the pod.
     #[schemars(length(max = 253))]
     pub pod: String,
-    /// Its uid.
+    /// UID of the pod.
     #[serde(rename = "podUID")]
     #[schemars(length(max = 64))]
     pub pod_uid: String,
-    /// Its ordinal.
+    /// Ordinal of the replica.
     pub ordinal: i32,
-    /// Names one start of the plugin process; unchanged while the process lives.
+    /// Identifier of the current start of the plugin process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub start_id: Option<String>,
-    /// When that process started.
+    /// Time when the plugin process was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// How often the process was started again in this pod.
+    /// Number of restarts of the plugin process in this pod.
     #[serde(default)]
     pub restarts: i64,
-    /// How the process before it ended, such as "exit 1" or "signal 9 (by Kill)".
+    /// How the previous plugin process ended, such as "exit 1" or "signal 9 (by Kill)".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_exit: Option<String>,
-    /// Image of the sidecar.
+    /// Image of the sidecar in this pod.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub sidecar_image: String,
-    /// Image of the plugin.
+    /// Image of the plugin in this pod.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub plugin_image: String,
-    /// Its handshake.
+    /// Handshake of this replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake: Option<HandshakeStatus>,
-    /// What it is doing.
+    /// State of the replica.
+    #[schemars(transform = crate::schema::explain_values)]
     pub state: InstanceState,
-    /// One word of the catalogue; empty when there is nothing to say.
+    /// Reason for the state, in CamelCase. Empty when the replica is ready.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// For people.
+    /// Human readable message that explains the state.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
-/// A change of running pods.
+/// An update of running pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UpdateStatus {
-    /// The greatest step that the change needs: Live, PluginRestart, SidecarSwap, PluginSwap or
-    /// ReplacePod.
+    /// How the update is applied:
+    /// - `Live`: the sidecar applies it at once.
+    /// - `PluginRestart`: the plugin process is restarted in its container.
+    /// - `SidecarSwap`: the image of the sidecar is changed on the running pod.
+    /// - `PluginSwap`: the image of the plugin is changed on the running pod.
+    /// - `ReplacePod`: the pod is replaced.
+    ///
+    /// If pods need different ways, the one that comes last in this list is shown.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub change: String,
-    /// What the pods ran before: an image, or the revision of a configuration.
+    /// Image or configuration revision of the pods before the update.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub from: String,
-    /// What they shall run.
+    /// Image or configuration revision of the pods after the update.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub to: String,
-    /// When the first pod was touched.
+    /// Time when the update of the first pod was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the last one was ready.
+    /// Time when the last updated pod was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Pods that are through.
+    /// Number of pods that are updated.
     pub swapped: i32,
-    /// Pods whose change was taken back. While it is not 0 no further pod is touched.
+    /// Number of pods whose update was rolled back. While it is greater than 0, no further pod is updated.
     pub failed: i32,
 }
 

@@ -136,6 +136,64 @@ pub(crate) fn has_list_types(schema: &Value) {
     });
 }
 
+/// Every value of an enum is explained in the description of its field.
+pub(crate) fn explains_enum_values(schema: &Value) {
+    let mut seen = 0;
+    walk("", schema, &mut |path, schema| {
+        let description = schema["description"].as_str().unwrap_or_default();
+        for value in schema["enum"].as_array().into_iter().flatten() {
+            let Some(value) = value.as_str() else {
+                continue;
+            };
+            let explained = description
+                .split_once(&format!("\n- `{value}`: "))
+                .is_some_and(|(_, rest)| rest.starts_with(char::is_alphanumeric));
+            assert!(
+                explained,
+                "the description of {path} does not explain {value}: {description}"
+            );
+            seen += 1;
+        }
+    });
+    assert!(seen > 0, "the schema has no enum");
+}
+
+/// The description of a setting says its default, and the limits of a number and of a list.
+pub(crate) fn states_limits_and_defaults(schema: &Value) {
+    walk("", schema, &mut |path, schema| {
+        // Inside types of Kubernetes there are no descriptions.
+        let Some(description) = schema["description"].as_str() else {
+            return;
+        };
+        if !path.starts_with(".spec") {
+            return;
+        }
+        let states = |text: String| {
+            // The description may be wrapped anywhere.
+            let words = description.replace('\n', " ");
+            assert!(
+                words.contains(&text),
+                "the description of {path} does not say {text:?}: {words}"
+            );
+        };
+        match &schema["default"] {
+            Value::String(text) if text.is_empty() => {}
+            Value::String(text) => states(format!("Defaults to {text}.")),
+            Value::Number(_) | Value::Bool(_) => {
+                states(format!("Defaults to {}.", schema["default"]));
+            }
+            _ => {}
+        }
+        if let (Some(least), Some(most)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64())
+        {
+            states(format!("Must be between {least} and {most}."));
+        }
+        if let Some(most) = schema["maxItems"].as_u64() {
+            states(format!("t most {most} entries."));
+        }
+    });
+}
+
 /// Formats are those that Kubernetes knows.
 pub(crate) fn has_known_formats(schema: &Value) {
     walk("", schema, &mut |path, schema| {

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_reads_back_and_every_sentence_is_one() {
+    fn every_reason_parses_back_and_has_a_sentence() {
         for reason in Reason::ALL {
             assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
             assert!(reason.sentence().ends_with('.'), "{reason}");

@@ -70,6 +70,36 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
+/// Adds the values of an enum and what they mean to the description of the field, so that `kubectl
+/// explain` shows them. What a value means is the documentation of its variant. For use on a field,
+/// because the documentation of a field replaces that of its type.
+pub(crate) fn explain_values(schema: &mut Schema) {
+    // An optional field is "any of the enum and null". A description of the enum in it would replace
+    // that of the field.
+    let optional = schema.get_mut("anyOf").and_then(|any| any.get_mut(0));
+    let values = match optional.and_then(Value::as_object_mut) {
+        Some(of_the_type) => {
+            of_the_type.remove("description");
+            of_the_type.get("oneOf").cloned()
+        }
+        None => schema.get("oneOf").cloned(),
+    };
+    let Some(Value::String(description)) = schema.get_mut("description") else {
+        return;
+    };
+    description.push_str("\nValid values are:");
+    for value in values
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let name = value["const"].as_str().unwrap_or_default();
+        let meaning = value["description"].as_str().unwrap_or_default();
+        description.push_str(&format!("\n- `{name}`: {}", meaning.replace('\n', " ")));
+    }
+}
+
 fn bound(value: &mut Value, bounds: Bounds) {
     let Value::Object(schema) = value else { return };
     schema.remove("description");

@@ -10,22 +10,24 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GoPlugin {
-    /// The magic cookie, as the plugin's documentation names it. Not a secret.
+    /// Magic cookie of the plugin, an environment variable. Its documentation names it. The cookie is not
+    /// a secret.
     pub cookie: Cookie,
-    /// Application versions that client programs understand, 1 to 16 of them.
+    /// List of application protocol versions that the clients support. The plugin chooses one of them. At
+    /// least 1 entry, at most 16 entries.
     #[schemars(
         length(min = 1, max = 16),
         inner(range(min = 0, max = 2_147_483_647)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub versions: Vec<i32>,
-    /// Transport security between sidecar and plugin.
+    /// TLS between sidecar and plugin.
     #[serde(default)]
     pub tls: TlsOptions,
     /// Range of ports for a plugin that listens on TCP.
     #[serde(default)]
     pub ports: PortRange,
-    /// How the handshake is waited for.
+    /// Limits for the handshake.
     #[serde(default)]
     pub handshake: Handshake,
 }
@@ -34,10 +36,10 @@ pub struct GoPlugin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = cookie()))]
 pub struct Cookie {
-    /// Name of the variable.
+    /// Name of the environment variable.
     #[schemars(length(min = 1, max = 256))]
     pub key: String,
-    /// Its value.
+    /// Value of the environment variable.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }
@@ -47,15 +49,17 @@ pub struct Cookie {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = tls()))]
 pub struct TlsOptions {
-    /// None, AutoMTLS or Explicit.
+    /// TLS mode. Defaults to None.
     #[serde(default)]
+    #[schemars(transform = crate::schema::explain_values)]
     pub mode: TlsMode,
-    /// Explicit only: Secret with ca.crt, and tls.crt with tls.key when the plugin asks for a
-    /// client certificate.
+    /// Name of a Secret with the key ca.crt. If the plugin requires a client certificate, the Secret also
+    /// has the keys tls.crt and tls.key. Required with mode Explicit, not allowed with other modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
-    /// Explicit only: the name that the plugin's certificate must carry.
+    /// DNS name that the certificate of the plugin must contain. Required with mode Explicit, not allowed
+    /// with other modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub server_name: Option<String>,
@@ -64,12 +68,12 @@ pub struct TlsOptions {
 /// Where the certificates come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsMode {
-    /// No TLS; the socket lies in a volume of the pod.
+    /// No TLS.
     #[default]
     None,
-    /// Certificates are made for each start and exchanged in the handshake.
+    /// New certificates are created at each start and exchanged in the handshake.
     AutoMTLS,
-    /// Certificates come from a Secret.
+    /// The certificates of the Secret `secretName` are used.
     Explicit,
 }
 
@@ -78,10 +82,10 @@ pub enum TlsMode {
 #[serde(default)]
 #[schemars(extend("x-kubernetes-validations" = ports()))]
 pub struct PortRange {
-    /// Lowest port.
+    /// Lowest port. Defaults to 10000. Must be between 1 and 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub min: i32,
-    /// Highest port.
+    /// Highest port. Defaults to 25000. Must be between 1 and 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub max: i32,
 }
@@ -95,15 +99,16 @@ impl Default for PortRange {
     }
 }
 
-/// How the handshake line is waited for.
+/// Limits for the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Handshake {
-    /// Seconds from the start of the process to the line.
+    /// Maximum number of seconds from the start of the process to its handshake line. Defaults to 60.
+    /// Must be between 1 and 3600.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: i32,
-    /// Maximum number of other lines before the handshake line; they are logged and skipped. 0 makes the first
-    /// one fatal.
+    /// Maximum number of other lines before the handshake line. They are logged and skipped. Defaults to
+    /// 0. Must be between 0 and 1000.
     #[schemars(range(min = 0, max = 1000))]
     pub skip_lines: i32,
 }
@@ -129,8 +134,8 @@ pub(crate) fn spec_rules() -> Vec<Value> {
 fn cookie() -> Value {
     json!([telling(
         &format!("self.key.matches('^[A-Za-z_][A-Za-z0-9_]*$') && !(self.key in {RESERVED})"),
-        "'key is ' + self.key + '; expected the name of an environment variable that the handshake does not use itself: take it from the documentation of the plugin'",
-        "key is not a usable name of an environment variable: take it from the documentation of the plugin",
+        "'key is ' + self.key + '; expected the name of an environment variable that the sidecar does not set for the handshake: take it from the documentation of the plugin'",
+        "key is not a valid name of an environment variable: take it from the documentation of the plugin",
     )])
 }
 
@@ -156,11 +161,11 @@ fn ports() -> Value {
     json!([
         rule(
             "self.min <= self.max",
-            "ports.min is greater than ports.max: exchange or correct them",
+            "ports.min is greater than ports.max: correct one of them",
         ),
         rule(
             "self.max < 7443 || self.min > 7445",
-            "ports hold 7443 to 7445, which belong to the sidecar: move the range",
+            "ports includes a port from 7443 to 7445; expected a range without them, because the sidecar uses these: choose another range",
         ),
     ])
 }

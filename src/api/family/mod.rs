@@ -65,3 +65,19 @@ impl FamilySpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Family;
+    use crate::plugin::Protocol;
+    use schemars::schema_for;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_family_is_a_key_of_protocol() {
+        let schema = schema_for!(Protocol);
+        let properties = schema.get("properties").and_then(|keys| keys.as_object());
+        let keys: BTreeSet<&str> = properties.unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, Family::ALL.map(Family::as_str).into());
+    }
+}

@@ -1,6 +1,6 @@
-//! The kind Job: one unit of work for one plugin, handed out at most once.
+//! The kind Job: one unit of work for a plugin, delivered at most once.
 //!
-//! Spec only; what became of it stands in [`crate::job_status`]. Large output lies in objects of
+//! Spec only; the status is in [`crate::job_status`]. Large output is stored in objects of
 //! the kind [`crate::job_output`]. The kind shares its name with batch/v1: in `kubectl get` use
 //! `pbjobs` or `jobs.patchbay.dev`.
 
@@ -18,8 +18,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// One unit of work for one plugin. Only `suspend`, `priority`, `ttlSecondsAfterFinished` and
-/// `expireTime` may change after creation.
+/// Specification of the desired behavior of the Job. Only `suspend`, `priority`,
+/// `ttlSecondsAfterFinished` and `expireTime` can be changed after creation.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "patchbay.dev",
@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
     namespaced,
     status = "JobStatus",
     derive = "PartialEq",
-    doc = "One unit of work for one plugin, handed out at most once.",
+    doc = "Job is one unit of work for a Plugin. By default it is delivered to the plugin at most once.",
     selectable = ".spec.pluginRef.name",
     selectable = ".spec.target.client",
     selectable = ".status.phase",
@@ -41,87 +41,97 @@ use serde_json::{Map, Value};
     validation = kube::core::Rule::new(rules::STATUS_STAYS)
         .message(rules::STATUS_STAYS_MESSAGE),
     printcolumn(name = "Plugin", type_ = "string", json_path = ".spec.pluginRef.name",
-        description = "The plugin that does it."),
+        description = "The Plugin that runs the Job."),
     printcolumn(name = "Command", type_ = "string", json_path = ".status.command",
-        description = "What is to be done: a command, or a method of a gRPC service."),
+        description = "Name of the command, or service and method of the call."),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase",
-        description = "Where it stands."),
+        description = "Phase of the Job."),
     printcolumn(name = "Holder", type_ = "string", json_path = ".status.claim.holderPod",
-        description = "The pod that has it."),
+        description = "The pod that holds, or last held, the claim."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp",
         description = "Time since the Job was created."),
     printcolumn(name = "Start", type_ = "date", json_path = ".spec.startTime", priority = 1,
-        description = "Not handed out before."),
+        description = "Time before which the Job is not delivered."),
     printcolumn(name = "Expire", type_ = "date", json_path = ".spec.expireTime", priority = 1,
-        description = "Not handed out from then on."),
+        description = "Time from which on the Job is no longer delivered."),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1,
         description = "Why the Job is in its current phase.")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct JobSpec {
-    /// The plugin that shall do it, in the same namespace.
+    /// Reference to the Plugin that runs the Job, in the same namespace.
     pub plugin_ref: PluginRef,
 
-    /// A command of a PCP controller plugin. Either this or `call`.
+    /// Command of a PCP controller plugin. Exactly one of `command` and `call` must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
 
-    /// A call of a gRPC plugin. Either this or `command`.
+    /// Call of a method of a gRPC plugin. Exactly one of `command` and `call` must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
 
-    /// Which client of the plugin it is for.
+    /// The client of the plugin that the Job is for.
     #[serde(default)]
     pub target: Target,
 
-    /// Not handed out before this time. Its creation when absent. RFC 3339 with microseconds.
+    /// Time before which the Job is not delivered, in RFC 3339 form with up to 6 fractional digits. If
+    /// not specified, the creation time is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub start_time: Option<MicroTime>,
 
-    /// Handed out strictly before this time or never. RFC 3339 with microseconds.
+    /// Time from which on the Job is no longer delivered, in RFC 3339 form with up to 6 fractional
+    /// digits. A Job that was not delivered by then fails with Expired. If not specified, the Job does
+    /// not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub expire_time: Option<MicroTime>,
 
-    /// While true it is not handed out. Has no effect on a job that a plugin has already.
+    /// If true, the Job is not delivered. Has no effect while the Job is claimed or running. Defaults to
+    /// false.
     #[serde(default)]
     pub suspend: bool,
 
-    /// Decides between jobs of the same startTime only; the greater comes first.
+    /// Among Jobs with the same startTime, the one with the higher priority is delivered first. Defaults
+    /// to 0.
     #[serde(default)]
     pub priority: i32,
 
-    /// Number of seconds after the Job was claimed at which it fails with DeadlineExceeded unless it has ended. Unlimited if unset.
+    /// Number of seconds, counted from the claim, within which the Job must end. Otherwise it fails with
+    /// DeadlineExceeded. Unlimited if unset. Must be between 1 and 31536000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i32>,
 
-    /// Number of seconds after its end at which the Job is deleted. Kept if unset.
+    /// ttlSecondsAfterFinished limits the lifetime of a Job that has finished execution (either Complete
+    /// or Failed). The Job is deleted this number of seconds after its end. Kept if unset. Must be between
+    /// 0 and 31536000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i32>,
 
-    /// Maximum number of further attempts after one that was lost or failed. Requires deliveryPolicy AtLeastOnce.
+    /// Specifies the number of retries before marking this job failed. A value greater than 0 requires
+    /// deliveryPolicy AtLeastOnce. Defaults to 0. Must be between 0 and 9.
     #[serde(default)]
     #[schemars(range(min = 0, max = 9))]
     pub backoff_limit: i32,
 
-    /// Wait between attempts.
+    /// Back-off between attempts.
     #[serde(default)]
     pub backoff: Backoff,
 
-    /// AtMostOnce, or AtLeastOnce for work that may safely be done twice.
+    /// How often the Job may be delivered to a plugin. Defaults to AtMostOnce.
     #[serde(default)]
+    #[schemars(transform = crate::schema::explain_values)]
     pub delivery_policy: DeliveryPolicy,
 
-    /// Where output is kept and where it is cut.
+    /// Limits for the output of the Job.
     #[serde(default)]
     pub output_policy: OutputPolicy,
 }
 
-/// Names a Plugin.
+/// Reference to a Plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::plugin_ref()))]
 pub struct PluginRef {
@@ -130,21 +140,22 @@ pub struct PluginRef {
     pub name: String,
 }
 
-/// A command as the plugin advertises it; only values may differ.
+/// A command that the plugin advertises, with values for its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Command {
     /// Name of the command.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// Values of its inputs. An input that is not named keeps its advertised value.
+    /// Values of the required inputs. An input that is not listed has the value that the plugin
+    /// advertises. At most 64 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub inputs: Vec<Input>,
-    /// Values of its optional inputs.
+    /// Values of the optional inputs. At most 64 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -153,58 +164,59 @@ pub struct Command {
     pub optional_inputs: Vec<Input>,
 }
 
-/// One value.
+/// Value of one input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
-    /// Name of the input, as advertised.
+    /// Name of the input, as the plugin advertises it.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// Its value: always text.
+    /// Value of the input.
     #[schemars(length(max = 32_768))]
     pub value: String,
 }
 
-/// A call of a method.
+/// A call of a gRPC method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
-    /// Full name of the service, such as proto.KV.
+    /// Full name of the gRPC service, such as proto.KV.
     #[schemars(length(min = 1, max = 256))]
     pub service: String,
     /// Name of the method, such as Get.
     #[schemars(length(min = 1, max = 256))]
     pub method: String,
-    /// The request message in its JSON form.
+    /// Request message in JSON form. Defaults to the empty message.
     #[serde(default)]
     #[schemars(schema_with = "free_object")]
     pub request: Map<String, Value>,
 }
 
-/// Which client of the plugin a job is for.
+/// The client of the plugin that a Job is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("x-kubernetes-validations" = rules::target()))]
 pub struct Target {
-    /// Address or name of the client; empty means any.
+    /// IP address or host name of the client. If empty, the Job is for any client.
     #[schemars(length(max = 253))]
     pub client: String,
-    /// The plugin's port as text; empty means any.
+    /// Port of the plugin, as a decimal number. If empty, the Job is for any port.
     #[schemars(length(max = 5))]
     pub port: String,
-    /// Handed to the plugin as it is. At most 16 KiB.
+    /// Additional fields that are passed to the plugin unchanged. At most 1024 fields and 16 KiB.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub optional: Map<String, Value>,
 }
 
-/// Wait between attempts: doubles from the first value to the second, with jitter.
+/// Back-off between attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::backoff()))]
 pub struct Backoff {
-    /// Seconds before the second attempt.
+    /// Number of seconds before the second attempt. Doubles with each further attempt; up to a quarter
+    /// is subtracted at random. Defaults to 10. Must be between 1 and 86400.
     #[schemars(range(min = 1, max = 86_400))]
     pub initial_seconds: i32,
-    /// Longest wait in seconds.
+    /// Maximum number of seconds between two attempts. Defaults to 360. Must be between 1 and 86400.
     #[schemars(range(min = 1, max = 86_400))]
     pub max_seconds: i32,
 }
@@ -218,24 +230,27 @@ impl Default for Backoff {
     }
 }
 
-/// How often a job may reach a plugin.
+/// How often a Job may be delivered to a plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeliveryPolicy {
-    /// Once or never. A job whose plugin is lost fails.
+    /// Once or not at all; if the plugin is lost, the Job fails.
     #[default]
     AtMostOnce,
-    /// Again after a loss or failure, up to `backoffLimit` further times.
+    /// Again after a lost or failed attempt, up to `backoffLimit` times; only for work that may be done
+    /// twice.
     AtLeastOnce,
 }
 
-/// Where output is kept and where it is cut.
+/// Limits for the output of a Job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutputPolicy {
-    /// Maximum number of bytes of output that stand in the Job itself; more goes into objects of kind JobOutput.
+    /// Maximum number of bytes of output that are stored in the status of the Job. More output is stored
+    /// in objects of kind JobOutput. Defaults to 32768. Must be between 0 and 32768.
     #[schemars(range(min = 0, max = 32_768))]
     pub inline_max_bytes: i32,
-    /// Maximum number of bytes of output. More fails the Job with OutputTooLarge.
+    /// Maximum number of bytes of output. With more output the Job fails with OutputTooLarge. Defaults to
+    /// 16777216. Must be between 1 and 67108864.
     #[schemars(range(min = 1, max = 67_108_864))]
     pub max_bytes: i32,
 }

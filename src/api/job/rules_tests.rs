@@ -55,7 +55,7 @@ fn fixed(name: &'static str, before: Value, reject: Value) -> Case {
         accept: before.clone(),
         before: Some(before),
         reject: json!({"spec": reject}),
-        says: "make a new Job",
+        says: "create a new Job",
     }
 }
 
@@ -128,7 +128,7 @@ fn of_the_spec() -> Vec<Case> {
             "further attempts",
             json!({"backoffLimit": 2, "deliveryPolicy": "AtLeastOnce"}),
             json!({"backoffLimit": 2}),
-            "expected further attempts only for work that may be done twice",
+            "expected retries with AtLeastOnce only",
         ),
         new(
             "back-off",
@@ -208,28 +208,28 @@ fn of_the_status() -> Vec<Case> {
             held("Running", "a"),
             held("Succeeded", "a"),
             json!(null),
-            "expected that what became of a job is never forgotten",
+            "status was removed",
         ),
         status(
             "out of the end",
             json!({"phase": "Failed"}),
             json!({"phase": "Failed", "output": {"lateCount": 1}}),
             json!({"phase": "Ready"}),
-            "nothing leaves Invalid, Succeeded and Failed",
+            "expected no change from Invalid, Succeeded and Failed",
         ),
         status(
             "phase vanishes",
             json!({"phase": "Waiting"}),
             json!({"phase": "Ready"}),
             json!({"reason": "Eligible"}),
-            "would leave an end or vanish",
+            "was removed or was changed from a final phase",
         ),
         status(
             "ready and back",
             json!({"phase": "Ready"}),
             json!({"phase": "Suspended"}),
             json!({"phase": "Waiting"}),
-            "whatever a clock says",
+            "even if a clock is set back",
         ),
         status(
             "backing off",
@@ -250,14 +250,14 @@ fn of_the_status() -> Vec<Case> {
             held("Claimed", "a"),
             held("Running", "a"),
             held("Claimed", "b"),
-            "directly to another",
+            "replaced by another claim",
         ),
         status(
             "attempts",
             json!({"phase": "Waiting", "attempt": 1}),
             json!({"phase": "Ready", "attempt": 1}),
             json!({"phase": "Ready", "attempt": 0}),
-            "status.attempt would fall",
+            "status.attempt was decreased",
         ),
         status(
             "two ends",
@@ -281,7 +281,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence() {
+fn every_rule_accepts_the_valid_and_rejects_the_invalid_example() {
     let schema = published::schema::<Job>();
     for case in cases() {
         let before = case.before.as_ref().map(with);
@@ -297,7 +297,7 @@ fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence
 }
 
 #[test]
-fn what_may_change_may_change() {
+fn mutable_fields_can_be_changed() {
     let schema = published::schema::<Job>();
     let change = json!({"spec": {
         "suspend": true, "priority": 7, "ttlSecondsAfterFinished": 0,
@@ -310,7 +310,7 @@ fn what_may_change_may_change() {
 }
 
 #[test]
-fn locations_are_addresses_or_names() {
+fn target_client_must_be_an_address_or_a_host_name() {
     let schema = published::schema::<Job>();
     let found = |location: &str| {
         violations(&schema, &with(&json!({"spec": target(location, "")})), None).len()
@@ -347,7 +347,7 @@ fn locations_are_addresses_or_names() {
 }
 
 #[test]
-fn ports_are_decimal_numbers() {
+fn target_port_must_be_a_decimal_number() {
     let schema = published::schema::<Job>();
     let found =
         |port: &str| violations(&schema, &with(&json!({"spec": target("", port)})), None).len();
@@ -362,7 +362,7 @@ fn ports_are_decimal_numbers() {
 }
 
 #[test]
-fn nothing_leaves_an_end_and_every_other_step_is_a_matter_of_the_operator() {
+fn final_phases_cannot_be_changed_and_other_phases_can() {
     let schema = published::schema::<Job>();
     let phases = [
         "Invalid",
@@ -386,7 +386,7 @@ fn nothing_leaves_an_end_and_every_other_step_is_a_matter_of_the_operator() {
 }
 
 #[test]
-fn output_never_changes() {
+fn job_output_is_immutable() {
     let schema = published::schema::<JobOutput>();
     let object = |content: &str| {
         json!({
@@ -403,7 +403,7 @@ fn output_never_changes() {
     assert!(violations(&schema, &object("a"), Some(&object("a"))).is_empty());
     let bad = violations(&schema, &object("b"), Some(&object("a")));
     assert!(
-        bad.len() == 1 && bad[0].message.contains("output never changes"),
+        bad.len() == 1 && bad[0].message.contains("stored output is immutable"),
         "{bad:#?}"
     );
     assert_eq!(
@@ -413,7 +413,7 @@ fn output_never_changes() {
 }
 
 #[test]
-fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
+fn invalid_name_is_rejected_and_shown_in_the_message() {
     let schema = published::schema::<Job>();
     for bad in ["Job", "job.1", &"a".repeat(49)] {
         let found = violations(&schema, &with(&json!({"metadata": {"name": bad}})), None);
@@ -429,7 +429,7 @@ fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
 }
 
 #[test]
-fn no_published_rule_is_without_examples() {
+fn every_published_rule_has_examples() {
     let schema = published::schema::<Job>();
     let bad_name = with(&json!({"metadata": {"name": "Job"}}));
     let mut tried: BTreeSet<String> = violations(&schema, &bad_name, None)

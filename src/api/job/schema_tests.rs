@@ -14,7 +14,7 @@ fn both() -> [Value; 2] {
 }
 
 #[test]
-fn every_published_default_decodes_to_the_default_here() {
+fn schema_defaults_equal_the_defaults_of_the_types() {
     let schema = published::schema::<Job>();
     let spec = &schema["properties"]["spec"]["properties"];
     let status = &schema["properties"]["status"];
@@ -26,7 +26,7 @@ fn every_published_default_decodes_to_the_default_here() {
 }
 
 #[test]
-fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
+fn minimal_spec_decodes_like_a_spec_with_all_defaults() {
     let minimal = json!({"pluginRef": {"name": "scraper"}, "command": {"name": "wget"}});
     let bare: JobSpec = serde_json::from_value(minimal.clone()).unwrap();
     let schema = published::schema::<Job>();
@@ -39,7 +39,7 @@ fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
 }
 
 #[test]
-fn every_spelling_of_a_time_that_is_let_in_is_read_to_the_microsecond() {
+fn accepted_times_are_read_with_microseconds() {
     let read = |time: &str| -> JobSpec {
         serde_json::from_value(json!({"pluginRef": {"name": "a"}, "startTime": time})).unwrap()
     };
@@ -62,17 +62,29 @@ fn every_string_list_and_map_has_a_maximum() {
 }
 
 #[test]
-fn every_list_of_objects_says_how_writers_share_it() {
+fn every_list_of_objects_has_a_list_type() {
     both().iter().for_each(published::has_list_types);
 }
 
 #[test]
-fn numbers_have_formats_that_kubernetes_knows() {
+fn enum_descriptions_explain_every_value() {
+    both().iter().for_each(published::explains_enum_values);
+}
+
+#[test]
+fn descriptions_state_limits_and_defaults() {
+    both()
+        .iter()
+        .for_each(published::states_limits_and_defaults);
+}
+
+#[test]
+fn formats_are_known_to_kubernetes() {
     both().iter().for_each(published::has_known_formats);
 }
 
 #[test]
-fn only_what_belongs_to_the_plugin_is_free() {
+fn only_data_for_the_plugin_keeps_unknown_fields() {
     let mut free = Vec::new();
     for schema in both() {
         walk("", &schema, &mut |path, schema| {
@@ -86,7 +98,7 @@ fn only_what_belongs_to_the_plugin_is_free() {
 }
 
 #[test]
-fn free_objects_keep_what_is_null_and_deep() {
+fn free_objects_keep_null_and_nested_values() {
     let request =
         json!({"a": null, "b": {"c": [1, 2.5, null]}, "d": 18_446_744_073_709_551_615_u64});
     let spec: JobSpec = serde_json::from_value(json!({
@@ -98,7 +110,7 @@ fn free_objects_keep_what_is_null_and_deep() {
 }
 
 #[test]
-fn the_limits_here_are_those_of_the_schema() {
+fn limit_constants_equal_the_limits_of_the_schema() {
     let schema = published::schema::<Job>();
     let status = &schema["properties"]["status"]["properties"];
     assert_eq!(status["attempts"]["maxItems"], MAX_ATTEMPTS);
@@ -121,7 +133,7 @@ fn the_limits_here_are_those_of_the_schema() {
 }
 
 #[test]
-fn what_fields_are_selected_by_is_text_that_is_always_there_or_nowhere() {
+fn selectable_fields_are_published() {
     let fields = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
         let fields = crd.spec.versions[0].selectable_fields.clone().unwrap_or_default();
         fields.into_iter().map(|f| f.json_path).collect::<Vec<_>>()
@@ -138,7 +150,7 @@ fn what_fields_are_selected_by_is_text_that_is_always_there_or_nowhere() {
 }
 
 #[test]
-fn the_definitions_fit_into_an_annotation_of_kubectl_apply() {
+fn crds_fit_into_the_annotation_of_kubectl_apply() {
     for crd in [Job::crd(), JobOutput::crd()] {
         let size = serde_json::to_string(&crd).unwrap().len();
         assert!(size < 200 * 1024, "{size} bytes");
@@ -146,7 +158,7 @@ fn the_definitions_fit_into_an_annotation_of_kubectl_apply() {
 }
 
 #[test]
-fn status_writes_the_names_that_the_table_and_the_selectors_read() {
+fn status_is_serialized_with_the_published_field_names() {
     let empty: JobStatus = serde_json::from_value(json!({})).unwrap();
     assert_eq!(serde_json::to_value(&empty).unwrap(), json!({"attempt": 0}));
     let claim: Claim = serde_json::from_value(json!({
@@ -160,7 +172,7 @@ fn status_writes_the_names_that_the_table_and_the_selectors_read() {
 }
 
 #[test]
-fn a_piece_of_output_reads_back() {
+fn job_output_survives_a_round_trip() {
     let spec: JobOutputSpec = serde_json::from_value(json!({
         "job": "a", "attempt": 1, "row": 2, "chunk": 0, "bytes": 3,
         "sha256": "0".repeat(64), "encoding": "Base64", "content": "AP9h"

@@ -1,4 +1,4 @@
-//! The life of a plugin process and of its pods: health, restarts, stops and updates.
+//! Health, restarts, stops and updates of a plugin process and of its pods.
 
 use super::rules;
 use schemars::JsonSchema;
@@ -8,16 +8,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Health {
-    /// Seconds between two checks.
+    /// How often (in seconds) to perform the probe. Defaults to 10. Must be between 1 and 3600.
     #[schemars(range(min = 1, max = 3600))]
     pub period_seconds: i32,
-    /// Seconds until a check counts as failed.
+    /// Number of seconds after which the probe times out. Defaults to 2. Must be between 1 and 600.
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: i32,
-    /// Number of consecutive failures after which the plugin is unhealthy.
+    /// Minimum consecutive failures for the probe to be considered failed after having succeeded.
+    /// Defaults to 3. Must be between 1 and 100.
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: i32,
-    /// What happens then.
+    /// What happens when the probe is considered failed. Defaults to Restart.
+    #[schemars(transform = crate::schema::explain_values)]
     pub on_failure: OnFailure,
 }
 
@@ -32,24 +34,25 @@ impl Default for Health {
     }
 }
 
-/// What an unhealthy plugin leads to.
+/// What happens when the plugin is unhealthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
-    /// Stop the process and start it again, with back-off.
+    /// The process is stopped and started again after the back-off of `restart`.
     Restart,
-    /// Turn not ready and leave the process alone.
+    /// The pod becomes not ready; the process goes on.
     Report,
 }
 
-/// Back-off between starts: doubles from the first value to the second.
+/// Back-off between restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::restart()))]
 pub struct Restart {
-    /// Seconds before the first restart.
+    /// Number of seconds before the first restart. Doubles with each further restart. Defaults to 1.
+    /// Must be between 1 and 3600.
     #[schemars(range(min = 1, max = 3600))]
     pub initial_seconds: i32,
-    /// Longest wait in seconds.
+    /// Maximum number of seconds before a restart. Defaults to 300. Must be between 1 and 86400.
     #[schemars(range(min = 1, max = 86_400))]
     pub max_seconds: i32,
 }
@@ -63,20 +66,24 @@ impl Default for Restart {
     }
 }
 
-/// Phases of a stop, in seconds.
+/// Time limits for the steps of a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Shutdown {
-    /// Calls in flight may end.
+    /// Maximum number of seconds to wait until calls in progress have ended. 0 skips the wait. Defaults
+    /// to 5. Must be between 0 and 3600.
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i32,
-    /// Limit of the Shutdown call to the plugin.
+    /// Maximum number of seconds for the Shutdown call to the plugin. 0 skips the call. Has no effect
+    /// with pcpController, which has no such call. Defaults to 5. Must be between 0 and 3600.
     #[schemars(range(min = 0, max = 3600))]
     pub rpc_seconds: i32,
-    /// Time to exit after that call.
+    /// Maximum number of seconds to wait after the Shutdown call until the process has exited. Then
+    /// SIGTERM is sent. Defaults to 2. Must be between 0 and 3600.
     #[schemars(range(min = 0, max = 3600))]
     pub exit_seconds: i32,
-    /// Time between SIGTERM and SIGKILL of the process group.
+    /// Maximum number of seconds to wait after SIGTERM until the process has exited. Then SIGKILL is
+    /// sent to the process group. Defaults to 5. Must be between 0 and 3600.
     #[schemars(range(min = 0, max = 3600))]
     pub term_seconds: i32,
 }
@@ -92,22 +99,27 @@ impl Default for Shutdown {
     }
 }
 
-/// How changes reach running pods.
+/// How changes are applied to running pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Update {
-    /// InPlace changes what can be changed on the living pod; Replace makes a new pod when the
-    /// plugin's image changes.
+    /// How a new `image` is applied. Defaults to InPlace.
+    #[schemars(transform = crate::schema::explain_values)]
     pub strategy: Strategy,
-    /// How many replicas may be away at the same time because of an update.
+    /// The maximum number of pods that can be unavailable during the update. Defaults to 1. Must be
+    /// between 1 and 200.
     #[schemars(range(min = 1, max = 200))]
     pub max_unavailable: i32,
-    /// Seconds after which a change that did not become ready is taken back.
+    /// The maximum time in seconds for a pod to become ready after its image was changed in place. After
+    /// that the previous image is restored and the update stops. Defaults to 600. Must be between 5 and
+    /// 86400.
     #[schemars(range(min = 5, max = 86_400))]
     pub progress_deadline_seconds: i32,
-    /// When the successor of a replaced pod is created.
+    /// When to create a replacement pod. Defaults to WhenTerminating.
+    #[schemars(transform = crate::schema::explain_values)]
     pub replacement: Replacement,
-    /// Who decides when a pod gets a new sidecar.
+    /// When a new sidecar image of the installation is applied. Defaults to Auto.
+    #[schemars(transform = crate::schema::explain_values)]
     pub sidecar: SidecarUpdate,
 }
 
@@ -123,29 +135,29 @@ impl Default for Update {
     }
 }
 
-/// How much of a pod survives a change.
+/// How a new image is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {
-    /// Change the living pod where that is possible.
+    /// The image is changed on the running pod.
     InPlace,
-    /// Replace the pod when the plugin's image changes.
+    /// The pod is replaced.
     Replace,
 }
 
-/// When the successor of a pod is created.
+/// When a replacement pod is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Replacement {
-    /// As soon as the old pod is on its way out.
+    /// As soon as the old pod is terminating (has a metadata.deletionTimestamp).
     WhenTerminating,
-    /// When the old pod is gone: never two at once, for plugins that must be alone.
+    /// When the old pod no longer exists, so that the two never run at the same time.
     WhenGone,
 }
 
-/// Who decides about new sidecars.
+/// When a new sidecar is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SidecarUpdate {
-    /// The operator swaps the sidecar in the living pod; the plugin process goes on.
+    /// The operator changes the sidecar image on the running pod; the plugin process goes on.
     Auto,
-    /// Pods keep their sidecar until they are replaced.
+    /// A pod keeps its sidecar image until the pod is replaced.
     Manual,
 }

@@ -32,7 +32,7 @@ pub use pod::{PodOptions, PodSecurity, PodVolume};
 pub use protocol::Protocol;
 pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, TrafficPolicy};
 
-/// What a plugin is and how it shall run.
+/// Specification of the desired behavior of the Plugin.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "patchbay.dev",
@@ -45,7 +45,7 @@ pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, Traffi
     namespaced,
     status = "PluginStatus",
     derive = "PartialEq",
-    doc = "A plugin program that Patchbay runs as pods, shakes hands with, watches and serves.",
+    doc = "Plugin is a plugin program that Patchbay runs in pods and makes available to clients in the cluster.",
     validation = kube::core::Rule::new(rules::NAME)
         .message(kube::core::Message::Expression(rules::NAME_MESSAGE.to_owned())),
     scale(
@@ -54,86 +54,92 @@ pub use service::{Client, IpBlock, PodPeers, ServiceOptions, ServiceType, Traffi
         label_selector_path = ".status.selector"
     ),
     printcolumn(name = "Family", type_ = "string", json_path = ".status.family",
-        description = "The family of protocols that the plugin speaks."),
+        description = "Key of spec.protocol: the protocol that the plugin speaks."),
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.handshake.appVersion",
-        description = "The application version that was agreed upon."),
+        description = "Application protocol version that was negotiated in the handshake."),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready",
-        description = "Replicas that answer calls, of those wanted."),
+        description = "Number of ready replicas and of desired replicas."),
     printcolumn(name = "Handshake", type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Handshaken\")].status",
-        description = "Whether every replica has finished its handshake."),
+        description = "Whether the handshake of every replica has succeeded."),
     printcolumn(name = "Sidecar", type_ = "string",
         json_path = ".status.conditions[?(@.type==\"SidecarCurrent\")].status",
-        description = "Whether every pod runs the installation's sidecar."),
+        description = "Whether every pod runs the sidecar image of the installed operator."),
     printcolumn(name = "Reason", type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why it is ready or not."),
+        description = "Reason of the condition Ready."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp",
         description = "Time since the Plugin was created."),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1,
-        description = "The plugin's image."),
+        description = "Image of the plugin."),
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        description = "What was found, what was expected, what to do.")
+        description = "Message of the condition Ready.")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct PluginSpec {
-    /// How many pods run the plugin. 0 to 200.
+    /// Number of desired pods. Defaults to 1. Must be between 0 and 200.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 200))]
     pub replicas: i32,
 
-    /// Image with the plugin program.
+    /// Container image name. The image must contain the plugin program.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
 
-    /// When the kubelet pulls the image.
+    /// Image pull policy. Applies to the image of the plugin. Defaults to IfNotPresent.
     #[serde(default)]
+    #[schemars(transform = crate::schema::explain_values)]
     pub image_pull_policy: ImagePullPolicy,
 
-    /// The program and its first arguments. Always needed: the launcher starts it and cannot read
-    /// the image's ENTRYPOINT.
+    /// Entrypoint array. Not executed within a shell. Required: the launcher starts the plugin and
+    /// cannot read the image's ENTRYPOINT. At most 64 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)), extend("x-kubernetes-list-type" = "atomic"))]
     pub command: Vec<String>,
 
-    /// Further arguments. As in a container, `$(VAR)` is replaced from `env`.
+    /// Arguments to the entrypoint. Variable references $(VAR_NAME) are expanded using `env`, as in a
+    /// container. At most 256 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 8192)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
 
-    /// Environment of the plugin, as in a container. Variables of the handshake are refused.
+    /// List of environment variables to set in the container. Variables that the sidecar sets for the
+    /// protocol are rejected. At most 128 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "env")]
     pub env: Vec<EnvVar>,
 
-    /// Environment from ConfigMaps and Secrets, as in a container.
+    /// List of sources to populate environment variables in the container. Each source is a ConfigMap
+    /// or a Secret. At most 32 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "env_from")]
     pub env_from: Vec<EnvFromSource>,
 
-    /// Folder in which the plugin starts. The image's own when absent.
+    /// Container's working directory. If not specified, the working directory of the image is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
 
-    /// Requests and limits of the plugin's container, as in a container.
+    /// Compute Resources required by this container. Applies to the container of the plugin. Claims of
+    /// dynamic resources are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "resources")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Where volumes of `pod.volumes` appear in the plugin's container. /patchbay and /tmp are
-    /// taken.
+    /// Pod volumes to mount into the container's filesystem. Each mount names a volume of
+    /// `pod.volumes`. The paths /patchbay and /tmp are reserved. At most 32 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "volume_mounts")]
     pub volume_mounts: Vec<VolumeMount>,
 
-    /// How to speak to the plugin. Exactly one family.
+    /// Protocol that the plugin speaks. Exactly one of its keys must be set.
     pub protocol: Protocol,
 
-    /// Files that are verified before each start. The file that is executed is verified on the
-    /// descriptor that is executed; the others protect until the plugin's first instruction.
+    /// List of files whose SHA-256 is verified before each start of the plugin process. The program
+    /// itself is verified through the file descriptor that is executed. For other files, a change after
+    /// the verification is not noticed. At most 32 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -141,35 +147,37 @@ pub struct PluginSpec {
     )]
     pub checksums: Vec<Checksum>,
 
-    /// Periodic health check.
+    /// Periodic probe of the plugin process over gRPC. Has no effect with pcpController, where only the
+    /// end of the process is noticed.
     #[serde(default)]
     pub health: Health,
 
-    /// Back-off between starts of the plugin process.
+    /// Back-off between restarts of the plugin process.
     #[serde(default)]
     pub restart: Restart,
 
-    /// Phases of a stop. The pod's grace period is derived from them.
+    /// Time limits for the stop of the plugin process. The terminationGracePeriodSeconds of the pod is
+    /// computed from them.
     #[serde(default)]
     pub shutdown: Shutdown,
 
-    /// How changes reach running pods.
+    /// How changes of the Plugin are applied to running pods.
     #[serde(default)]
     pub update: Update,
 
-    /// How many Jobs it may have at a time, and what happens when it is lost.
+    /// Limits for the Jobs of this Plugin.
     #[serde(default)]
     pub jobs: JobOptions,
 
-    /// How client programs reach the plugin.
+    /// Service of the Plugin, and the clients that may use it.
     #[serde(default)]
     pub service: ServiceOptions,
 
-    /// The volume that sidecar and plugin share: sockets and temporary files.
+    /// The emptyDir volume that sidecar and plugin share for sockets and temporary files.
     #[serde(default)]
     pub scratch: Scratch,
 
-    /// Everything else about the pods.
+    /// Settings of the pods beyond the container of the plugin.
     #[serde(default)]
     pub pod: PodOptions,
 }
@@ -177,12 +185,12 @@ pub struct PluginSpec {
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
-    /// At every start of the container.
+    /// The kubelet always pulls the image when the container starts.
     Always,
-    /// When the node does not have it.
+    /// The kubelet pulls the image only if it is not present on the node.
     #[default]
     IfNotPresent,
-    /// Never: the node has it.
+    /// The kubelet never pulls the image; it must be present on the node.
     Never,
 }
 
@@ -197,14 +205,14 @@ impl ImagePullPolicy {
     }
 }
 
-/// One file and its digest.
+/// A file and its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::checksum()))]
 pub struct Checksum {
-    /// Absolute path in the plugin's container.
+    /// Absolute path of the file in the container of the plugin.
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// SHA-256 of the file: 64 lower-case hexadecimal digits.
+    /// SHA-256 of the file, as 64 lower-case hexadecimal digits.
     #[schemars(length(min = 1, max = 128))]
     pub sha256: String,
 }
@@ -214,9 +222,11 @@ pub struct Checksum {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::scratch()))]
 pub struct Scratch {
-    /// Memory counts against the containers' limits; Disk may lead to eviction.
+    /// medium represents what type of storage medium should back this directory. Defaults to Memory.
+    #[schemars(transform = crate::schema::explain_values)]
     pub medium: Medium,
-    /// Upper bound of its content, such as 64Mi.
+    /// sizeLimit is the total amount of local storage required for this EmptyDir volume. Defaults to
+    /// 64Mi.
     #[schemars(length(min = 1, max = 32))]
     pub size_limit: String,
 }
@@ -230,12 +240,12 @@ impl Default for Scratch {
     }
 }
 
-/// Where a volume's content lies.
+/// Storage medium of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Medium {
-    /// In memory.
+    /// tmpfs; what is stored counts against the memory limits of the containers.
     Memory,
-    /// On the node's disk.
+    /// The disk of the node; the pod may be evicted when the disk runs full.
     Disk,
 }
 

@@ -5,7 +5,7 @@ use crate::family::{Family, FamilySpec, GoPlugin, PcpController};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The family and its settings. Exactly one key.
+/// The family and its settings.
 ///
 /// A struct of options and not an enum: the API server then answers a missing or doubled key with
 /// our sentence. [`Protocol::family_spec`] gives the enum.
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::protocol()))]
 pub struct Protocol {
-    /// HashiCorp go-plugin over gRPC.
+    /// Settings of a plugin that uses HashiCorp go-plugin over gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub go_plugin: Option<GoPlugin>,
-    /// A controller plugin of the PCP job queue: Python over `src.controller_plugin`.
+    /// Settings of a controller plugin of the PCP job queue: a Python program that uses
+    /// `src.controller_plugin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pcp_controller: Option<PcpController>,
 }

@@ -27,7 +27,7 @@ pub(super) fn spec() -> Value {
         ),
         rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name))",
-            "spec.volumeMounts uses a volume that spec.pod.volumes does not hold: add it or correct the name",
+            "spec.volumeMounts names a volume that spec.pod.volumes does not contain: add it or correct the name",
         ),
     ];
     rules.extend(Family::ALL.into_iter().flat_map(Family::spec_rules));
@@ -38,8 +38,8 @@ pub(super) fn env_item() -> Value {
     json!([
         telling(
             &format!("!(self.name in {RESERVED})"),
-            "'env sets ' + self.name + ', which belongs to the handshake; expected another name: remove it, the sidecar sets it'",
-            "env sets a variable of the handshake: remove it, the sidecar sets it",
+            "'env sets ' + self.name + ', which the sidecar sets for the handshake; expected another name: remove it'",
+            "env sets a variable that the sidecar sets for the handshake: remove it",
         ),
         rule(
             "!has(self.valueFrom) || !has(self.valueFrom.secretKeyRef) || !self.valueFrom.secretKeyRef.name.startsWith('pb-id-')",
@@ -56,7 +56,7 @@ pub(super) fn env_from_item() -> Value {
         ),
         rule(
             "has(self.configMapRef) != has(self.secretRef)",
-            "envFrom has no source or two; expected exactly one of configMapRef and secretRef: keep one",
+            "envFrom sets both configMapRef and secretRef, or neither; expected exactly one of configMapRef and secretRef: keep one",
         ),
         telling(
             "!has(self.prefix) || !self.prefix.startsWith('PLUGIN_')",
@@ -70,8 +70,8 @@ pub(super) fn volume_mount_item() -> Value {
     json!([
         telling(
             "self.mountPath.matches('^(/[^/:]+)+$') && !self.mountPath.matches('/[.][.]?(/|$)')",
-            "'mountPath is ' + self.mountPath + '; expected an absolute path without empty parts, dots, colons or a slash at its end: write it plainly'",
-            "mountPath is not a plain absolute path: write it without empty parts, dots, colons or a slash at its end",
+            "'mountPath is ' + self.mountPath + '; expected an absolute path without empty parts, dots, colons or a slash at its end: remove them'",
+            "mountPath is not an absolute path without empty parts, dots, colons or a slash at its end: correct it",
         ),
         telling(
             "self.mountPath != '/patchbay' && !self.mountPath.startsWith('/patchbay/') && self.mountPath != '/tmp'",
@@ -99,8 +99,8 @@ pub(super) fn checksum() -> Value {
 pub(super) fn scratch() -> Value {
     json!([telling(
         "isQuantity(self.sizeLimit) && quantity(self.sizeLimit).isGreaterThan(quantity('0'))",
-        "'sizeLimit is ' + self.sizeLimit + '; expected a positive amount of bytes such as 64Mi: correct it'",
-        "sizeLimit is not a positive amount of bytes such as 64Mi: correct it",
+        "'sizeLimit is ' + self.sizeLimit + '; expected a positive quantity such as 64Mi: correct it'",
+        "sizeLimit is not a positive quantity such as 64Mi: correct it",
     )])
 }
 
@@ -110,7 +110,7 @@ pub(super) fn protocol() -> Value {
     json!([rule(
         &format!("[{}].exists_one(present, present)", present.join(", ")),
         &format!(
-            "spec.protocol has no key or two; expected exactly one family: {}",
+            "spec.protocol has no key or more than one; expected exactly one family: {}",
             expected.join(", or ")
         ),
     )])
@@ -126,14 +126,14 @@ pub(super) fn restart() -> Value {
 pub(super) fn service() -> Value {
     json!([rule(
         "!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",
-        "service.externalTrafficPolicy is set and service.type is ClusterIP; expected NodePort or LoadBalancer with it: remove it or change the type",
+        "service.externalTrafficPolicy is set and service.type is ClusterIP; expected it with NodePort or LoadBalancer only: remove it or change the type",
     )])
 }
 
 pub(super) fn client() -> Value {
     json!([rule(
         "has(self.pods) != has(self.ipBlock)",
-        "a client has no key or two; expected exactly one of pods and ipBlock: keep one, or make two clients",
+        "a client sets both pods and ipBlock, or neither; expected exactly one of pods and ipBlock: keep one, or add a second client",
     )])
 }
 
@@ -148,13 +148,13 @@ pub(super) fn ip_block() -> Value {
     json!([
         telling(
             "isCIDR(self.cidr)",
-            "'cidr is ' + self.cidr + '; expected a range such as 10.0.0.0/8: correct it'",
-            "cidr is not a range such as 10.0.0.0/8: correct it",
+            "'cidr is ' + self.cidr + '; expected a CIDR such as 10.0.0.0/8: correct it'",
+            "cidr is not a CIDR such as 10.0.0.0/8: correct it",
         ),
         telling(
             "!has(self.except) || !isCIDR(self.cidr) || self.except.all(e, isCIDR(e) && cidr(self.cidr).containsCIDR(e))",
-            "'except holds something that is not a range within ' + self.cidr + '; expected ranges that lie in cidr: correct or remove it'",
-            "except holds something that is not a range within cidr: correct or remove it",
+            "'except contains a value that is not a CIDR within ' + self.cidr + '; expected CIDRs within cidr: correct or remove it'",
+            "except contains a value that is not a CIDR within cidr: correct or remove it",
         ),
     ])
 }
@@ -163,11 +163,11 @@ pub(super) fn pod() -> Value {
     json!([
         rule(
             "!has(self.labels) || self.labels.all(k, !k.contains('patchbay.dev/') && k != 'app.kubernetes.io/managed-by')",
-            "pod.labels holds a label of Patchbay; expected labels of your own: remove those of patchbay.dev and app.kubernetes.io/managed-by",
+            "pod.labels contains a label that Patchbay sets; expected other labels: remove those of patchbay.dev and app.kubernetes.io/managed-by",
         ),
         rule(
             "!has(self.annotations) || self.annotations.all(k, !k.contains('patchbay.dev/') && k != 'kubectl.kubernetes.io/default-container')",
-            "pod.annotations holds an annotation of Patchbay; expected annotations of your own: remove those of patchbay.dev and kubectl.kubernetes.io/default-container",
+            "pod.annotations contains an annotation that Patchbay sets; expected other annotations: remove those of patchbay.dev and kubectl.kubernetes.io/default-container",
         ),
     ])
 }
@@ -176,13 +176,13 @@ pub(super) fn volume() -> Value {
     json!([
         telling(
             "self.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !self.name.startsWith('patchbay-')",
-            "'a volume has the name ' + self.name + '; expected a-z, 0-9 and -, not beginning with patchbay-: rename it'",
-            "the name of a volume is not made of a-z, 0-9 and -, or begins with patchbay-: rename it",
+            "'a volume has the name ' + self.name + '; expected a name of a-z, 0-9 and - that does not begin with patchbay-: rename it'",
+            "the name of a volume contains other characters than a-z, 0-9 and -, or begins with patchbay-: rename it",
         ),
         telling(
             "[has(self.configMap), has(self.secret), has(self.emptyDir), has(self.persistentVolumeClaim), has(self.csi)].filter(b, b).size() == 1",
-            "'the volume ' + self.name + ' has no source or several; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one'",
-            "a volume has no source or several; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one",
+            "'the volume ' + self.name + ' has no source or more than one; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one'",
+            "a volume has no source or more than one; expected exactly one of configMap, secret, emptyDir, persistentVolumeClaim and csi: keep one",
         ),
         telling(
             "!has(self.secret) || (has(self.secret.secretName) && !self.secret.secretName.startsWith('pb-id-'))",
@@ -191,8 +191,8 @@ pub(super) fn volume() -> Value {
         ),
         telling(
             "!has(self.csi) || !has(self.csi.nodePublishSecretRef) || !self.csi.nodePublishSecretRef.name.startsWith('pb-id-')",
-            "'the volume ' + self.name + ' gives a Secret that begins with pb-id- to a CSI driver; expected a Secret of your own, because those hold identities of Patchbay: use another Secret'",
-            "a volume gives an identity of Patchbay to a CSI driver: use another Secret",
+            "'the volume ' + self.name + ' passes a Secret that begins with pb-id- to a CSI driver; expected a Secret of your own, because those hold identities of Patchbay: use another Secret'",
+            "a volume passes a Secret that begins with pb-id- to a CSI driver: use another Secret",
         ),
     ])
 }

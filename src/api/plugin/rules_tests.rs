@@ -104,7 +104,7 @@ fn cases() -> Vec<Case> {
             "mount without volume",
             mounted_at("/data"),
             json!({"volumeMounts": [{"name": "lost", "mountPath": "/d"}]}),
-            "uses a volume that spec.pod.volumes does not hold",
+            "names a volume that spec.pod.volumes does not contain",
         ),
         case(
             "reserved env",
@@ -204,7 +204,7 @@ fn cases() -> Vec<Case> {
             "controller port",
             family(json!({"port": 7446})),
             family(json!({"port": 7444})),
-            "pcpController.port is one of 7443 to 7445",
+            "pcpController.port is between 7443 and 7445",
         ),
         case(
             "class name",
@@ -250,7 +250,7 @@ fn cases() -> Vec<Case> {
             "our ports",
             go_plugin(json!({"ports": {"min": 7446, "max": 8000}})),
             go_plugin(json!({"ports": {"min": 7000, "max": 8000}})),
-            "ports hold 7443 to 7445",
+            "ports includes a port from 7443 to 7445",
         ),
         case(
             "back-off",
@@ -286,19 +286,19 @@ fn cases() -> Vec<Case> {
             "client exception",
             json!({"service": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}}),
             json!({"service": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.1.0.0/16"]}}]}}),
-            "not a range within 10.0.0.0/8",
+            "not a CIDR within 10.0.0.0/8",
         ),
         case(
             "labels",
             json!({"pod": {"labels": {"team.example/a": "b"}}}),
             json!({"pod": {"labels": {"patchbay.dev/plugin": "other"}}}),
-            "pod.labels holds a label of Patchbay",
+            "pod.labels contains a label that Patchbay sets",
         ),
         case(
             "annotations",
             json!({"pod": {"annotations": {"a": "b"}}}),
             json!({"pod": {"annotations": {"patchbay.dev/built": "{}"}}}),
-            "pod.annotations holds an annotation of Patchbay",
+            "pod.annotations contains an annotation that Patchbay sets",
         ),
         case(
             "volume name",
@@ -310,7 +310,7 @@ fn cases() -> Vec<Case> {
             "volume source",
             volume(json!({"configMap": {"name": "a"}})),
             volume(json!({"configMap": {"name": "a"}, "emptyDir": {}})),
-            "the volume data has no source or several",
+            "the volume data has no source or more than one",
         ),
         case(
             "volume secret",
@@ -328,7 +328,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence() {
+fn every_rule_accepts_the_valid_and_rejects_the_invalid_example() {
     let schema = schema();
     for case in cases() {
         let good = violations(&schema, &with(&case.accept));
@@ -343,7 +343,7 @@ fn every_rule_accepts_its_good_example_and_rejects_its_bad_one_with_its_sentence
 }
 
 #[test]
-fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
+fn invalid_name_is_rejected_and_shown_in_the_message() {
     let schema = schema();
     for bad in ["9kv", "kv.1", &"a".repeat(49)] {
         let mut object = sample();
@@ -360,7 +360,7 @@ fn a_name_that_children_cannot_carry_is_rejected_and_shown() {
 }
 
 #[test]
-fn no_published_rule_is_without_examples() {
+fn every_published_rule_has_examples() {
     let schema = schema();
     let mut bad_name = sample();
     bad_name["metadata"]["name"] = "9kv".into();

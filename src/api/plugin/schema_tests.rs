@@ -7,6 +7,9 @@ use super::{
 use super::{Plugin, PluginSpec};
 use crate::PluginStatus;
 use crate::published::{self, walk};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ fn schema() -> Value {
 }
 
 #[test]
-fn every_published_default_decodes_to_the_default_here() {
+fn schema_defaults_equal_the_defaults_of_the_types() {
     let schema = schema();
     let spec = &schema["properties"]["spec"]["properties"];
     macro_rules! same {
@@ -41,7 +44,7 @@ fn every_published_default_decodes_to_the_default_here() {
 }
 
 #[test]
-fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
+fn minimal_spec_decodes_like_a_spec_with_all_defaults() {
     let minimal = json!({
         "image": "kv:1",
         "command": ["/kv"],
@@ -64,7 +67,7 @@ fn a_minimal_spec_decodes_as_if_the_defaults_were_written() {
 }
 
 #[test]
-fn null_leaves_the_user_to_the_cluster() {
+fn null_user_id_stays_null() {
     let spec: PodOptions =
         serde_json::from_value(json!({"securityContext": {"runAsUser": null}})).unwrap();
     assert_eq!(spec.security_context.run_as_user, None);
@@ -79,12 +82,12 @@ fn every_string_list_and_map_has_a_maximum() {
 }
 
 #[test]
-fn every_list_of_objects_says_how_writers_share_it() {
+fn every_list_of_objects_has_a_list_type() {
     published::has_list_types(&schema());
 }
 
 #[test]
-fn nothing_in_the_schema_keeps_unknown_fields() {
+fn schema_keeps_no_unknown_fields() {
     walk("", &schema(), &mut |path, schema| {
         assert!(
             schema.get("x-kubernetes-preserve-unknown-fields").is_none(),
@@ -95,12 +98,64 @@ fn nothing_in_the_schema_keeps_unknown_fields() {
 }
 
 #[test]
-fn numbers_have_formats_that_kubernetes_knows() {
+fn enum_descriptions_explain_every_value() {
+    published::explains_enum_values(&schema());
+}
+
+#[test]
+fn descriptions_state_limits_and_defaults() {
+    published::states_limits_and_defaults(&schema());
+}
+
+#[test]
+fn copied_fields_begin_with_the_sentence_of_kubernetes() {
+    let schema = schema();
+    let spec = &schema["properties"]["spec"];
+    let pod = &spec["properties"]["pod"];
+    let service = &spec["properties"]["service"];
+    let peer = &service["properties"]["clients"]["items"];
+    macro_rules! same {
+        ($($place:expr, $original:ty, $names:expr;)+) => {$(
+            let original = schemars::SchemaGenerator::default().into_root_schema_for::<$original>();
+            for name in $names {
+                let ours = &$place["properties"][name]["description"];
+                let ours = ours.as_str().unwrap_or_default().replace('\n', " ");
+                let theirs = original.as_value()["properties"][name]["description"].as_str().unwrap();
+                let first = theirs.split(". ").next().unwrap_or_default().trim_end_matches('.');
+                assert!(ours.starts_with(&format!("{first}.")), "{name}: {ours}; expected: {first}.");
+            }
+        )+};
+    }
+    same! {
+        spec, core::Container, [
+            "image", "imagePullPolicy", "command", "args", "env", "envFrom", "workingDir", "resources",
+            "volumeMounts",
+        ];
+        spec["properties"]["scratch"], core::EmptyDirVolumeSource, ["medium", "sizeLimit"];
+        spec["properties"]["health"], core::Probe, ["periodSeconds", "timeoutSeconds", "failureThreshold"];
+        pod, core::PodSpec, [
+            "imagePullSecrets", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints",
+            "priorityClassName", "runtimeClassName", "serviceAccountName", "securityContext", "volumes",
+        ];
+        pod, ObjectMeta, ["labels", "annotations"];
+        pod["properties"]["securityContext"], core::PodSecurityContext, ["runAsUser", "runAsGroup", "fsGroup"];
+        pod["properties"]["volumes"]["items"], core::Volume, [
+            "name", "configMap", "secret", "emptyDir", "persistentVolumeClaim", "csi",
+        ];
+        service, core::ServiceSpec, ["type", "externalTrafficPolicy"];
+        service, core::ServicePort, ["port"];
+        peer, NetworkPolicyPeer, ["ipBlock"];
+        peer["properties"]["pods"], NetworkPolicyPeer, ["podSelector", "namespaceSelector"];
+    }
+}
+
+#[test]
+fn formats_are_known_to_kubernetes() {
     published::has_known_formats(&schema());
 }
 
 #[test]
-fn a_controller_needs_its_port_alone() {
+fn pcp_controller_requires_only_its_port() {
     let schema = schema();
     let place =
         &schema["properties"]["spec"]["properties"]["protocol"]["properties"]["pcpController"];
@@ -116,13 +171,13 @@ fn a_controller_needs_its_port_alone() {
 }
 
 #[test]
-fn the_definition_fits_into_an_annotation_of_kubectl_apply() {
+fn crd_fits_into_the_annotation_of_kubectl_apply() {
     let size = serde_json::to_string(&Plugin::crd()).unwrap().len();
     assert!(size < 200 * 1024, "{size} bytes");
 }
 
 #[test]
-fn an_empty_status_decodes_and_writes_nothing_needless() {
+fn empty_status_serializes_only_the_replica_counts() {
     let status: PluginStatus = serde_json::from_value(json!({})).unwrap();
     assert_eq!(
         serde_json::to_value(&status).unwrap(),

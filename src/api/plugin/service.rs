@@ -11,16 +11,23 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::service()))]
 pub struct ServiceOptions {
-    /// ClusterIP, NodePort or LoadBalancer.
+    /// type determines how the Service is exposed. Defaults to ClusterIP.
     #[serde(rename = "type")]
+    #[schemars(transform = crate::schema::explain_values)]
     pub type_: ServiceType,
-    /// Port of the Service; the pods listen on 7444 always.
+    /// The port that will be exposed by this service. The port of the pods does not depend on it.
+    /// Defaults to 7444. Must be between 1 and 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Only with NodePort and LoadBalancer: whether a node passes traffic on to other nodes.
+    /// externalTrafficPolicy describes how nodes distribute service traffic they receive on one of the
+    /// Service's "externally-facing" addresses (NodePorts, ExternalIPs, and LoadBalancer IPs). Only
+    /// allowed with type NodePort or LoadBalancer. If not specified, it is Local with pcpController and
+    /// Cluster with goPlugin.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::explain_values)]
     pub external_traffic_policy: Option<TrafficPolicy>,
-    /// Who may call the plugin. Nobody when empty.
+    /// List of clients that may connect to the plugin, enforced by a NetworkPolicy. If empty, no client
+    /// may connect. At most 64 entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub clients: Vec<Client>,
@@ -40,11 +47,11 @@ impl Default for ServiceOptions {
 /// Type of the Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
-    /// Reachable within the cluster.
+    /// The Service is reachable on a cluster-internal IP address.
     ClusterIP,
-    /// Also on a port of every node.
+    /// Like ClusterIP, and reachable on the same port of every node.
     NodePort,
-    /// Also through a load balancer of the cloud.
+    /// Like NodePort, and reachable through an external load balancer.
     LoadBalancer,
 }
 
@@ -59,12 +66,12 @@ impl ServiceType {
     }
 }
 
-/// What a node does with traffic from outside.
+/// How nodes distribute external traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TrafficPolicy {
-    /// Passes it on to any pod.
+    /// Traffic is routed to all pods; the source address of the client may be lost.
     Cluster,
-    /// Only to pods of its own; the client's address stays visible.
+    /// Traffic is routed to pods of the same node only; the source address of the client is kept.
     Local,
 }
 
@@ -78,15 +85,15 @@ impl TrafficPolicy {
     }
 }
 
-/// Somebody who may call the plugin. Exactly one key.
+/// A client that may connect to the plugin. Exactly one of its keys must be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::client()))]
 pub struct Client {
-    /// Pods, by their labels.
+    /// Pods that may connect. A pod must match both selectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodPeers>,
-    /// Addresses.
+    /// ipBlock defines policy on a particular IPBlock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_block: Option<IpBlock>,
 }
@@ -96,11 +103,12 @@ pub struct Client {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::pod_peers()))]
 pub struct PodPeers {
-    /// Labels of the pods. `{}` means every pod.
+    /// podSelector is a label selector which selects pods. If unset or `{}`, it selects all pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "selector")]
     pub pod_selector: Option<LabelSelector>,
-    /// Labels of their namespaces. `{}` means every namespace; absent means the Plugin's own.
+    /// namespaceSelector selects namespaces using cluster-scoped labels. If `{}`, it selects all
+    /// namespaces. If unset, it selects the namespace of the Plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "selector")]
     pub namespace_selector: Option<LabelSelector>,
@@ -110,10 +118,11 @@ pub struct PodPeers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::ip_block()))]
 pub struct IpBlock {
-    /// The range, such as 10.0.0.0/8.
+    /// cidr is a string representing the IPBlock. Valid examples are "192.168.1.0/24" or "2001:db8::/64".
     #[schemars(length(min = 1, max = 64))]
     pub cidr: String,
-    /// Ranges within it that are left out.
+    /// except is a slice of CIDRs that should not be included within an IPBlock. Each must be within
+    /// `cidr`. At most 32 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub except: Vec<String>,

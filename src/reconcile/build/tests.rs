@@ -50,13 +50,13 @@ fn name(resolved: &crate::plugin::resolve::Resolved) -> PodName {
 }
 
 #[test]
-fn the_pod_of_a_minimal_plugin() {
+fn pod_of_a_minimal_plugin_matches_the_snapshot() {
     let resolved = wanted(&observed());
     insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
 }
 
 #[test]
-fn the_pod_of_a_plugin_with_everything() {
+fn pod_of_a_plugin_with_all_fields_matches_the_snapshot() {
     let resolved = full();
     insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
 }
@@ -69,13 +69,13 @@ fn workers(service: serde_json::Value) -> crate::plugin::resolve::Resolved {
 }
 
 #[test]
-fn the_pod_of_a_controller_plugin() {
+fn pod_of_a_pcp_controller_matches_the_snapshot() {
     let resolved = workers(json!({}));
     insta::assert_yaml_snapshot!(build::pod::pod(&resolved, &settings(), &name(&resolved)));
 }
 
 #[test]
-fn workers_come_in_at_the_port_of_the_controller_plugin_and_nowhere_else() {
+fn workers_can_reach_only_the_port_of_a_pcp_controller() {
     let resolved = workers(json!({
         "type": "LoadBalancer", "port": 9000, "clients": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
     }));
@@ -90,7 +90,7 @@ fn workers_come_in_at_the_port_of_the_controller_plugin_and_nowhere_else() {
 }
 
 #[test]
-fn the_address_of_a_worker_stays_visible_unless_the_author_wants_otherwise() {
+fn traffic_policy_of_a_pcp_controller_defaults_to_local() {
     let policy = |service| {
         let spec = build::service::service(&workers(service)).spec.unwrap();
         spec.external_traffic_policy
@@ -107,7 +107,7 @@ fn the_address_of_a_worker_stays_visible_unless_the_author_wants_otherwise() {
 }
 
 #[test]
-fn the_services() {
+fn services_match_the_snapshot() {
     insta::assert_yaml_snapshot!([
         build::service::service(&wanted(&observed())),
         build::service::service(&full()),
@@ -116,7 +116,7 @@ fn the_services() {
 }
 
 #[test]
-fn the_network_policies() {
+fn network_policies_match_the_snapshot() {
     insta::assert_yaml_snapshot!([
         build::network_policy::network_policy(&wanted(&observed()), &settings()),
         build::network_policy::network_policy(&full(), &settings()),
@@ -124,7 +124,7 @@ fn the_network_policies() {
 }
 
 #[test]
-fn without_clients_no_rule_names_the_proxy_port() {
+fn proxy_port_is_closed_when_there_are_no_clients() {
     let policy = build::network_policy::network_policy(&wanted(&observed()), &settings());
     let spec = policy.spec.unwrap();
     let ingress = spec.ingress.unwrap();
@@ -139,7 +139,7 @@ fn without_clients_no_rule_names_the_proxy_port() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_bytes() {
+fn pod_is_built_deterministically() {
     let text = || {
         let resolved = full();
         serde_json::to_string(&build::pod::pod(&resolved, &settings(), &name(&resolved))).unwrap()
@@ -148,7 +148,7 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
-fn the_plugin_sees_nothing_secret_and_cannot_write_the_launcher() {
+fn plugin_container_has_no_secrets_and_mounts_the_launcher_read_only() {
     let resolved = full();
     let mounts = build::volumes::plugin_mounts(&resolved);
     let at = |path: &str| mounts.iter().find(|m| m.mount_path == path);
@@ -164,7 +164,7 @@ fn the_plugin_sees_nothing_secret_and_cannot_write_the_launcher() {
 }
 
 #[test]
-fn both_crates_mean_the_same_ports_and_ids() {
+fn ports_and_ids_are_equal_in_both_crates() {
     assert_eq!(names::SESSION_PORT, layout::SESSION_PORT);
     assert_eq!(names::PROXY_PORT, layout::PROXY_PORT);
     assert_eq!(names::CANARY_PORT, layout::CANARY_PORT);
@@ -172,7 +172,7 @@ fn both_crates_mean_the_same_ports_and_ids() {
 }
 
 #[test]
-fn the_catalogue_holds_every_word_of_a_sidecar() {
+fn every_reason_of_the_sidecar_is_in_the_catalogue() {
     for reason in patchbay_protocol::reason::Reason::ALL {
         assert!(
             patchbay_api::Reason::parse(reason.as_str()).is_some(),

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn milestones_are_there_from_the_first_write_and_in_order() {
+    fn conditions_are_present_from_the_first_write_and_ordered() {
         let mut status = JobStatus::default();
         let pen = pen("2026-01-01T00:00:00.5Z");
         pen.set(
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transition_time_moves_only_with_the_status() {
+    fn transition_time_changes_only_with_the_status() {
         let mut status = JobStatus::default();
         let set = |status: &mut JobStatus, now: &str, is, reason| {
             pen(now).set(status, ConditionType::Eligible, is, reason, "so");

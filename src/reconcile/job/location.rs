@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_of_a_job_is_a_port_or_nothing() {
+    fn target_port_is_a_port_number_or_empty() {
         for good in ["", "1", "10000", "65535"] {
             assert!(is_port(good), "{good:?}");
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_location_is_any_client() {
+    fn blank_client_means_any_client() {
         assert_eq!(named_client("  "), None);
         assert_eq!(named_client("::ffff:10.1.2.3"), Some("10.1.2.3".to_owned()));
     }

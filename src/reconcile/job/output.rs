@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_stays_text_and_bytes_stay_bytes() {
+    fn text_is_stored_as_text_and_bytes_as_base64() {
         for text in ["42.42", "666", "True", "", "grüße"] {
             assert_eq!(
                 encode(text.as_bytes(), true),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_json_cannot_hold_becomes_base64() {
+    fn text_that_json_cannot_hold_is_stored_as_base64() {
         for bytes in [&b"a\0b"[..], b"\xff", b"\xc3"] {
             assert_eq!(encode(bytes, true).0, Encoding::Base64);
             assert!(!is_text(bytes));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_is_never_cut_inside_a_character_and_decodes_by_itself() {
+    fn preview_is_cut_between_characters_and_decodes_alone() {
         let text = "ä".repeat(5000);
         assert_eq!(preview(text.as_bytes(), true).chars().count(), MAX_PREVIEW);
         assert_eq!(preview(&text.as_bytes()[..7], true), "äää");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_written_in_64_small_digits() {
+    fn digest_is_written_as_64_lower_case_digits() {
         assert_eq!(
             hex(&digest(b"")),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

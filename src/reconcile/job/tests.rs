@@ -104,7 +104,7 @@ fn cancelled(mut job: Job) -> Job {
 }
 
 #[test]
-fn a_new_job_is_accepted_and_ready_in_one_write() {
+fn new_job_is_accepted_and_ready_in_one_write() {
     let plan = look(job(json!({})), now());
     assert_eq!(phase_of(plan.status.as_ref().unwrap()), Phase::Ready);
     assert!(plan.events.is_empty());
@@ -113,7 +113,7 @@ fn a_new_job_is_accepted_and_ready_in_one_write() {
 }
 
 #[test]
-fn pcp_31_an_unknown_command_names_the_nearest_and_lists_what_there_is() {
+fn pcp_31_unknown_command_is_refused_with_a_suggestion_and_the_list_of_commands() {
     let bad = json!({"command": {"name": "wgte"}});
     let plan = look(job(bad.clone()), now());
     assert_eq!(plan.events.len(), 1);
@@ -131,28 +131,28 @@ fn pcp_31_an_unknown_command_names_the_nearest_and_lists_what_there_is() {
 }
 
 #[test]
-fn a_command_that_resembles_nothing_has_no_nearest() {
+fn unknown_command_gets_no_suggestion_when_no_name_is_similar() {
     let status = written(look(job(json!({"command": {"name": "defragment"}})), now()));
     let message = accepted_message(&status);
     assert!(!message.contains("did you mean"), "{message}");
 }
 
 #[test]
-fn a_list_that_was_cut_proves_nothing_about_what_it_lacks() {
+fn truncated_command_list_does_not_refuse_an_unlisted_command() {
     let mut observed = seen(job(json!({"command": {"name": "later"}})), now());
     observed.plugin.as_mut().unwrap().complete = false;
     assert_eq!(phase_of(&written(plan(&observed))), Phase::Ready);
 }
 
 #[test]
-fn a_name_that_was_escaped_in_the_list_is_found() {
+fn escaped_command_name_is_found_in_the_list() {
     let mut observed = seen(job(json!({"command": {"name": "a\\b"}})), now());
     observed.plugin.as_mut().unwrap().commands = Some(vec![command("a\\\\b", &[], &[])]);
     assert_eq!(phase_of(&written(plan(&observed))), Phase::Ready);
 }
 
 #[test]
-fn bad_inputs_are_named() {
+fn bad_inputs_are_named_in_the_message() {
     let cases = [
         (
             json!({"name": "wget", "inputs": [{"name": "Taget", "value": ""}]}),
@@ -187,7 +187,7 @@ fn bad_inputs_are_named() {
 }
 
 #[test]
-fn what_no_plugin_can_make_sense_of_is_refused_even_without_one() {
+fn contradictory_spec_is_refused_when_the_plugin_is_missing() {
     let large = "x".repeat(20_000);
     let cases = [
         (
@@ -246,7 +246,7 @@ fn a_job_for_another_family_is_invalid() {
 }
 
 #[test]
-fn a_missing_plugin_makes_a_job_wait_and_expire_as_any_other() {
+fn job_waits_and_expires_when_its_plugin_is_missing() {
     let expiring = json!({"expireTime": "2026-11-22T12:00:30Z"});
     let mut observed = seen(job(expiring), now());
     observed.plugin = None;
@@ -276,7 +276,7 @@ fn a_missing_plugin_makes_a_job_wait_and_expire_as_any_other() {
 }
 
 #[test]
-fn a_plugin_on_its_way_out_is_missing_and_ready_jobs_stay_ready() {
+fn ready_job_stays_ready_when_its_plugin_is_being_deleted() {
     let mut observed = seen(accepted(json!({})), at(1));
     observed.plugin.as_mut().unwrap().deleting = true;
     let observed = settled(observed);
@@ -303,7 +303,7 @@ fn a_plugin_on_its_way_out_is_missing_and_ready_jobs_stay_ready() {
 }
 
 #[test]
-fn a_plugin_that_has_not_said_its_commands_makes_a_job_wait() {
+fn job_waits_when_the_commands_of_its_plugin_are_unknown() {
     let mut observed = seen(job(json!({})), now());
     observed.plugin.as_mut().unwrap().commands = None;
     let observed = settled(observed);
@@ -319,7 +319,7 @@ fn a_plugin_that_has_not_said_its_commands_makes_a_job_wait() {
 }
 
 #[test]
-fn what_was_accepted_stays_accepted_when_the_plugin_forgets_the_command() {
+fn accepted_job_stays_accepted_when_the_plugin_drops_the_command() {
     let mut observed = seen(accepted(json!({})), at(1));
     observed.plugin.as_mut().unwrap().commands = Some(vec![command("ping", &[], &[])]);
     assert_eq!(plan(&observed).status, None);
@@ -328,7 +328,7 @@ fn what_was_accepted_stays_accepted_when_the_plugin_forgets_the_command() {
 }
 
 #[test]
-fn a_view_of_a_plugin_that_starts_has_no_commands() {
+fn plugin_view_has_no_commands_before_the_plugin_reports_them() {
     let mut plugin: Plugin = serde_json::from_value(json!({
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "Plugin",
         "metadata": {"name": "scraper"},
@@ -353,7 +353,7 @@ fn a_view_of_a_plugin_that_starts_has_no_commands() {
 }
 
 #[test]
-fn that_its_time_has_come_is_written_when_no_claim_waits_for_the_api_server() {
+fn ready_is_not_written_while_claims_wait_for_the_api_server() {
     let mut observed = seen(
         accepted(json!({"startTime": "2026-11-22T12:01:00Z"})),
         now(),
@@ -384,7 +384,7 @@ fn that_its_time_has_come_is_written_when_no_claim_waits_for_the_api_server() {
 }
 
 #[test]
-fn pcp_14_a_job_is_looked_at_again_after_its_start_time() {
+fn pcp_14_job_is_reconciled_again_after_its_start_time() {
     let future = json!({"startTime": "2026-11-22T12:01:00Z", "expireTime": "2026-11-22T12:02:00Z"});
     let plan = look(job(future.clone()), now());
     // Later than the hand-out, which needs no word of this.
@@ -396,7 +396,7 @@ fn pcp_14_a_job_is_looked_at_again_after_its_start_time() {
 }
 
 #[test]
-fn pcp_12_the_sweep_fails_what_is_past_its_time() {
+fn pcp_12_reconcile_fails_an_expired_job() {
     let plan = look(job(json!({"expireTime": "2026-11-22T11:59:59Z"})), now());
     assert_eq!(plan.events[0].reason, Reason::Expired);
     let status = written(plan);
@@ -408,7 +408,7 @@ fn pcp_12_the_sweep_fails_what_is_past_its_time() {
 }
 
 #[test]
-fn pcp_35_suspending_a_ready_job_holds_it_back_and_a_claimed_one_gets_an_event() {
+fn pcp_35_ready_job_is_suspended_and_claimed_job_gets_an_event() {
     let mut ready = accepted(json!({}));
     ready.spec.suspend = true;
     let plan = look(ready.clone(), at(1));
@@ -438,7 +438,7 @@ fn pcp_35_suspending_a_ready_job_holds_it_back_and_a_claimed_one_gets_an_event()
 }
 
 #[test]
-fn a_job_that_is_born_suspended_is_judged_and_held_back() {
+fn job_that_is_created_suspended_is_accepted_and_not_ready() {
     let status = written(look(job(json!({"suspend": true})), now()));
     assert_eq!(phase_of(&status), Phase::Suspended);
     assert_eq!(said(&status, ConditionType::Accepted).0, "True");
@@ -456,7 +456,7 @@ fn a_job_that_is_born_suspended_is_judged_and_held_back() {
 }
 
 #[test]
-fn cancelling_tells_the_holder_as_often_as_it_is_looked_at() {
+fn cancel_is_sent_to_the_holder_at_every_reconcile() {
     let mut observed = seen(cancelled(claimed(json!({}))), at(1));
     observed.holder = HolderView::Alive;
     let first = plan(&observed);
@@ -479,7 +479,7 @@ fn cancelling_tells_the_holder_as_often_as_it_is_looked_at() {
 }
 
 #[test]
-fn a_deadline_ends_a_job_and_is_looked_forward_to() {
+fn job_fails_at_its_deadline_and_is_reconciled_then() {
     let held = claimed(json!({"activeDeadlineSeconds": 10}));
     let mut observed = seen(held, at(1));
     observed.holder = HolderView::Alive;
@@ -494,7 +494,7 @@ fn a_deadline_ends_a_job_and_is_looked_forward_to() {
 }
 
 #[test]
-fn a_pod_that_is_gone_loses_the_job_or_the_attempt() {
+fn attempt_is_lost_when_its_pod_is_gone() {
     let gone = HolderView::Gone {
         why: "pod scraper-0-1 was deleted".to_owned(),
     };
@@ -522,7 +522,7 @@ fn a_pod_that_is_gone_loses_the_job_or_the_attempt() {
 }
 
 #[test]
-fn on_a_partition_nothing_is_concluded() {
+fn claimed_job_is_unchanged_when_its_holder_is_unreachable() {
     let mut observed = seen(claimed(json!({})), at(86_400));
     for holder in [HolderView::Unknown, HolderView::Alive] {
         observed.holder = holder;
@@ -532,7 +532,7 @@ fn on_a_partition_nothing_is_concluded() {
 }
 
 #[test]
-fn pcp_36_a_time_to_live_counts_from_the_end_and_never_for_a_suspended_job() {
+fn pcp_36_ttl_counts_from_the_end_and_never_for_a_suspended_job() {
     let done = |ttl: Value| {
         let held = claimed(json!({"ttlSecondsAfterFinished": ttl}));
         let row = row(1, "", RowOutcome::Succeeded);
@@ -557,7 +557,7 @@ fn pcp_36_a_time_to_live_counts_from_the_end_and_never_for_a_suspended_job() {
 }
 
 #[test]
-fn pcp_42_the_leaders_clock_alone_decides() {
+fn pcp_42_only_the_clock_of_the_leader_decides() {
     // Whatever clock the pod has: its times are not even fields of what is seen. A leader whose
     // clock is 90 s ahead decides by it, all over.
     let future = accepted(json!({"startTime": "2026-11-22T12:01:00Z"}));
@@ -569,7 +569,7 @@ fn pcp_42_the_leaders_clock_alone_decides() {
 }
 
 #[test]
-fn an_edit_of_the_spec_is_observed_once() {
+fn new_generation_is_observed_once() {
     let mut ready = accepted(json!({}));
     ready.metadata.generation = Some(2);
     ready.spec.priority = 7;
@@ -587,7 +587,7 @@ fn a_job_that_is_being_deleted_is_left_alone() {
 }
 
 #[test]
-fn a_second_look_never_writes() {
+fn second_reconcile_writes_nothing() {
     let more = json!({"deliveryPolicy": "AtLeastOnce", "backoffLimit": 3});
     for job in [
         job(json!({})),

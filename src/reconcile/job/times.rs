@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_its_limit_and_jitter_only_shortens_it() {
+    fn backoff_doubles_up_to_its_maximum_and_jitter_shortens_it() {
         let policy = Backoff {
             initial_seconds: 10,
             max_seconds: 60,
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_times_are_cut_towards_the_past() {
+    fn stored_times_are_rounded_down() {
         let time: Timestamp = "2026-01-01T00:00:00.123456789Z".parse().unwrap();
         assert_eq!(micro(time).0.to_string(), "2026-01-01T00:00:00.123456Z");
         assert_eq!(second(time).0.to_string(), "2026-01-01T00:00:00Z");

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_sentence_gets_no_second_full_stop() {
+    fn sentence_with_a_full_stop_gets_no_second_one() {
         assert_eq!(
             with_mover("The image is gone.", Reason::ImagePullFailed),
             "The image is gone. Next move: the author of this Plugin."
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_are_escaped_and_bounded() {
+    fn foreign_text_is_escaped_and_cut() {
         assert_eq!(untrusted_text("a\nb\u{202e}c"), "a\\nb\\u{202e}c");
         assert!(untrusted_text(&"x".repeat(9000)).len() <= MAX_MESSAGE / 2);
     }

@@ -18,7 +18,7 @@ fn built(change: impl FnOnce(&mut PluginSpec)) -> Built {
 type Row = (&'static str, fn(&mut PluginSpec), Change);
 
 #[test]
-fn each_field_costs_what_the_table_says() {
+fn every_field_has_the_change_class_of_the_table() {
     let table: &[Row] = &[
         ("nothing", |_| {}, Change::Nothing),
         ("replicas", |s| s.replicas = 5, Change::Nothing),
@@ -125,7 +125,7 @@ fn each_field_costs_what_the_table_says() {
 }
 
 #[test]
-fn a_controller_plugin_starts_again_with_other_settings_and_moves_with_another_port() {
+fn pcp_controller_restarts_for_settings_and_is_replaced_for_a_port() {
     let table: &[Row] = &[
         ("nothing", |_| {}, Change::Nothing),
         (
@@ -162,7 +162,7 @@ fn a_controller_plugin_starts_again_with_other_settings_and_moves_with_another_p
 }
 
 #[test]
-fn pods_of_a_release_without_jobs_have_the_usual_limits() {
+fn missing_job_limits_in_a_record_mean_the_defaults() {
     let usual: Jobs = serde_json::from_str("{}").unwrap();
     let config = pod_config(&wanted(&observed()), &settings());
     assert_eq!(config.jobs, usual);
@@ -177,7 +177,7 @@ fn go(spec: &mut PluginSpec) -> &mut patchbay_api::plugin::GoPlugin {
 }
 
 #[test]
-fn a_new_sidecar_is_a_swap_or_nothing_as_the_author_wishes() {
+fn new_sidecar_image_is_swapped_with_auto_and_ignored_with_manual() {
     let before = built(|_| {});
     let mut after = before.clone();
     after.sidecar = "patchbay.dev/sidecar:v2".into();
@@ -196,7 +196,7 @@ fn a_new_sidecar_is_a_swap_or_nothing_as_the_author_wishes() {
 }
 
 #[test]
-fn replace_makes_a_new_pod_of_a_new_image() {
+fn replace_strategy_replaces_the_pod_for_a_new_image() {
     let before = built(|_| {});
     let after = built(|s| s.image = "registry.example/kv:2".into());
     let replace = Allowed {
@@ -210,7 +210,7 @@ fn replace_makes_a_new_pod_of_a_new_image() {
 }
 
 #[test]
-fn a_pod_of_another_contract_runs_on_until_its_author_changes_something() {
+fn pod_of_another_contract_is_kept_until_the_spec_changes() {
     let mut before = built(|_| {});
     before.contract += 1;
     before.pod = "of another operator".into();
@@ -240,6 +240,6 @@ fn a_pod_without_a_readable_record_is_replaced() {
 /// Pods compare these words with their own: other words for the same spec would replace every pod
 /// of every installation at the next release.
 #[test]
-fn the_words_of_a_record_do_not_change_between_releases() {
+fn built_record_format_is_stable_across_releases() {
     insta::assert_snapshot!(built(|_| {}).write());
 }

@@ -42,7 +42,7 @@ fn not_ready(world: &mut World, pod: &str) {
 }
 
 #[test]
-fn the_fence_stands_before_the_pod() {
+fn network_policy_is_created_before_the_pods() {
     let mut world = World::new(|s| s.replicas = 2);
     world.observed.plugin.metadata.finalizers = None;
     world.observed.identity = Identity::Unknown;
@@ -61,7 +61,7 @@ fn the_fence_stands_before_the_pod() {
 }
 
 #[test]
-fn what_was_done_leaves_nothing_to_do_and_nothing_to_say() {
+fn reconcile_of_a_settled_plugin_does_nothing() {
     let mut world = World::running(|s| s.replicas = 3);
     let status = world.observed.plugin.status.clone();
     world.later(3600);
@@ -75,7 +75,7 @@ fn what_was_done_leaves_nothing_to_do_and_nothing_to_say() {
 }
 
 #[test]
-fn fields_that_others_fill_in_are_left_alone() {
+fn fields_that_are_set_by_others_are_kept() {
     let mut world = World::running(|_| {});
     let pod = world.pod_mut("kv-0-1");
     let spec = pod.spec.as_mut().unwrap();
@@ -86,7 +86,7 @@ fn fields_that_others_fill_in_are_left_alone() {
 }
 
 #[test]
-fn a_lost_rule_of_the_fence_comes_back() {
+fn changed_network_policy_is_restored() {
     let mut world = World::running(|_| {});
     let spec = world.observed.network_policies[0].spec.as_mut().unwrap();
     spec.ingress = None;
@@ -106,7 +106,7 @@ fn a_lost_rule_of_the_fence_comes_back() {
 }
 
 #[test]
-fn a_service_follows_its_port_without_keeping_the_old_one() {
+fn changed_service_port_replaces_the_old_port() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.service.port = 80);
     assert_eq!(names(&world.pass().0), ["patch Service kv Updating"]);
@@ -121,7 +121,7 @@ fn a_service_follows_its_port_without_keeping_the_old_one() {
 }
 
 #[test]
-fn fewer_replicas_delete_the_highest_ordinals() {
+fn scale_down_deletes_the_highest_ordinals() {
     let mut world = World::running(|s| s.replicas = 3);
     world.edit(|s| s.replicas = 1);
     assert_eq!(names(&world.pass().0), ["delete kv-1-1", "delete kv-2-1"]);
@@ -149,7 +149,7 @@ fn a_failed_pod_is_replaced_and_its_name_is_never_used_again() {
 }
 
 #[test]
-fn a_pod_that_fails_at_once_is_not_replaced_at_once() {
+fn pod_that_fails_at_once_is_replaced_after_a_delay() {
     let mut world = World::running(|_| {});
     world.later(5);
     world.status(
@@ -168,7 +168,7 @@ fn a_pod_that_fails_at_once_is_not_replaced_at_once() {
 }
 
 #[test]
-fn when_gone_never_has_two_at_once() {
+fn when_gone_creates_the_new_pod_after_the_old_one_is_gone() {
     let mut world = World::running(|s| s.update.replacement = Replacement::WhenGone);
     world.edit(|s| s.command.push("-v".into()));
     assert_eq!(names(&world.pass().0), ["delete kv-0-1"]);
@@ -182,7 +182,7 @@ fn when_gone_never_has_two_at_once() {
 }
 
 #[test]
-fn when_terminating_the_successor_comes_at_once() {
+fn when_terminating_creates_the_new_pod_at_once() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.command.push("-v".into()));
     assert_eq!(names(&world.pass().0), ["delete kv-0-1"]);
@@ -190,7 +190,7 @@ fn when_terminating_the_successor_comes_at_once() {
 }
 
 #[test]
-fn replaced_replicas_go_one_after_the_other() {
+fn replicas_are_replaced_one_at_a_time() {
     let mut world = World::running(|s| s.replicas = 3);
     world.edit(|s| s.command.push("-v".into()));
     let (plan, report) = world.pass();
@@ -217,7 +217,7 @@ fn replaced_replicas_go_one_after_the_other() {
 }
 
 #[test]
-fn a_replica_that_does_not_work_is_changed_without_waiting() {
+fn replica_that_is_not_ready_is_updated_without_waiting() {
     let mut world = World::running(|s| s.replicas = 2);
     not_ready(&mut world, "kv-1-1");
     world.edit(|s| s.command.push("-v".into()));
@@ -238,7 +238,7 @@ fn live_settings_reach_every_pod_at_once() {
 }
 
 #[test]
-fn a_plugin_restart_waits_for_the_one_before_it() {
+fn plugin_restart_waits_until_the_previous_replica_is_ready() {
     let mut world = World::running(|s| s.replicas = 2);
     world.edit(|s| s.protocol.go_plugin.as_mut().unwrap().versions = vec![5]);
     assert_eq!(names(&world.pass().0), ["patch Pod kv-0-1 Updating"]);
@@ -250,7 +250,7 @@ fn a_plugin_restart_waits_for_the_one_before_it() {
 }
 
 #[test]
-fn the_session_is_told_what_the_annotation_says_and_not_before() {
+fn session_gets_the_configuration_after_the_annotation_is_written() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.health.period_seconds = 1);
     let (plan, _) = world.pass();
@@ -271,7 +271,7 @@ fn the_session_is_told_what_the_annotation_says_and_not_before() {
 }
 
 #[test]
-fn a_new_image_changes_on_the_living_pod() {
+fn new_image_is_patched_on_the_running_pod() {
     let mut world = World::running(|_| {});
     world.edit(|s| {
         s.image = "registry.example/kv:2".into();
@@ -297,7 +297,7 @@ fn a_new_image_changes_on_the_living_pod() {
 }
 
 #[test]
-fn a_new_image_that_does_not_become_ready_is_taken_back_and_not_tried_again() {
+fn new_image_is_rolled_back_once_when_it_does_not_become_ready() {
     let mut world = World::running(|s| s.replicas = 2);
     world.edit(|s| s.image = "registry.example/kv:bad".into());
     assert_eq!(names(&world.pass().0), ["patch Pod kv-0-1 Swapped"]);
@@ -348,7 +348,7 @@ fn a_new_image_that_does_not_become_ready_is_taken_back_and_not_tried_again() {
 }
 
 #[test]
-fn a_better_image_need_not_wait_for_the_end_of_a_bad_one() {
+fn next_image_is_applied_before_the_deadline_of_a_bad_one() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.image = "registry.example/kv:bad".into());
     world.pass();
@@ -364,7 +364,7 @@ fn a_better_image_need_not_wait_for_the_end_of_a_bad_one() {
 }
 
 #[test]
-fn replace_makes_a_new_pod_of_a_new_image() {
+fn replace_strategy_replaces_the_pod_for_a_new_image() {
     let mut world = World::running(|s| s.update.strategy = Strategy::Replace);
     world.edit(|s| s.image = "registry.example/kv:2".into());
     world.settle();
@@ -401,7 +401,7 @@ fn sidecars_are_swapped_one_at_a_time() {
 }
 
 #[test]
-fn a_sidecar_swap_is_not_judged_by_a_plugin_that_was_broken_before() {
+fn sidecar_swap_is_kept_when_the_plugin_was_not_ready_before() {
     let mut world = World::running(|_| {});
     not_ready(&mut world, "kv-0-1");
     world.observed.settings.sidecar_image = "patchbay.dev/sidecar:v2".into();
@@ -418,7 +418,7 @@ fn a_sidecar_swap_is_not_judged_by_a_plugin_that_was_broken_before() {
 }
 
 #[test]
-fn manual_keeps_the_sidecar_and_says_so() {
+fn manual_sidecar_update_keeps_the_sidecar_and_reports_it() {
     let mut world = World::running(|s| s.update.sidecar = SidecarUpdate::Manual);
     world.observed.settings.sidecar_image = "patchbay.dev/sidecar:v2".into();
     let (plan, report) = world.pass();
@@ -436,7 +436,7 @@ fn manual_keeps_the_sidecar_and_says_so() {
 }
 
 #[test]
-fn deletion_ends_the_pods_before_it_lets_go() {
+fn deletion_removes_the_finalizer_after_the_pods_are_gone() {
     let mut world = World::running(|s| s.replicas = 2);
     world.observed.plugin.metadata.deletion_timestamp = Some(Time(world.observed.now));
     let (plan, report) = world.pass();
@@ -456,7 +456,7 @@ fn deletion_ends_the_pods_before_it_lets_go() {
 }
 
 #[test]
-fn a_deletion_gives_a_pod_the_grace_that_its_present_settings_need() {
+fn deletion_uses_the_grace_period_of_the_current_settings() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.shutdown.term_seconds = 100);
     world.settle();
@@ -469,7 +469,7 @@ fn a_deletion_gives_a_pod_the_grace_that_its_present_settings_need() {
 }
 
 #[test]
-fn foreign_pods_are_never_touched() {
+fn pods_of_other_owners_are_never_changed() {
     let mut world = World::running(|_| {});
     let mut foreign = world.pod_mut("kv-0-1").clone();
     foreign.metadata.name = Some("somebody".into());
@@ -482,7 +482,7 @@ fn foreign_pods_are_never_touched() {
 }
 
 #[test]
-fn an_operator_that_dies_after_any_write_goes_on_from_there() {
+fn reconcile_continues_after_a_crash_between_any_two_writes() {
     // Every prefix of the first plan, carried out and forgotten.
     for done in 0..6 {
         let mut world = World::new(|_| {});

@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn commands_keep_their_order_and_a_second_of_a_name_is_counted() {
+    fn commands_keep_their_order_and_duplicates_are_counted() {
         let list = vec![command("wget", 1), command("ls", 0), command("wget", 2)];
         assert_eq!(kept(list), (vec!["wget".to_owned(), "ls".to_owned()], 1));
     }
 
     #[test]
-    fn what_the_schema_or_the_size_of_an_object_forbids_is_counted() {
+    fn commands_beyond_the_limits_are_counted_as_omitted() {
         let (names, more) = kept(vec![command("a", MAX_INPUTS + 1), command("b", MAX_INPUTS)]);
         assert_eq!((names, more), (vec!["b".to_owned()], 1));
 

@@ -45,7 +45,7 @@ fn waiting(reason: &str, message: &str) -> Value {
 }
 
 #[test]
-fn everything_well() {
+fn status_of_a_healthy_plugin_matches_the_snapshot() {
     let report = {
         let mut world = World::running(|s| s.replicas = 2);
         world.pass().1
@@ -54,7 +54,7 @@ fn everything_well() {
 }
 
 #[test]
-fn conditions_are_unknown_before_anything_is_known() {
+fn conditions_are_unknown_before_the_first_observation() {
     let mut world = World::new(|_| {});
     let (_, report) = world.pass();
     for type_ in ["Handshaken", "SidecarCurrent", "Ready"] {
@@ -72,7 +72,7 @@ fn conditions_are_unknown_before_anything_is_known() {
 }
 
 #[test]
-fn a_wrong_cookie_is_named_and_whose_move_it_is() {
+fn rejected_cookie_is_reported_with_the_next_move() {
     let mut world = World::running(|_| {});
     world.speak(
         "kv-0-1",
@@ -100,7 +100,7 @@ fn a_wrong_cookie_is_named_and_whose_move_it_is() {
 }
 
 #[test]
-fn every_word_of_a_sidecar_reaches_the_condition() {
+fn every_reason_of_a_sidecar_reaches_the_condition() {
     for word in patchbay_protocol::reason::Reason::ALL {
         let mut world = World::running(|_| {});
         world.speak("kv-0-1", failing(word.as_str(), "as it was found"));
@@ -112,7 +112,7 @@ fn every_word_of_a_sidecar_reaches_the_condition() {
 }
 
 #[test]
-fn an_unknown_word_of_a_newer_sidecar_is_kept_in_the_message() {
+fn unknown_reason_of_a_newer_sidecar_is_kept_in_the_message() {
     let mut world = World::running(|_| {});
     world.speak("kv-0-1", failing("FluxCapacitorEmpty", "refuel"));
     let (_, report) = world.pass();
@@ -122,7 +122,7 @@ fn an_unknown_word_of_a_newer_sidecar_is_kept_in_the_message() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled() {
+fn failed_image_pull_is_reported() {
     let words = "Back-off pulling image \"registry.example/kv:1.4.0\": ErrImagePull: not found";
     let (mut world, report) = pod_says(waiting("ImagePullBackOff", words));
     let (_, reason, message) = find(&report.status, "Ready");
@@ -141,7 +141,7 @@ fn an_image_that_cannot_be_pulled() {
 }
 
 #[test]
-fn a_missing_identity_is_nobodys_mistake() {
+fn missing_identity_is_reported_as_waiting_without_a_warning() {
     let words = "secret \"pb-id-kv\" not found";
     let (_, report) = pod_says(waiting("CreateContainerConfigError", words));
     assert_eq!(find(&report.status, "Ready").1, "WaitingForIdentity");
@@ -150,7 +150,7 @@ fn a_missing_identity_is_nobodys_mistake() {
 }
 
 #[test]
-fn the_kubelets_words_become_reasons() {
+fn messages_of_the_kubelet_become_reasons() {
     let table = [
         (
             waiting("CreateContainerConfigError", "secret \"token\" not found"),
@@ -212,7 +212,7 @@ fn the_kubelets_words_become_reasons() {
 }
 
 #[test]
-fn a_missing_secret_shows_in_resolved_refs_too() {
+fn missing_secret_is_reported_in_resolved_refs() {
     let (_, report) = pod_says(waiting(
         "CreateContainerConfigError",
         "secret \"token\" not found",
@@ -223,7 +223,7 @@ fn a_missing_secret_shows_in_resolved_refs_too() {
 }
 
 #[test]
-fn a_volume_that_cannot_be_mounted_stands_in_events_only() {
+fn failed_mount_is_read_from_pod_events() {
     let mut world = World::new(|_| {});
     world.pass();
     let pod_uid = world.pod_mut("kv-0-1").metadata.uid.clone().unwrap();
@@ -240,7 +240,7 @@ fn a_volume_that_cannot_be_mounted_stands_in_events_only() {
 }
 
 #[test]
-fn a_name_that_somebody_else_has_is_never_touched() {
+fn object_of_another_owner_is_never_changed() {
     let mut world = World::new(|_| {});
     let mut foreign = Service::default();
     foreign.metadata.name = Some("kv".into());
@@ -256,7 +256,7 @@ fn a_name_that_somebody_else_has_is_never_touched() {
 }
 
 #[test]
-fn a_name_that_only_the_api_server_knows_to_be_taken() {
+fn name_taken_is_reported_when_only_the_api_server_knows() {
     for (kind, words) in [
         (ChildKind::Service, "a Service kv exists"),
         (ChildKind::NetworkPolicy, "a NetworkPolicy pb-net-kv exists"),
@@ -277,7 +277,7 @@ fn a_name_that_only_the_api_server_knows_to_be_taken() {
 }
 
 #[test]
-fn a_refused_pod_shows_the_api_servers_words() {
+fn refused_pod_is_reported_with_the_message_of_the_api_server() {
     let mut world = World::new(|_| {});
     let message = "pods \"kv-0-1\" is forbidden: exceeded quota\n".to_owned();
     world.answer = Some((ChildKind::Pod, Outcome::Refused { message }));
@@ -288,7 +288,7 @@ fn a_refused_pod_shows_the_api_servers_words() {
 }
 
 #[test]
-fn a_failure_that_may_pass_changes_nothing_in_status() {
+fn temporary_failure_does_not_change_the_status() {
     let mut world = World::running(|_| {});
     let before = world.observed.plugin.status.clone();
     world.edit(|s| s.service.port = 80);
@@ -311,7 +311,7 @@ fn a_failure_that_may_pass_changes_nothing_in_status() {
 }
 
 #[test]
-fn labels_that_the_installation_does_not_allow() {
+fn label_that_is_not_allowed_is_reported() {
     let mut world = World::new(|s| {
         s.pod.labels.insert("other.example/a".into(), "b".into());
     });
@@ -325,7 +325,7 @@ fn labels_that_the_installation_does_not_allow() {
 }
 
 #[test]
-fn an_operator_that_was_away_does_not_forget_what_it_knew() {
+fn status_is_kept_when_the_operator_has_restarted() {
     let mut world = World::running(|_| {});
     let before = world.observed.plugin.status.clone().unwrap();
     world.observed.sessions.clear();
@@ -335,7 +335,7 @@ fn an_operator_that_was_away_does_not_forget_what_it_knew() {
 }
 
 #[test]
-fn a_lost_session_of_a_working_replica_is_a_flaw() {
+fn lost_session_of_a_ready_replica_is_reported_as_degraded() {
     let mut world = World::running(|_| {});
     *world.session("kv-0-1") = Session {
         attached: false,
@@ -375,7 +375,7 @@ fn ready_needs_both_the_sidecar_and_the_kubelet() {
 }
 
 #[test]
-fn a_crash_loop_is_a_flaw_from_the_third_restart_on() {
+fn crash_loop_is_reported_as_degraded_from_the_third_restart() {
     let mut world = World::running(|_| {});
     let mut crashed = failing("Crashed", "the plugin ended with signal 11");
     crashed.last_exit = Some(Exit {
@@ -406,7 +406,7 @@ fn a_crash_loop_is_a_flaw_from_the_third_restart_on() {
 }
 
 #[test]
-fn a_process_that_came_back_is_told_once() {
+fn restart_of_the_process_causes_one_event() {
     let mut world = World::running(|_| {});
     let mut again = instance(Phase::Ready);
     again.start_id = "00000000000000a2".into();
@@ -428,7 +428,7 @@ fn a_process_that_came_back_is_told_once() {
 }
 
 #[test]
-fn transition_times_move_only_when_a_condition_flips() {
+fn transition_time_changes_only_with_the_condition_status() {
     let mut world = World::running(|_| {});
     let at = |report: &Report, type_: &str| {
         let found = report
@@ -473,7 +473,7 @@ fn the_worst_instance_comes_first_and_the_list_is_bounded() {
 }
 
 #[test]
-fn nothing_that_is_said_exceeds_its_bound() {
+fn messages_never_exceed_their_limits() {
     let mut world = World::running(|_| {});
     world.speak("kv-0-1", failing("Crashed", &"ä".repeat(5000)));
     let (_, report) = world.pass();
@@ -491,7 +491,7 @@ fn nothing_that_is_said_exceeds_its_bound() {
 }
 
 #[test]
-fn zero_replicas_is_no_failure_of_anybody() {
+fn zero_replicas_are_reported_as_scaled_to_zero() {
     let mut world = World::running(|_| {});
     world.edit(|s| s.replicas = 0);
     let report = world.settle();
@@ -507,13 +507,13 @@ fn controller_world() -> World {
 }
 
 #[test]
-fn a_controller_plugin_is_ready_without_a_handshake_and_shows_its_commands() {
+fn status_of_a_pcp_controller_shows_commands_and_no_handshake() {
     let (_, report) = controller_world().pass();
     insta::assert_yaml_snapshot!(report.status);
 }
 
 #[test]
-fn what_a_controller_plugin_announced_is_known_while_its_sidecar_is_out_of_reach() {
+fn commands_of_a_pcp_controller_are_kept_while_its_sidecar_is_unreachable() {
     let mut world = controller_world();
     world.pass();
     *world.session("kv-0-1") = Session::default();
@@ -524,7 +524,7 @@ fn what_a_controller_plugin_announced_is_known_while_its_sidecar_is_out_of_reach
 }
 
 #[test]
-fn a_controller_plugin_that_says_nothing_is_named() {
+fn start_timeout_of_a_pcp_controller_is_reported() {
     let mut world = World::running(controller);
     world.speak("kv-0-1", commanding(Phase::Starting));
     let (_, report) = world.pass();
@@ -547,7 +547,7 @@ fn a_controller_plugin_that_says_nothing_is_named() {
 }
 
 #[test]
-fn a_placeholder_command_is_a_flaw_and_a_missing_health_service_is_none() {
+fn placeholder_command_is_degraded_and_missing_health_service_is_not() {
     let mut warned = commanding(Phase::Ready);
     warned.warnings = vec!["the plugin advertises \"Functionality Error\"".to_owned()];
     let mut world = controller_world();

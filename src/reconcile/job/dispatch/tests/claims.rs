@@ -8,7 +8,7 @@ use patchbay_api::job_status::Phase;
 use serde_json::json;
 
 #[test]
-fn a_grant_follows_the_write_and_carries_the_time_that_is_left() {
+fn grant_follows_the_write_and_has_the_remaining_time() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({"expireTime": at(60).to_string()}));
@@ -40,7 +40,7 @@ fn a_grant_follows_the_write_and_carries_the_time_that_is_left() {
 }
 
 #[test]
-fn pcp_42_the_time_that_is_left_is_reckoned_by_the_leader_alone() {
+fn pcp_42_remaining_time_is_computed_by_the_clock_of_the_leader() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({"expireTime": at(100).to_string()}));
@@ -80,7 +80,7 @@ fn a_job_that_never_expires_has_no_remaining_time() {
 }
 
 #[test]
-fn a_claim_that_was_written_too_late_is_given_back_and_not_granted() {
+fn claim_that_was_written_too_late_is_released_and_not_granted() {
     for late in [at(10), "2026-11-22T12:00:09.9995Z".parse().unwrap()] {
         let mut world = World::new();
         world.attach(1);
@@ -102,7 +102,7 @@ fn a_claim_that_was_written_too_late_is_given_back_and_not_granted() {
 }
 
 #[test]
-fn an_ask_that_was_withdrawn_or_cut_off_gets_nothing_and_its_claim_goes_back() {
+fn claim_is_released_when_its_request_was_cancelled_or_disconnected() {
     for finish_run in [
         Event::CancelRequest {
             session: 1,
@@ -126,7 +126,7 @@ fn an_ask_that_was_withdrawn_or_cut_off_gets_nothing_and_its_claim_goes_back() {
 }
 
 #[test]
-fn pcp_20_a_view_that_was_stale_costs_a_conflict_and_the_next_one_is_chosen() {
+fn pcp_20_next_job_is_chosen_after_a_conflict_with_a_stale_view() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -140,7 +140,7 @@ fn pcp_20_a_view_that_was_stale_costs_a_conflict_and_the_next_one_is_chosen() {
 }
 
 #[test]
-fn after_a_conflict_the_same_job_is_judged_again_before_a_later_one() {
+fn conflict_tries_the_same_job_again_before_a_later_one() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -161,7 +161,7 @@ fn after_a_conflict_the_same_job_is_judged_again_before_a_later_one() {
 }
 
 #[test]
-fn a_job_that_is_gone_is_forgotten_and_the_ask_gets_the_next() {
+fn request_gets_the_next_job_when_the_first_is_gone() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -173,7 +173,7 @@ fn a_job_that_is_gone_is_forgotten_and_the_ask_gets_the_next() {
 }
 
 #[test]
-fn an_outcome_that_was_unknown_is_taken_for_what_was_read_back() {
+fn unknown_write_outcome_is_decided_by_the_claim_id_that_is_read_back() {
     // The write was carried out and its answer was lost; the driver read it back as won.
     let mut world = World::new();
     world.attach(1);
@@ -193,7 +193,7 @@ fn an_outcome_that_was_unknown_is_taken_for_what_was_read_back() {
 }
 
 #[test]
-fn a_refused_write_ends_the_ask_and_rests_the_job() {
+fn refused_write_answers_no_work_and_delays_the_job() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -213,7 +213,7 @@ fn a_refused_write_ends_the_ask_and_rests_the_job() {
 }
 
 #[test]
-fn a_conflict_without_any_news_does_not_spin() {
+fn conflict_with_an_unchanged_job_is_not_retried_at_once() {
     let mut world = World::new();
     world.attach(1);
     let job = world.job("a", json!({}));
@@ -230,7 +230,7 @@ fn a_conflict_without_any_news_does_not_spin() {
 }
 
 #[test]
-fn a_job_that_was_ended_while_its_claim_was_written_is_not_granted() {
+fn job_that_ended_during_its_claim_is_not_granted() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -249,7 +249,7 @@ fn a_job_that_was_ended_while_its_claim_was_written_is_not_granted() {
 }
 
 #[test]
-fn older_news_is_no_news() {
+fn older_version_of_a_job_is_ignored() {
     let mut world = World::new();
     world.attach(1);
     let old = world.job("a", json!({}));
@@ -262,7 +262,7 @@ fn older_news_is_no_news() {
 }
 
 #[test]
-fn pcp_37_a_job_made_anew_under_the_same_name_is_another_job() {
+fn pcp_37_recreated_job_with_the_same_name_is_a_different_job() {
     let mut world = World::new();
     world.attach(1);
     let old = world.job("a", json!({}));
@@ -299,7 +299,7 @@ fn pcp_37_a_job_made_anew_under_the_same_name_is_another_job() {
 }
 
 #[test]
-fn without_a_word_of_its_end_the_old_job_gives_way_to_the_new_one() {
+fn recreated_job_replaces_the_old_one_without_a_delete_event() {
     let mut world = World::new();
     world.attach(1);
     let old = world.job("a", json!({}));
@@ -314,7 +314,7 @@ fn without_a_word_of_its_end_the_old_job_gives_way_to_the_new_one() {
 }
 
 #[test]
-fn the_second_attempt_waits_for_its_time_and_keeps_its_place() {
+fn second_attempt_waits_for_its_time_and_keeps_its_order() {
     let mut world = World::new();
     world.attach(1);
     let more = json!({"deliveryPolicy": "AtLeastOnce", "backoffLimit": 2});
@@ -345,7 +345,7 @@ fn the_second_attempt_waits_for_its_time_and_keeps_its_place() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_and_forth_does_no_harm() {
+fn clock_may_be_set_back_and_forth() {
     let mut world = World::new();
     world.attach(1);
     world.job(
@@ -368,7 +368,7 @@ fn a_clock_that_is_set_back_and_forth_does_no_harm() {
 }
 
 #[test]
-fn an_edit_of_its_times_moves_a_job() {
+fn changed_times_move_a_job_in_the_order() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({"expireTime": at(-1).to_string()}));
@@ -386,7 +386,7 @@ fn an_edit_of_its_times_moves_a_job() {
 }
 
 #[test]
-fn while_paused_everything_is_heard_and_nothing_handed_out() {
+fn paused_dispatcher_reads_events_and_grants_nothing() {
     let mut world = World::new();
     world.handle(Event::Pause);
     world.attach(1);
@@ -400,7 +400,7 @@ fn while_paused_everything_is_heard_and_nothing_handed_out() {
 }
 
 #[test]
-fn a_choice_says_what_the_watch_had_shown_and_not_what_writes_answered() {
+fn choice_records_the_version_of_the_watch_and_not_of_writes() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -425,7 +425,7 @@ fn a_choice_says_what_the_watch_had_shown_and_not_what_writes_answered() {
 }
 
 #[test]
-fn asks_that_make_no_sense_are_answered_at_once() {
+fn invalid_requests_are_answered_at_once() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -449,7 +449,7 @@ fn asks_that_make_no_sense_are_answered_at_once() {
 }
 
 #[test]
-fn a_snapshot_says_what_each_claim_waits_for() {
+fn snapshot_shows_what_each_claim_waits_for() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));

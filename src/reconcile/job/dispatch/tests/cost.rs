@@ -54,7 +54,7 @@ fn crowd() -> (World, Vec<Job>) {
 }
 
 #[test]
-fn no_event_looks_at_all_jobs_or_all_asks() {
+fn cost_of_an_event_does_not_depend_on_the_number_of_jobs_and_requests() {
     let (mut world, mut jobs) = crowd();
     assert_eq!(cost(&mut world, Event::Tick), 0);
     let steps = cost(&mut world, Event::Job(&jobs[17]));
@@ -94,7 +94,7 @@ fn no_event_looks_at_all_jobs_or_all_asks() {
 }
 
 #[test]
-fn a_client_at_its_limit_is_passed_over_in_one_step_however_many_jobs_it_has() {
+fn client_at_its_limit_is_skipped_in_one_step() {
     let mut world = World::new();
     world.attach(1);
     world.handle(Event::Plugin {
@@ -126,7 +126,7 @@ fn a_client_at_its_limit_is_passed_over_in_one_step_however_many_jobs_it_has() {
 }
 
 #[test]
-fn a_waiting_job_is_small() {
+fn waiting_job_uses_little_memory() {
     // The entry, its place in the table of names with its spare room, its place in an order or
     // among the timers.
     let entry = size_of::<Option<JobEntry>>();

@@ -28,7 +28,7 @@ fn phase(world: &World, name: &str) -> Phase {
 }
 
 #[test]
-fn claims_that_the_ledger_names_stay() {
+fn claims_in_the_ledger_are_kept() {
     let mut world = World::new();
     let claim = claimed(&mut world, "a", "x");
     world.idle();
@@ -37,7 +37,7 @@ fn claims_that_the_ledger_names_stay() {
 }
 
 #[test]
-fn a_claim_that_never_reached_the_ledger_is_given_back() {
+fn claim_is_released_when_the_ledger_does_not_have_it() {
     let mut world = World::new();
     claimed(&mut world, "a", "x");
     world.attach_with(1, "epoch", &[]);
@@ -48,7 +48,7 @@ fn a_claim_that_never_reached_the_ledger_is_given_back() {
 }
 
 #[test]
-fn another_ledger_means_that_every_claim_was_handed_over() {
+fn all_claims_are_lost_when_the_ledger_epoch_differs() {
     let mut world = World::new();
     claimed(&mut world, "a", "x");
     claimed(&mut world, "b", "y");
@@ -75,7 +75,7 @@ fn another_ledger_means_that_every_claim_was_handed_over() {
 }
 
 #[test]
-fn a_claim_that_shows_up_later_counts_as_handed_over_when_the_ledger_is_another_one() {
+fn later_claim_is_lost_when_the_ledger_epoch_differs() {
     let mut world = World::new();
     world.attach_with(1, "new-epoch", &[]);
     claimed(&mut world, "a", "x");
@@ -90,7 +90,7 @@ fn a_claim_that_shows_up_later_counts_as_handed_over_when_the_ledger_is_another_
 }
 
 #[test]
-fn a_greeting_decides_nothing_about_claims_because_it_can_be_older() {
+fn claims_are_queried_when_a_ledger_may_be_older() {
     let mut world = World::new();
     let claim = claimed(&mut world, "a", "x");
     for (session, epoch) in [(1, "epoch"), (101, "another-epoch")] {
@@ -109,7 +109,7 @@ fn a_greeting_decides_nothing_about_claims_because_it_can_be_older() {
 }
 
 #[test]
-fn a_job_that_was_begun_and_is_not_in_the_ledger_is_lost_and_never_given_back() {
+fn running_job_is_lost_when_the_ledger_does_not_have_it() {
     let mut world = World::new();
     claimed(&mut world, "a", "x");
     let running = world.change("a", |job, now| start(job, "x", now));
@@ -126,7 +126,7 @@ fn a_job_that_was_begun_and_is_not_in_the_ledger_is_lost_and_never_given_back() 
 }
 
 #[test]
-fn a_claim_that_shows_up_later_is_asked_about() {
+fn claim_that_appears_later_is_queried() {
     for known in [true, false] {
         let mut world = World::new();
         world.attach(1);
@@ -154,7 +154,7 @@ fn a_claim_that_shows_up_later_is_asked_about() {
 }
 
 #[test]
-fn a_doubt_that_got_no_answer_is_settled_by_the_next_ledger() {
+fn unanswered_claim_query_is_settled_by_the_next_ledger() {
     let mut world = World::new();
     world.attach(1);
     claimed(&mut world, "a", "x");
@@ -166,7 +166,7 @@ fn a_doubt_that_got_no_answer_is_settled_by_the_next_ledger() {
 }
 
 #[test]
-fn what_a_sidecar_gives_back_is_ready_again() {
+fn returned_claim_makes_the_job_ready_again() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -190,7 +190,7 @@ fn what_a_sidecar_gives_back_is_ready_again() {
 }
 
 #[test]
-fn nobody_gives_back_what_another_pod_has() {
+fn claim_return_of_another_pod_is_ignored() {
     let mut world = World::new();
     world.attach(1);
     world.attach(2);
@@ -209,7 +209,7 @@ fn nobody_gives_back_what_another_pod_has() {
 }
 
 #[test]
-fn a_promise_about_a_claim_that_is_not_seen_yet_is_kept_for_it() {
+fn claim_return_is_applied_when_the_claim_appears_later() {
     let mut world = World::new();
     world.attach(1);
     let job = world.make("a", json!({}));
@@ -232,7 +232,7 @@ fn a_promise_about_a_claim_that_is_not_seen_yet_is_kept_for_it() {
 }
 
 #[test]
-fn a_release_that_meets_a_newer_version_is_written_on_that_one() {
+fn release_is_repeated_on_a_newer_version() {
     let mut world = World::new();
     claimed(&mut world, "a", "x");
     let touched = world.jobs["a"].clone();
@@ -244,7 +244,7 @@ fn a_release_that_meets_a_newer_version_is_written_on_that_one() {
 }
 
 #[test]
-fn a_release_that_meets_a_running_job_leaves_it_alone() {
+fn release_leaves_a_running_job_unchanged() {
     let mut world = World::new();
     claimed(&mut world, "a", "x");
     world.attach_with(1, "epoch", &[]);
@@ -257,7 +257,7 @@ fn a_release_that_meets_a_running_job_leaves_it_alone() {
 }
 
 #[test]
-fn a_claim_of_the_session_before_is_not_granted_to_the_next_one() {
+fn claim_of_the_previous_session_is_not_granted_to_the_next() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -269,7 +269,7 @@ fn a_claim_of_the_session_before_is_not_granted_to_the_next_one() {
 }
 
 #[test]
-fn rows_of_a_held_job_are_no_news_for_the_desk() {
+fn rows_of_a_held_job_have_no_effect_on_the_dispatcher() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));

@@ -23,7 +23,7 @@ fn finish_run(world: &mut World, name: &str) {
 }
 
 #[test]
-fn a_plugin_has_no_more_jobs_than_it_may() {
+fn plugin_never_exceeds_max_running() {
     let mut world = World::new();
     world.attach(1);
     limit(&mut world, Some(2), None);
@@ -39,7 +39,7 @@ fn a_plugin_has_no_more_jobs_than_it_may() {
 }
 
 #[test]
-fn a_client_has_no_more_jobs_than_it_may_and_the_others_go_on() {
+fn client_never_exceeds_its_limit_and_other_clients_continue() {
     let mut world = World::new();
     world.attach(1);
     limit(&mut world, None, Some(1));
@@ -59,7 +59,7 @@ fn a_client_has_no_more_jobs_than_it_may_and_the_others_go_on() {
 }
 
 #[test]
-fn a_job_for_any_client_counts_for_the_one_that_took_it() {
+fn job_for_any_client_counts_for_the_client_that_took_it() {
     let mut world = World::new();
     world.attach(1);
     limit(&mut world, None, Some(1));
@@ -76,7 +76,7 @@ fn a_job_for_any_client_counts_for_the_one_that_took_it() {
 }
 
 #[test]
-fn claims_under_way_are_bounded_overall_and_per_plugin() {
+fn claims_in_flight_are_limited_in_total_and_per_plugin() {
     let mut world = World::with(DispatchLimits {
         claims_in_flight: 3,
         claims_in_flight_per_plugin: 2,
@@ -97,7 +97,7 @@ fn claims_under_way_are_bounded_overall_and_per_plugin() {
 }
 
 #[test]
-fn lanes_take_turns_when_room_is_short() {
+fn plugin_queues_take_turns_when_claims_in_flight_are_limited() {
     let mut world = World::with(DispatchLimits {
         claims_in_flight: 1,
         claims_in_flight_per_plugin: 1,
@@ -146,7 +146,7 @@ fn lanes_take_turns_when_room_is_short() {
 }
 
 #[test]
-fn asks_of_a_pod_are_bounded_and_end_in_their_time() {
+fn requests_of_a_pod_are_limited_and_time_out() {
     let mut world = World::with(DispatchLimits {
         requests_per_pod: 2,
         ..DispatchLimits::default()
@@ -169,7 +169,7 @@ fn asks_of_a_pod_are_bounded_and_end_in_their_time() {
 }
 
 #[test]
-fn an_ask_whose_claim_is_under_way_is_not_ended_by_its_hold() {
+fn request_does_not_time_out_while_its_claim_is_in_flight() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({}));
@@ -190,7 +190,7 @@ fn an_ask_whose_claim_is_under_way_is_not_ended_by_its_hold() {
 }
 
 #[test]
-fn what_waits_is_told_for_each_plugin() {
+fn queue_stats_count_waiting_jobs_per_plugin() {
     let mut world = World::new();
     world.attach(1);
     limit(&mut world, None, Some(1));

@@ -29,7 +29,7 @@ fn got(world: &mut World, client: Option<&str>, port: Option<&str>) -> Vec<Strin
 }
 
 #[test]
-fn pcp_07_a_location_and_a_port_find_the_job_for_both() {
+fn pcp_07_request_with_client_and_port_gets_the_job_for_both() {
     let target = json!({"target": {"client": "10.1.2.3", "port": "10000"}});
     for (client, port, fits) in [
         ("10.1.2.3", "10000", true),
@@ -50,7 +50,7 @@ fn pcp_07_a_location_and_a_port_find_the_job_for_both() {
 }
 
 #[test]
-fn pcp_08_a_location_without_a_port_finds_the_same_job() {
+fn pcp_08_request_with_client_only_gets_the_same_job() {
     let mut world = World::new();
     world.attach(1);
     world.job(
@@ -99,7 +99,7 @@ fn pcp_10_jobs_are_delivered_in_the_order_of_their_start_times() {
 }
 
 #[test]
-fn pcp_11_priority_decides_between_equal_start_times_only() {
+fn pcp_11_priority_orders_jobs_with_equal_start_times_only() {
     let mut world = World::new();
     world.attach(1);
     let start = at(-10).to_string();
@@ -116,7 +116,7 @@ fn pcp_11_priority_decides_between_equal_start_times_only() {
 }
 
 #[test]
-fn equal_jobs_come_in_the_order_of_creation_and_then_of_names() {
+fn equal_jobs_are_ordered_by_creation_then_name() {
     let mut world = World::new();
     world.attach(1);
     let start = at(-1).to_string();
@@ -158,7 +158,7 @@ fn pcp_13_at_its_expire_time_a_job_is_not_delivered() {
 }
 
 #[test]
-fn pcp_14_a_waiting_ask_gets_the_job_at_its_start_time() {
+fn pcp_14_waiting_request_gets_the_job_at_its_start_time() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({"startTime": at(60).to_string()}));
@@ -202,7 +202,7 @@ fn pcp_15_jobs_for_other_clients_are_skipped_and_left_alone() {
 }
 
 #[test]
-fn pcp_16_an_ask_without_a_place_gets_the_earliest_of_all() {
+fn pcp_16_request_without_a_client_gets_the_earliest_job() {
     let mut world = World::new();
     world.attach(1);
     world.job(
@@ -221,7 +221,7 @@ fn pcp_16_an_ask_without_a_place_gets_the_earliest_of_all() {
 }
 
 #[test]
-fn a_job_for_any_client_goes_to_whoever_asks_first() {
+fn job_for_any_client_is_granted_to_the_first_request() {
     let mut world = World::new();
     world.attach(1);
     world.request_for(1, "x", Some("10.0.0.1"), Some("10000"));
@@ -241,7 +241,7 @@ fn a_job_for_any_client_goes_to_whoever_asks_first() {
 }
 
 #[test]
-fn jobs_of_another_plugin_are_no_business_of_this_one() {
+fn job_of_another_plugin_is_not_granted() {
     let mut world = World::new();
     world.attach(1);
     world.job("a", json!({"pluginRef": {"name": "other"}}));
@@ -251,7 +251,7 @@ fn jobs_of_another_plugin_are_no_business_of_this_one() {
 }
 
 #[test]
-fn one_job_and_two_hundred_asks_make_one_delivery() {
+fn one_job_is_granted_once_to_two_hundred_requests() {
     let mut world = World::new();
     for pod in 0..99 {
         world.attach(pod);
@@ -273,7 +273,7 @@ fn one_job_and_two_hundred_asks_make_one_delivery() {
 }
 
 #[test]
-fn two_hundred_asks_and_a_thousand_jobs_never_meet_twice() {
+fn thousand_jobs_are_granted_once_each_to_two_hundred_requests() {
     let mut world = World::new();
     for pod in 0..99 {
         world.attach(pod);

@@ -50,7 +50,7 @@ fn in_the_way(spec: Value) -> World {
 }
 
 #[test]
-fn the_order_of_verdicts_is_not_the_order_of_hand_outs() {
+fn order_of_acceptance_does_not_change_the_order_of_grants() {
     let mut world = World::new();
     pending_acceptance(&mut world, "a", from(-30));
     pending_acceptance(&mut world, "b", from(-20));
@@ -76,7 +76,7 @@ fn the_order_of_verdicts_is_not_the_order_of_hand_outs() {
 }
 
 #[test]
-fn with_the_verdict_go_on_all_that_were_held_up_wherever_they_ask() {
+fn all_blocked_requests_continue_when_the_job_is_accepted() {
     let mut world = World::new();
     world.attach(1);
     pending_acceptance(&mut world, "first", from(-90));
@@ -100,7 +100,7 @@ fn with_the_verdict_go_on_all_that_were_held_up_wherever_they_ask() {
 }
 
 #[test]
-fn a_job_without_a_verdict_is_passed_over_after_five_seconds() {
+fn pending_job_is_skipped_after_five_seconds() {
     let mut world = in_the_way(from(-20));
     let wake = world.dispatcher.wake_at(world.now, world.mono);
     assert_eq!(wake, Some(world.mono + 5_000));
@@ -120,7 +120,7 @@ fn a_job_without_a_verdict_is_passed_over_after_five_seconds() {
 }
 
 #[test]
-fn many_without_a_verdict_cost_no_more_time_than_one() {
+fn many_pending_jobs_delay_no_longer_than_one() {
     let mut world = World::new();
     world.attach(1);
     for name in ["a", "b", "c"] {
@@ -139,7 +139,7 @@ fn many_without_a_verdict_cost_no_more_time_than_one() {
 }
 
 #[test]
-fn time_counts_from_the_first_ask_and_costs_nothing_before() {
+fn pending_time_counts_from_the_first_request() {
     let mut world = World::new();
     world.attach(1);
     pending_acceptance(&mut world, "first", from(-20));
@@ -155,7 +155,7 @@ fn time_counts_from_the_first_ask_and_costs_nothing_before() {
 }
 
 #[test]
-fn a_job_that_is_out_holds_up_nobody() {
+fn refused_cancelled_or_suspended_job_blocks_no_request() {
     let mut world = in_the_way(from(-20));
     let job = world.change("first", |job, now| {
         refuse(job, Reason::UnknownCommand, "no such command", now)
@@ -196,7 +196,7 @@ fn a_job_that_is_out_holds_up_nobody() {
 }
 
 #[test]
-fn a_job_that_expires_without_a_verdict_holds_up_nobody() {
+fn expired_pending_job_blocks_no_request() {
     let spec = json!({"startTime": at(-20).to_string(), "expireTime": at(2).to_string()});
     let mut world = in_the_way(spec);
     let wake = world.dispatcher.wake_at(world.now, world.mono);
@@ -207,7 +207,7 @@ fn a_job_that_expires_without_a_verdict_holds_up_nobody() {
 }
 
 #[test]
-fn before_its_start_a_job_holds_up_nobody() {
+fn pending_job_blocks_no_request_before_its_start() {
     let mut world = in_the_way(from(-20));
     world.now = at(-15);
     // The clock was set back: by it the first is due and the second is not.
@@ -225,7 +225,7 @@ fn before_its_start_a_job_holds_up_nobody() {
 }
 
 #[test]
-fn other_clients_do_not_wait_for_the_verdict() {
+fn pending_job_does_not_block_other_clients() {
     let mut world = World::new();
     world.attach(1);
     let target = |place: &str, port: &str, start: i64| {
@@ -250,7 +250,7 @@ fn other_clients_do_not_wait_for_the_verdict() {
 }
 
 #[test]
-fn a_client_at_its_limit_holds_up_nobody() {
+fn client_at_its_limit_blocks_no_request() {
     let mut world = World::new();
     world.attach(1);
     let target =

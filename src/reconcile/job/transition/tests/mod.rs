@@ -46,7 +46,7 @@ fn status(job: &Job) -> &JobStatus {
 }
 
 #[test]
-fn an_accepted_job_is_ready_and_has_every_milestone() {
+fn accepted_job_is_ready_and_has_every_condition() {
     let job = accepted(json!({}));
     let status = status(&job);
     assert_eq!(phase_of(status), Phase::Ready);
@@ -79,7 +79,7 @@ fn accepting_twice_changes_nothing() {
 }
 
 #[test]
-fn pcp_14_a_start_in_the_future_waits_and_is_ready_when_it_comes() {
+fn pcp_14_job_waits_until_its_start_time_and_is_ready_then() {
     let job = accepted(json!({"startTime": "2026-11-22T12:01:00Z"}));
     assert_eq!(phase_of(status(&job)), Phase::Waiting);
     assert_eq!(status(&job).reason, "StartTimeInFuture");
@@ -100,7 +100,7 @@ fn pcp_14_a_start_in_the_future_waits_and_is_ready_when_it_comes() {
 }
 
 #[test]
-fn a_claim_says_who_when_and_on_what_grounds() {
+fn claim_records_holder_time_and_observed_version() {
     let job = accepted(json!({}));
     let late: Timestamp = "2026-11-22T12:00:00.1234567Z".parse().unwrap();
     let choice = Choice {
@@ -125,7 +125,7 @@ fn a_claim_says_who_when_and_on_what_grounds() {
 }
 
 #[test]
-fn only_an_open_accepted_job_in_its_time_is_claimed() {
+fn claim_requires_an_accepted_job_between_start_and_expire_time() {
     let cases: [(Job, &str); 6] = [
         (job(json!({})), "it was not accepted"),
         (accepted(json!({"suspend": true})), "it is suspended"),
@@ -177,7 +177,7 @@ fn pcp_12_an_expired_job_fails_with_the_output_job_timeout() {
 }
 
 #[test]
-fn pcp_13_at_the_very_moment_of_its_expire_time_a_job_is_not_delivered() {
+fn pcp_13_job_is_not_delivered_exactly_at_its_expire_time() {
     let job = accepted(json!({"expireTime": "2026-11-22T12:00:01Z"}));
     assert!(expire(&job, at(0)).is_err());
     assert_eq!(
@@ -209,7 +209,7 @@ fn a_held_or_suspended_job_does_not_expire() {
 }
 
 #[test]
-fn a_release_leaves_no_trace_of_an_attempt() {
+fn released_job_has_no_attempt_and_no_start_time() {
     let held = claimed(json!({}));
     let released = release(&held, CLAIM, at(1)).unwrap();
     assert_eq!(phase_of(&released), Phase::Ready);
@@ -225,7 +225,7 @@ fn a_release_leaves_no_trace_of_an_attempt() {
 }
 
 #[test]
-fn only_the_holder_releases_and_only_what_was_not_delivered() {
+fn release_requires_the_holder_and_an_undelivered_job() {
     let held = claimed(json!({}));
     assert_eq!(release(&held, OTHER, at(1)), Err(NotNow::Stale));
     let running = with(held.clone(), start(&held, CLAIM, at(1)).unwrap());
@@ -238,7 +238,7 @@ fn only_the_holder_releases_and_only_what_was_not_delivered() {
 }
 
 #[test]
-fn a_claim_that_reached_nobody_before_its_expiry_expires() {
+fn released_job_expires_when_its_expire_time_has_passed() {
     let held = claimed(json!({"expireTime": "2026-11-22T12:00:05Z"}));
     let status = unreached(&held, CLAIM, at(5)).unwrap();
     assert_eq!(
@@ -252,7 +252,7 @@ fn a_claim_that_reached_nobody_before_its_expiry_expires() {
 }
 
 #[test]
-fn start_marks_running_and_only_for_the_holder() {
+fn start_sets_running_for_the_holder_only() {
     let held = claimed(json!({}));
     assert_eq!(start(&held, OTHER, at(1)), Err(NotNow::Stale));
     let running = start(&held, CLAIM, at(1)).unwrap();
@@ -264,7 +264,7 @@ fn start_marks_running_and_only_for_the_holder() {
 }
 
 #[test]
-fn a_lost_plugin_fails_the_job_with_the_exit_in_the_message() {
+fn job_of_a_lost_plugin_fails_with_the_exit_in_the_message() {
     let held = claimed(json!({}));
     let status = lose(&held, Some(CLAIM), &loss(), at(30), 0.0).unwrap();
     assert_eq!(
@@ -284,7 +284,7 @@ fn a_lost_plugin_fails_the_job_with_the_exit_in_the_message() {
 }
 
 #[test]
-fn a_backoff_limit_without_at_least_once_is_no_permission() {
+fn backoff_limit_has_no_effect_with_at_most_once() {
     let held = claimed(json!({"backoffLimit": 2}));
     let status = lose(&held, Some(CLAIM), &loss(), at(30), 0.0).unwrap();
     assert_eq!(
@@ -294,7 +294,7 @@ fn a_backoff_limit_without_at_least_once_is_no_permission() {
 }
 
 #[test]
-fn pcp_22_at_least_once_makes_a_second_attempt_after_its_wait() {
+fn pcp_22_at_least_once_makes_a_second_attempt_after_the_backoff() {
     let more = json!({"backoffLimit": 2, "deliveryPolicy": "AtLeastOnce"});
     let mut held = claimed(more);
     let uid = held.metadata.uid.clone();
@@ -404,7 +404,7 @@ fn hex_of(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_empty_output_is_output() {
+fn empty_output_completes_a_job() {
     let (job, _) = after(claimed(json!({})), &row(1, "", RowOutcome::Succeeded));
     let output = status(&job).output.as_ref().unwrap();
     assert_eq!((output.bytes, output.row_count), (0, 1));
@@ -470,7 +470,7 @@ fn a_second_completion_is_kept_as_a_late_row_and_changes_nothing_else() {
 }
 
 #[test]
-fn a_row_that_is_there_already_changes_nothing() {
+fn repeated_row_changes_nothing() {
     let (job, _) = after(claimed(json!({})), &row(1, "a", RowOutcome::Succeeded));
     let (again, fate) =
         store_row(&job, CLAIM, &row(1, "a", RowOutcome::Succeeded), at(5), 0.0).unwrap();
@@ -479,7 +479,7 @@ fn a_row_that_is_there_already_changes_nothing() {
 }
 
 #[test]
-fn a_row_of_another_claim_or_out_of_order_is_not_taken() {
+fn row_of_another_claim_or_out_of_order_is_refused() {
     let held = claimed(json!({}));
     assert_eq!(
         store_row(&held, OTHER, &row(1, "a", RowOutcome::More), now(), 0.0),
@@ -497,7 +497,7 @@ fn a_row_of_another_claim_or_out_of_order_is_not_taken() {
 }
 
 #[test]
-fn a_failed_attempt_backs_off_and_takes_its_rows_along() {
+fn failed_attempt_backs_off_and_removes_its_rows() {
     let more = json!({"backoffLimit": 1, "deliveryPolicy": "AtLeastOnce"});
     let (job, _) = after(
         claimed(more),
@@ -519,7 +519,7 @@ fn a_failed_attempt_backs_off_and_takes_its_rows_along() {
 }
 
 #[test]
-fn some_failures_are_never_tried_again() {
+fn some_failures_are_not_retried() {
     let more = json!({"backoffLimit": 1, "deliveryPolicy": "AtLeastOnce"});
     for reason in [
         Reason::OutputTooLarge,
@@ -559,7 +559,7 @@ fn output_beyond_its_limit_fails_the_job_and_keeps_preview_and_digest() {
 }
 
 #[test]
-fn the_job_stays_small_whatever_the_rows_are() {
+fn job_status_stays_small_with_any_rows() {
     use crate::job::output::fits_inline;
     let mut job = claimed(json!({}));
     let text = "x".repeat(20_000);
@@ -604,7 +604,7 @@ fn bytes_and_text_with_nul_are_written_in_base64() {
 }
 
 #[test]
-fn pcp_31_a_refused_job_is_invalid_for_good() {
+fn pcp_31_refused_job_stays_invalid() {
     let job = job(json!({}));
     let status = refuse(&job, Reason::UnknownCommand, "no such command", now()).unwrap();
     assert_eq!(
@@ -624,7 +624,7 @@ fn pcp_31_a_refused_job_is_invalid_for_good() {
 }
 
 #[test]
-fn pcp_35_suspend_holds_back_what_nobody_has_and_is_refused_for_the_rest() {
+fn pcp_35_suspend_applies_to_unclaimed_jobs_only() {
     let ready = accepted(json!({}));
     let suspended = with(ready.clone(), suspend(&ready, at(1)).unwrap());
     assert_eq!(phase_of(status(&suspended)), Phase::Suspended);
@@ -654,7 +654,7 @@ fn pcp_35_suspend_holds_back_what_nobody_has_and_is_refused_for_the_rest() {
 }
 
 #[test]
-fn a_missing_plugin_takes_acceptance_away_but_never_the_phase_of_a_ready_job() {
+fn ready_job_keeps_its_phase_when_its_plugin_is_missing() {
     let new = job(json!({}));
     let waiting = with(new.clone(), plugin_missing(&new, now()).unwrap());
     assert_eq!(phase_of(status(&waiting)), Phase::Waiting);
@@ -679,7 +679,7 @@ fn a_missing_plugin_takes_acceptance_away_but_never_the_phase_of_a_ready_job() {
 }
 
 #[test]
-fn a_deadline_counts_from_the_claim_and_is_not_tried_again() {
+fn deadline_counts_from_the_claim_and_is_not_retried() {
     let more =
         json!({"activeDeadlineSeconds": 10, "backoffLimit": 5, "deliveryPolicy": "AtLeastOnce"});
     let held = claimed(more);
@@ -694,7 +694,7 @@ fn a_deadline_counts_from_the_claim_and_is_not_tried_again() {
 }
 
 #[test]
-fn whatever_has_not_ended_can_be_cancelled() {
+fn every_job_that_has_not_ended_can_be_cancelled() {
     let who = "anna: no longer needed";
     for job in [
         job(json!({})),
@@ -717,7 +717,7 @@ fn whatever_has_not_ended_can_be_cancelled() {
 }
 
 #[test]
-fn nothing_leaves_an_end() {
+fn final_phases_never_change() {
     let (succeeded, _) = after(claimed(json!({})), &row(1, "", RowOutcome::Succeeded));
     let held = claimed(json!({}));
     let lost = with(
@@ -757,7 +757,7 @@ fn nothing_leaves_an_end() {
 }
 
 #[test]
-fn times_a_century_ahead_and_long_ago_do_no_harm() {
+fn start_time_may_be_a_century_ahead_or_in_1970() {
     let far = accepted(
         json!({"startTime": "2126-11-22T12:00:00Z", "expireTime": "9999-12-30T00:00:00Z"}),
     );
@@ -768,7 +768,7 @@ fn times_a_century_ahead_and_long_ago_do_no_harm() {
 }
 
 #[test]
-fn every_status_of_a_life_reads_back_as_it_was_written() {
+fn job_status_survives_a_round_trip() {
     let jobs = [
         accepted(json!({"expireTime": "2026-11-22T11:59:59Z"})),
         claimed(json!({"backoffLimit": 2})),

@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_change_of_every_job_keeps_the_rules(
+    fn every_random_change_satisfies_the_rules(
         retries in 0..10i32,
         at_least_once in any::<bool>(),
         expire in proptest::option::of(1..200i64),

@@ -435,7 +435,11 @@ impl Judge {
             self.carry_out(0, false);
             self.catch_up(1);
         }
-        assert_eq!(self.world.effects, [], "the desk does not come to rest");
+        assert_eq!(
+            self.world.effects,
+            [],
+            "the dispatcher does not come to rest"
+        );
         for pod in 0..3 {
             self.detach(pod);
         }

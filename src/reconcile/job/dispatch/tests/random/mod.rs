@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_desk_keeps_its_promises(actions in proptest::collection::vec(action(), 1..200)) {
+    fn dispatcher_keeps_its_invariants_with_random_events(actions in proptest::collection::vec(action(), 1..200)) {
         let mut judge = Judge::new();
         for pod in 0..3 {
             judge.attach(pod, true, true);
@@ -112,7 +112,7 @@ proptest! {
 
 /// The test above would hold as well if nothing ever happened.
 #[test]
-fn the_random_events_bring_out_everything_that_a_desk_can_say() {
+fn random_events_cause_every_kind_of_effect() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
