@@ -1,8 +1,12 @@
 //! Events for people (events.k8s.io), through one recorder that joins repetitions.
 //!
 //! An event is never worth a failed or a slower pass: it is handed to a task of its own, and what
-//! cannot be recorded is logged. The same words about the same object are one event whose count
-//! grows, told at most once in a while, so that a crash loop is a series and no flood.
+//! cannot be recorded is logged. The same content about the same object is one event whose count
+//! grows, written at most once in a while, so that a crash loop is a series and no flood.
+//!
+//! kube's own Recorder (5.0) is not used: its key leaves out the note, so that "Service kv was created"
+//! and "Pod kv-0-1 was created" would become one event with the first note, and it goes on patching an
+//! event that the API server has dropped.
 
 use crate::key::ObjectKey;
 use crate::session::bounds::bounded_text;
@@ -20,20 +24,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 const CONTROLLER: &str = "patchbay.dev/operator";
-/// The same words are not told again within this time; a repetition counts then.
+/// The same content is not written again within this time; a repetition counts then.
 const QUIET: Duration = Duration::from_secs(60);
-/// After this time without repetition the same words are a new event.
+/// After this time without repetition the same content is a new event.
 const SERIES: Duration = Duration::from_secs(360);
-/// EventContent that are remembered; beyond it the old ones go.
+/// Number of contents that are remembered; beyond it the old ones go.
 const REMEMBERED: usize = 4096;
-/// EventContent that wait to be told; beyond it they are dropped. Status says it all the same.
+/// Number of events that wait to be written; beyond it they are dropped. Status has the same facts.
 const WAITING: usize = 512;
 /// Limit of the API for a note.
 const NOTE: usize = 1000;
 
-/// Takes words from everywhere.
+/// Queues events; clones are the same.
 #[derive(Clone)]
-pub struct Events(mpsc::Sender<Said>);
+pub struct Events(mpsc::Sender<QueuedEvent>);
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +53,7 @@ pub struct EventContent {
     pub pod: Option<(String, String)>,
 }
 
-/// Whom an event is about.
+/// What an event is about.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// Namespace and name.
@@ -58,18 +62,18 @@ pub struct Subject {
     pub reference: ObjectReference,
 }
 
-struct Said {
+struct QueuedEvent {
     about: Subject,
     content: EventContent,
 }
 
-/// Tells what was said.
+/// Writes the queued events.
 pub struct Recorder {
     client: Client,
     instance: String,
-    waiting: mpsc::Receiver<Said>,
-    /// By the uid of the object and what was said.
-    told: HashMap<(String, EventContent), Recorded>,
+    waiting: mpsc::Receiver<QueuedEvent>,
+    /// By the uid of the object and the content.
+    recorded: HashMap<(String, EventContent), Recorded>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,50 +90,54 @@ pub fn recorder(client: Client, instance: &str) -> (Events, Recorder) {
         client,
         instance: instance.chars().take(128).collect(),
         waiting,
-        told: HashMap::new(),
+        recorded: HashMap::new(),
     };
     (Events(sender), recorder)
 }
 
 impl Events {
-    /// Says something about an object. Never waits.
-    pub fn say(&self, about: &Subject, content: EventContent) {
-        let said = Said {
+    /// Queues an event. Never waits.
+    pub fn publish(&self, about: &Subject, content: EventContent) {
+        let queued = QueuedEvent {
             about: about.clone(),
             content,
         };
-        if let Err(error) = self.0.try_send(said) {
+        if let Err(error) = self.0.try_send(queued) {
             tracing::debug!(object = %about.key, %error, "an event was dropped");
         }
     }
 }
 
-/// What to do with words.
+/// What to write about an event.
 #[derive(Debug, PartialEq, Eq)]
-enum Telling {
-    New,
-    Again { name: String, count: i32 },
-    Hush,
+enum NextWrite {
+    Create,
+    /// The event of this name happened again.
+    Count {
+        name: String,
+        count: i32,
+    },
+    Skip,
 }
 
 impl Recorder {
-    /// Tells for ever.
+    /// Writes for ever.
     pub async fn run(mut self) -> Infallible {
-        while let Some(said) = self.waiting.recv().await {
-            self.tell(said).await;
+        while let Some(queued) = self.waiting.recv().await {
+            self.record(queued).await;
         }
         // All senders are gone; the task that holds us decides when to end.
         std::future::pending().await
     }
 
-    async fn tell(&mut self, Said { about, content }: Said) {
+    async fn record(&mut self, QueuedEvent { about, content }: QueuedEvent) {
         let now = Instant::now();
         let uid = about.reference.uid.clone().unwrap_or_default();
         let key = (uid, content);
-        let (name, count) = match telling(self.told.get(&key), now) {
-            Telling::Hush => return,
-            Telling::New => (name(&about.key), 1),
-            Telling::Again { name, count } => (name, count),
+        let (name, count) = match next_write(self.recorded.get(&key), now) {
+            NextWrite::Skip => return,
+            NextWrite::Create => (name(&about.key), 1),
+            NextWrite::Count { name, count } => (name, count),
         };
         let content = &key.1;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
@@ -157,30 +165,30 @@ impl Recorder {
             Err(_) => "no answer".to_owned(),
         };
         // The event may have expired, and an object may go with its namespace.
-        self.told.remove(&key);
+        self.recorded.remove(&key);
         let reason = key.1.reason;
         tracing::warn!(object = %about.key, reason, error, "an event was not recorded");
     }
 
     fn remember(&mut self, key: (String, EventContent), name: String, count: i32, last: Instant) {
-        if self.told.len() >= REMEMBERED {
-            self.told
-                .retain(|_, told| last.duration_since(told.last) < SERIES);
+        if self.recorded.len() >= REMEMBERED {
+            self.recorded
+                .retain(|_, known| last.duration_since(known.last) < SERIES);
         }
-        if self.told.len() < REMEMBERED {
-            self.told.insert(key, Recorded { name, count, last });
+        if self.recorded.len() < REMEMBERED {
+            self.recorded.insert(key, Recorded { name, count, last });
         }
     }
 }
 
-fn telling(told: Option<&Recorded>, now: Instant) -> Telling {
-    match told {
-        Some(told) if now.duration_since(told.last) < QUIET => Telling::Hush,
-        Some(told) if now.duration_since(told.last) < SERIES => Telling::Again {
-            name: told.name.clone(),
-            count: told.count.saturating_add(1),
+fn next_write(known: Option<&Recorded>, now: Instant) -> NextWrite {
+    match known {
+        Some(known) if now.duration_since(known.last) < QUIET => NextWrite::Skip,
+        Some(known) if now.duration_since(known.last) < SERIES => NextWrite::Count {
+            name: known.name.clone(),
+            count: known.count.saturating_add(1),
         },
-        _ => Telling::New,
+        _ => NextWrite::Create,
     }
 }
 
@@ -234,23 +242,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repetitions_are_hushed_then_counted_then_new() {
+    fn repeated_event_is_skipped_then_counted_then_created_again() {
         let start = Instant::now();
-        let told = Recorded {
+        let known = Recorded {
             name: "kv.1".into(),
             count: 4,
             last: start,
         };
-        let at = |seconds| telling(Some(&told), start + Duration::from_secs(seconds));
-        assert_eq!(telling(None, start), Telling::New);
-        assert_eq!(at(59), Telling::Hush);
+        let at = |seconds| next_write(Some(&known), start + Duration::from_secs(seconds));
+        assert_eq!(next_write(None, start), NextWrite::Create);
+        assert_eq!(at(59), NextWrite::Skip);
         assert_eq!(
             at(61),
-            Telling::Again {
+            NextWrite::Count {
                 name: "kv.1".into(),
                 count: 5
             }
         );
-        assert_eq!(at(361), Telling::New);
+        assert_eq!(at(361), NextWrite::Create);
     }
 }

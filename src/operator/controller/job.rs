@@ -236,7 +236,7 @@ impl JobReconciler {
                 note: event.message.clone(),
                 pod: None,
             };
-            self.jobs.events.say(&subject, words);
+            self.jobs.events.publish(&subject, words);
         }
     }
 }

@@ -232,7 +232,7 @@ impl<R: Reconciler> Runner<R> {
                 note: failure.message,
                 pod: None,
             };
-            self.events.say(&subject, words);
+            self.events.publish(&subject, words);
         }
     }
 }

@@ -230,7 +230,7 @@ impl PluginReconciler {
                 note: event.message.clone(),
                 pod: event.related.clone(),
             };
-            self.events.say(&subject, words);
+            self.events.publish(&subject, words);
         }
         let mut next = report.wake_at.map(|at| self.wall.instant(at));
         // The finalizer may be off and the Plugin gone: nobody reads the status any more.

@@ -136,6 +136,6 @@ impl JobContext {
             note,
             pod: None,
         };
-        self.events.say(&subject, updates);
+        self.events.publish(&subject, updates);
     }
 }

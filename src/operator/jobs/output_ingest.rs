@@ -387,6 +387,6 @@ impl super::JobContext {
             note,
             pod: Some((context.holder.pod.clone(), context.holder.uid.clone())),
         };
-        self.events.say(&subject, updates);
+        self.events.publish(&subject, updates);
     }
 }
