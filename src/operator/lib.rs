@@ -16,6 +16,7 @@ pub mod http;
 pub mod jobs;
 pub mod key;
 pub mod leader;
+mod leader_tasks;
 pub mod logging;
 pub mod metrics;
 pub mod queue;
