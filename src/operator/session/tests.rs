@@ -24,18 +24,19 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// What a fake sidecar heard.
 #[derive(Debug, PartialEq)]
-enum Heard {
+enum Received {
     Hello(u64),
-    Release,
+    AllowStart,
     Configure(u64, String),
     Ping,
+    LogLevel(String),
     /// A message about jobs.
     Jobs(from_operator::Message),
 }
 
 #[derive(Clone)]
 struct FakeSidecar {
-    heard: mpsc::UnboundedSender<Heard>,
+    heard: mpsc::UnboundedSender<Received>,
     hello: SidecarHello,
     answers_pings: bool,
     /// What it says of jobs after the greeting.
@@ -62,7 +63,7 @@ impl Session for FakeSidecar {
             while let Some(Ok(message)) = from_operator.next().await {
                 let (heard, answers) = match message.message {
                     Some(from_operator::Message::Hello(hello)) => (
-                        Heard::Hello(hello.epoch),
+                        Received::Hello(hello.epoch),
                         vec![
                             from_sidecar::Message::Hello(this.hello.clone()),
                             from_sidecar::Message::Instance(Instance {
@@ -76,22 +77,25 @@ impl Session for FakeSidecar {
                             }),
                         ],
                     ),
-                    Some(from_operator::Message::AllowStart(_)) => (Heard::Release, vec![]),
+                    Some(from_operator::Message::AllowStart(_)) => (Received::AllowStart, vec![]),
                     Some(from_operator::Message::Configure(c)) => {
-                        (Heard::Configure(c.revision, c.json), vec![])
+                        (Received::Configure(c.revision, c.json), vec![])
                     }
                     Some(from_operator::Message::Ping(ping)) => (
-                        Heard::Ping,
+                        Received::Ping,
                         if this.answers_pings {
                             vec![from_sidecar::Message::Pong(Pong { nonce: ping.nonce })]
                         } else {
                             vec![]
                         },
                     ),
-                    Some(other) => (Heard::Jobs(other), vec![]),
+                    Some(from_operator::Message::LogLevel(level)) => {
+                        (Received::LogLevel(level.filter), vec![])
+                    }
+                    Some(other) => (Received::Jobs(other), vec![]),
                     None => continue,
                 };
-                let greeted = matches!(heard, Heard::Hello(_));
+                let greeted = matches!(heard, Received::Hello(_));
                 let _ = this.heard.send(heard);
                 let of_jobs = this.of_jobs.iter().filter(|_| greeted).cloned();
                 for answer in answers.into_iter().chain(of_jobs) {
@@ -175,7 +179,7 @@ async fn serve(
     address
 }
 
-fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Heard>) {
+fn sidecar() -> (FakeSidecar, mpsc::UnboundedReceiver<Received>) {
     let (heard, receiver) = mpsc::unbounded_channel();
     let sidecar = FakeSidecar {
         heard,
@@ -276,7 +280,17 @@ impl Operator {
     }
 }
 
-async fn heard(receiver: &mut mpsc::UnboundedReceiver<Heard>) -> Heard {
+/// The next message that is not a log level: every session gets one, at any time.
+async fn received(receiver: &mut mpsc::UnboundedReceiver<Received>) -> Received {
+    loop {
+        match next(receiver).await {
+            Received::LogLevel(_) => {}
+            other => return other,
+        }
+    }
+}
+
+async fn next(receiver: &mut mpsc::UnboundedReceiver<Received>) -> Received {
     tokio::time::timeout(Duration::from_secs(20), receiver.recv())
         .await
         .unwrap()
@@ -284,17 +298,39 @@ async fn heard(receiver: &mut mpsc::UnboundedReceiver<Heard>) -> Heard {
 }
 
 #[tokio::test]
-async fn a_sidecar_is_greeted_released_and_told_a_newer_configuration() {
+async fn sidecar_gets_the_log_level_when_a_session_opens_and_when_it_changes() {
+    let ca = authority();
+    let (fake, mut messages) = sidecar();
+    let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
+    let operator = operator(&ca);
+    operator.follow(address, 4);
+    let mut levels = async || {
+        loop {
+            if let Received::LogLevel(filter) = next(&mut messages).await {
+                return filter;
+            }
+        }
+    };
+    assert_eq!(levels().await, "info");
+    let log = &operator.sessions.shared().sidecar_log;
+    log.set("debug,h2=warn").unwrap();
+    assert_eq!(levels().await, "debug,h2=warn");
+    assert!(log.set("a=loud").is_err());
+    assert_eq!(log.current(), "debug,h2=warn");
+}
+
+#[tokio::test]
+async fn sidecar_receives_the_start_permission_and_newer_configurations() {
     let ca = authority();
     let (fake, mut messages) = sidecar();
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
     operator.follow(address, 4);
-    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
-    assert_eq!(heard(&mut messages).await, Heard::Release);
+    assert_eq!(received(&mut messages).await, Received::Hello(42));
+    assert_eq!(received(&mut messages).await, Received::AllowStart);
     assert_eq!(
-        heard(&mut messages).await,
-        Heard::Configure(4, "{\"revision\":4}".into())
+        received(&mut messages).await,
+        Received::Configure(4, "{\"revision\":4}".into())
     );
     let snapshot = operator
         .until("an instance", |s| s.attached && s.instance.is_some())
@@ -305,11 +341,14 @@ async fn a_sidecar_is_greeted_released_and_told_a_newer_configuration() {
     assert_eq!(operator.metrics.sessions.get(), 1);
 
     operator.follow(address, 5);
-    assert!(matches!(heard(&mut messages).await, Heard::Configure(5, _)));
+    assert!(matches!(
+        received(&mut messages).await,
+        Received::Configure(5, _)
+    ));
     operator.follow(address, 4);
     operator.follow(address, 6);
     assert!(
-        matches!(heard(&mut messages).await, Heard::Configure(6, _)),
+        matches!(received(&mut messages).await, Received::Configure(6, _)),
         "an older revision is never sent"
     );
 
@@ -318,20 +357,20 @@ async fn a_sidecar_is_greeted_released_and_told_a_newer_configuration() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_the_sidecar_already_has_is_not_sent() {
+async fn configuration_is_not_sent_when_the_sidecar_has_it() {
     let ca = authority();
     let (mut fake, mut messages) = sidecar();
     fake.hello.start_allowed = true;
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
     operator.follow(address, 3);
-    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
+    assert_eq!(received(&mut messages).await, Received::Hello(42));
     operator
         .until("an instance", |s| s.instance.is_some())
         .await;
     operator.follow(address, 9);
     assert!(
-        matches!(heard(&mut messages).await, Heard::Configure(9, _)),
+        matches!(received(&mut messages).await, Received::Configure(9, _)),
         "neither a release nor revision 3 came before"
     );
 }
@@ -441,7 +480,7 @@ async fn a_sidecar_that_no_longer_answers_pings_is_dialled_again() {
     operator.until("attached", |s| s.instance.is_some()).await;
     // From here time passes whenever nothing else happens.
     tokio::time::pause();
-    while heard(&mut messages).await != Heard::Ping {
+    while received(&mut messages).await != Received::Ping {
         operator.woken.try_recv().ok();
     }
     let snapshot = operator.until("trouble", |s| s.trouble.is_some()).await;
@@ -454,21 +493,21 @@ async fn a_sidecar_that_no_longer_answers_pings_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn a_plugin_is_held_until_its_release_is_wanted() {
+async fn plugin_may_not_start_before_the_operator_allows_it() {
     let ca = authority();
     let (fake, mut messages) = sidecar();
     let address = serve(&ca, &ca, &plugin("uid-1"), fake).await;
     let mut operator = operator(&ca);
     operator.tell(address, 3, false);
-    assert_eq!(heard(&mut messages).await, Heard::Hello(42));
+    assert_eq!(received(&mut messages).await, Received::Hello(42));
     operator.until("attached", |s| s.instance.is_some()).await;
     operator.tell(address, 4, false);
     assert!(
-        matches!(heard(&mut messages).await, Heard::Configure(4, _)),
+        matches!(received(&mut messages).await, Received::Configure(4, _)),
         "no release came before"
     );
     operator.tell(address, 4, true);
-    assert_eq!(heard(&mut messages).await, Heard::Release);
+    assert_eq!(received(&mut messages).await, Received::AllowStart);
 }
 
 const CLAIM: &str = "0123456789abcdef0123456789abcdef";
@@ -528,7 +567,7 @@ async fn a_sidecar_of_version_2_is_attached_to_the_hand_out_until_its_session_en
         claim_id: CLAIM.into(),
     });
     operator.harness.sessions.say(session, nothing.clone());
-    while heard(&mut messages).await != Heard::Jobs(nothing.clone()) {}
+    while received(&mut messages).await != Received::Jobs(nothing.clone()) {}
     operator.sessions.follow(&plugin_key(), Vec::new());
     assert_eq!(came(&mut inbox).await, Inbound::Closed { session });
 }
@@ -547,7 +586,7 @@ async fn a_sidecar_of_version_1_neither_hears_nor_says_anything_about_jobs() {
     operator.harness.sessions.say_to_pod("pod-uid", cancel);
     // What comes after it shows that it was passed over.
     operator.tell(address, 9, true);
-    while !matches!(heard(&mut messages).await, Heard::Configure(9, _)) {}
+    while !matches!(received(&mut messages).await, Received::Configure(9, _)) {}
     let nothing = tokio::time::timeout(Duration::from_millis(50), inbox.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
 }
