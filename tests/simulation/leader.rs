@@ -11,8 +11,8 @@ use crate::writes::{Kind, Op, Word};
 use patchbay_api::Job;
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::job::dispatch::{
-    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, LedgerEntry,
-    PluginRefKey, WriteOutcome,
+    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, PluginRefKey,
+    WriteOutcome,
 };
 use patchbay_sidecar::jobs::claims::event::ClaimId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -492,14 +492,13 @@ impl World {
             }
             Message::ClaimQueryReply(answer) => {
                 if let Some(claim) = named(answer.claim, &answer.job) {
-                    let (known, delivered) = (answer.known, answer.delivered);
+                    let known = answer.known;
                     self.tell_dispatcher(
                         leader,
                         Event::ClaimQueryReply {
                             session,
                             claim,
                             known,
-                            delivered,
                         },
                     );
                 }
@@ -562,7 +561,7 @@ impl World {
             if over && delivered {
                 self.say_cancel(link, &claim.claim_id, &claim.job.uid);
             }
-            entries.push(LedgerEntry { claim, delivered });
+            entries.push(claim.claim_id);
         }
         let plugin = PluginRefKey {
             namespace: NAMESPACE.to_owned(),

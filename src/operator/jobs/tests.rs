@@ -124,7 +124,6 @@ impl Sidecar {
                 let answer = DispatchMessage::ClaimQueryReply {
                     claim,
                     known: false,
-                    delivered: false,
                 };
                 self.guard.write(answer).await;
             }

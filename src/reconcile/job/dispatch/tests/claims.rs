@@ -169,7 +169,7 @@ fn a_job_that_is_gone_is_forgotten_and_the_ask_gets_the_next() {
     world.jobs.remove("a");
     world.request(1, "x");
     assert_eq!(world.run(), [granted("x", "b")]);
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn pcp_37_a_job_made_anew_under_the_same_name_is_another_job() {
         uid: old.metadata.uid.as_deref().unwrap(),
     });
     world.idle();
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn without_a_word_of_its_end_the_old_job_gives_way_to_the_new_one() {
     let old = world.job("a", json!({}));
     let new = world.job("a", json!({}));
     assert_ne!(old.metadata.uid, new.metadata.uid);
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
     assert_eq!(world.dispatcher.waiting(), 1);
     world.handle(Event::Job(&old));
     world.request(1, "x");

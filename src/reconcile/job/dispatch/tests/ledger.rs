@@ -142,7 +142,6 @@ fn a_claim_that_shows_up_later_is_asked_about() {
             session: 1,
             claim: claim.clone(),
             known,
-            delivered: known,
         });
         if known {
             world.idle();
