@@ -98,7 +98,7 @@ impl World {
             dispatcher: Dispatcher::new(DispatchLimits::default()),
             begun: self.now,
             known: BTreeMap::new(),
-            seen: self.server.version,
+            seen: self.server.version(),
             position,
             watch_due: false,
             deaf_until: 0,
@@ -136,7 +136,7 @@ impl World {
         self.tell(|| format!("L{leader} lists"));
         self.leaders[leader].position = self.server.end_of_log();
         let listed = self.server.objects.clone();
-        let version = self.server.version;
+        let version = self.server.version();
         let before = std::mem::take(&mut self.leaders[leader].known);
         for (name, job) in &listed {
             let newer = before.get(name).filter(|b| version_of(b) > version_of(job));
