@@ -288,7 +288,7 @@ impl Judge {
         for row in output.into_iter().flat_map(|output| &output.rows) {
             let object = crate::leader::object_name(job, attempt, row.row);
             let outside = row.chunks > 0;
-            missing |= outside && server.outputs.get(&object).is_none_or(|owner| owner != uid);
+            missing |= outside && server.owner_of_output(&object) != Some(uid);
             missing |= !outside && row.content.is_none();
         }
         if missing {

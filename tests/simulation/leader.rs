@@ -11,8 +11,8 @@ use crate::writes::{Kind, Op, Word};
 use patchbay_api::Job;
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::job::dispatch::{
-    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, LedgerEntry,
-    PluginRefKey, WriteOutcome,
+    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, PluginRefKey,
+    WriteOutcome,
 };
 use patchbay_sidecar::jobs::claims::event::ClaimId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -98,7 +98,7 @@ impl World {
             dispatcher: Dispatcher::new(DispatchLimits::default()),
             begun: self.now,
             known: BTreeMap::new(),
-            seen: self.server.version,
+            seen: self.server.version(),
             position,
             watch_due: false,
             deaf_until: 0,
@@ -136,7 +136,7 @@ impl World {
         self.tell(|| format!("L{leader} lists"));
         self.leaders[leader].position = self.server.end_of_log();
         let listed = self.server.objects.clone();
-        let version = self.server.version;
+        let version = self.server.version();
         let before = std::mem::take(&mut self.leaders[leader].known);
         for (name, job) in &listed {
             let newer = before.get(name).filter(|b| version_of(b) > version_of(job));
@@ -492,14 +492,13 @@ impl World {
             }
             Message::ClaimQueryReply(answer) => {
                 if let Some(claim) = named(answer.claim, &answer.job) {
-                    let (known, delivered) = (answer.known, answer.delivered);
+                    let known = answer.known;
                     self.tell_dispatcher(
                         leader,
                         Event::ClaimQueryReply {
                             session,
                             claim,
                             known,
-                            delivered,
                         },
                     );
                 }
@@ -562,7 +561,7 @@ impl World {
             if over && delivered {
                 self.say_cancel(link, &claim.claim_id, &claim.job.uid);
             }
-            entries.push(LedgerEntry { claim, delivered });
+            entries.push(claim.claim_id);
         }
         let plugin = PluginRefKey {
             namespace: NAMESPACE.to_owned(),

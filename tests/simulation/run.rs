@@ -20,6 +20,12 @@ pub struct Life {
 
 /// Two PCP controller plugins, one of them with a limit per client, and one that is called.
 pub fn setting(broken: Option<Broken>) -> Setting {
+    let mut faults = Faults::storm();
+    if broken == Some(Broken::GrantWithoutAsk) {
+        // A grant has to come after its request is over, while another worker of the pod waits.
+        faults.request_gone = 0.3;
+        faults.slow_down = 0.1;
+    }
     Setting {
         pods: vec![vec![3, 3, 2, 2, 1, 1], vec![3, 3, 2], vec![0, 0, 0]],
         clients: ["10.0.0.1", "10.0.0.2", "fd00::3"]
@@ -29,7 +35,7 @@ pub fn setting(broken: Option<Broken>) -> Setting {
         per_client: vec![None, Some(3), None],
         crowd: 60,
         work_ms: 20,
-        faults: Faults::storm(),
+        faults,
         broken,
     }
 }

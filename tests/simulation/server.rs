@@ -1,15 +1,21 @@
-//! The API server: objects with resource versions, replaces with a precondition, and the log that
-//! watches are fed from. What it commits the judge sees.
+//! The API server in memory that the operator's unit tests have too, as Jobs: what it commits the judge
+//! sees, and the log feeds watches.
 
+use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use patchbay_api::job::{Backoff, DeliveryPolicy, OutputPolicy, PluginRef, Target};
 use patchbay_api::names::CANCEL_ANNOTATION;
 use patchbay_api::{Job, JobSpec, JobStatus};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use patchbay_fake_api::{Answer, ApiRequest, ApiServer, Change};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub const NAMESPACE: &str = "ns";
+const COLLECTION: &str = "/apis/patchbay.dev/v1alpha1/namespaces/ns/jobs";
+const OUTPUTS: &str = "/apis/patchbay.dev/v1alpha1/namespaces/ns/joboutputs";
 /// The moment at which every run begins, in microseconds since 1970.
 pub const BASE: i64 = 1_800_000_000_000_000;
 
@@ -76,17 +82,14 @@ pub struct Commit {
     pub after: Arc<Job>,
 }
 
+/// The API server in memory, what it has as Jobs, and what it tells watches.
 #[derive(Default)]
 pub struct Server {
-    pub version: u64,
-    uids: u64,
+    api: ApiServer,
     pub objects: BTreeMap<u32, Arc<Job>>,
     pub log: VecDeque<Entry>,
     /// Position of the first entry that is still in the log.
     pub first: u64,
-    /// Owners of JobOutput objects by their names.
-    pub outputs: HashMap<String, String>,
-    pub writes: u64,
 }
 
 pub fn timestamp(micros: i64) -> Timestamp {
@@ -99,6 +102,19 @@ fn micro(at: u64) -> MicroTime {
 
 pub fn job_name(name: u32) -> String {
     format!("job-{name:05}")
+}
+
+fn path_of(name: u32) -> String {
+    format!("{COLLECTION}/{}", job_name(name))
+}
+
+fn json_of(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("it is JSON")
+}
+
+/// Uid of the owner of an object.
+fn owner(object: &Value) -> Option<&str> {
+    object["metadata"]["ownerReferences"][0]["uid"].as_str()
 }
 
 /// The number in the name of a Job.
@@ -157,99 +173,120 @@ impl Server {
                 max_bytes: 1 << 20,
             },
         };
-        let mut job = Job::new(&job_name(name), spec);
-        self.uids += 1;
-        job.metadata.namespace = Some(NAMESPACE.to_owned());
-        job.metadata.uid = Some(format!("uid-{}", self.uids));
-        job.metadata.generation = Some(1);
         // Whole seconds, as in the API.
         let second = (BASE + now as i64).div_euclid(1_000_000) * 1_000_000;
-        job.metadata.creation_timestamp = Some(Time(timestamp(second)));
-        self.put(name, job)
+        self.api.now = timestamp(second).to_string();
+        let job = Job::new(&job_name(name), spec);
+        let (answer, change) = self.request(Method::POST, COLLECTION, json_of(&job));
+        assert_eq!(answer.code, 201, "{}", answer.body);
+        self.keep(change).expect("it is new").after
     }
 
-    fn put(&mut self, name: u32, mut job: Job) -> Arc<Job> {
-        self.version += 1;
-        job.metadata.resource_version = Some(self.version.to_string());
-        let job = Arc::new(job);
-        self.objects.insert(name, job.clone());
+    fn request(&mut self, method: Method, path: &str, body: Value) -> (Answer, Option<Change>) {
+        let path = path.to_owned();
+        self.api.handle(ApiRequest { method, path, body })
+    }
+
+    /// Reads what has changed in a Job, for the judge and for watches.
+    fn keep(&mut self, change: Option<Change>) -> Option<Commit> {
+        let object = change?.after?;
+        let job = Arc::new(Job::deserialize(&*object).expect("a Job"));
+        let name = number(job.metadata.name.as_deref().unwrap_or_default());
+        let before = self.objects.insert(name, job.clone());
         self.log.push_back(Entry::Put(name, job.clone()));
-        job
+        Some(Commit {
+            before: before.unwrap_or_else(|| job.clone()),
+            after: job,
+        })
+    }
+
+    /// The newest resource version.
+    pub fn version(&self) -> u64 {
+        self.api.version()
+    }
+
+    /// Uid of the Job that owns this JobOutput object.
+    pub fn owner_of_output(&self, name: &str) -> Option<&str> {
+        owner(self.api.get(&format!("{OUTPUTS}/{name}"))?)
     }
 
     /// Deletes a Job; what it owns goes some time later, see [`Server::collect`].
     pub fn delete(&mut self, name: u32) -> Option<Arc<Job>> {
+        let version = self.api.remove(&path_of(name))?.version;
         let job = self.objects.remove(&name)?;
-        self.version += 1;
         let uid = uid_of(&job).to_owned();
-        self.log.push_back(Entry::ProcessGone {
-            name,
-            uid,
-            version: self.version,
-        });
+        self.log
+            .push_back(Entry::ProcessGone { name, uid, version });
         Some(job)
     }
 
     /// The garbage collector takes what the Job with this uid owned.
     pub fn collect(&mut self, uid: &str) {
-        self.outputs.retain(|_, owner| owner != uid);
+        let outputs = self.api.list(OUTPUTS);
+        let owned = outputs.filter(|(_, object)| owner(object) == Some(uid));
+        let paths: Vec<String> = owned.map(|(path, _)| path.clone()).collect();
+        for path in paths {
+            self.api.remove(&path);
+        }
     }
 
-    /// A user changes a spec or an annotation.
-    pub fn edit(&mut self, name: u32, change: impl FnOnce(&mut Job)) -> Option<Commit> {
-        let before = self.objects.get(&name)?.clone();
-        let mut job = (*before).clone();
-        change(&mut job);
-        job.metadata.generation = job.metadata.generation.map(|n| n + 1);
-        let after = self.put(name, job);
-        Some(Commit { before, after })
+    /// A user patches a Job. Nothing when that changes nothing.
+    fn patch(&mut self, name: u32, patch: Value) -> Option<Commit> {
+        let (_, change) = self.request(Method::PATCH, &path_of(name), patch);
+        self.keep(change)
     }
 
     pub fn suspend(&mut self, name: u32, suspend: bool) -> Option<Commit> {
-        self.edit(name, |job| job.spec.suspend = suspend)
+        self.patch(name, json!({"spec": {"suspend": suspend}}))
     }
 
     pub fn cancel(&mut self, name: u32) -> Option<Commit> {
-        self.edit(name, |job| {
-            let annotations = job.metadata.annotations.get_or_insert_default();
-            annotations.insert(CANCEL_ANNOTATION.to_owned(), "somebody".to_owned());
-        })
+        let annotations = json!({CANCEL_ANNOTATION: "somebody"});
+        self.patch(name, json!({"metadata": {"annotations": annotations}}))
     }
 
     /// Carries out a request.
     pub fn serve(&mut self, call: Call) -> (Reply, Option<Commit>) {
         match call {
-            Call::Get { name } => (Reply::Read(self.objects.get(&name).cloned()), None),
-            Call::Store { object, uid } => {
-                // One of a deleted Job of the same name is deleted by its uid and made anew.
-                self.outputs.insert(object, uid);
-                (Reply::Stored, None)
+            Call::Get { name } => {
+                let (answer, _) = self.request(Method::GET, &path_of(name), Value::Null);
+                let job = self.objects.get(&name).filter(|_| answer.code == 200);
+                (Reply::Read(job.cloned()), None)
             }
+            Call::Store { object, uid } => (self.store(&object, &uid), None),
             Call::Put {
                 name,
                 uid,
                 version,
                 status,
             } => {
-                let Some(before) = self.objects.get(&name).cloned() else {
-                    return (Reply::ProcessGone, None);
+                let body = json!({
+                    "metadata": {"uid": uid, "resourceVersion": version.to_string()},
+                    "status": json_of(&*status),
+                });
+                let path = path_of(name) + "/status";
+                let (answer, change) = self.request(Method::PUT, &path, body);
+                let commit = self.keep(change);
+                let reply = match answer.code {
+                    200 => Reply::Written(self.objects[&name].clone()),
+                    404 => Reply::ProcessGone,
+                    409 => Reply::Conflict,
+                    _ => Reply::Unknown,
                 };
-                if uid_of(&before) != uid || version_of(&before) != version {
-                    return (Reply::Conflict, None);
-                }
-                self.writes += 1;
-                let job = Job {
-                    metadata: before.metadata.clone(),
-                    spec: before.spec.clone(),
-                    status: Some(*status),
-                };
-                let after = self.put(name, job);
-                (
-                    Reply::Written(after.clone()),
-                    Some(Commit { before, after }),
-                )
+                (reply, commit)
             }
         }
+    }
+
+    /// Creates a JobOutput object. One of a deleted Job of the same name makes room.
+    fn store(&mut self, name: &str, uid: &str) -> Reply {
+        let body = json!({"metadata": {"name": name, "ownerReferences": [{"uid": uid}]}});
+        let (answer, _) = self.request(Method::POST, OUTPUTS, body.clone());
+        if answer.code == 409 && self.owner_of_output(name) != Some(uid) {
+            self.api.remove(&format!("{OUTPUTS}/{name}"));
+            self.request(Method::POST, OUTPUTS, body);
+        }
+        Reply::Stored
     }
 
     pub fn end_of_log(&self) -> u64 {

@@ -258,11 +258,12 @@ fn ended_by_us(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::fake_api::{Fault, Harness, claimed, job_path, ready, spec};
+    use crate::jobs::harness::{Harness, claimed, job_path, ready, spec};
     use crate::metrics::Metrics;
     use k8s_openapi::api::core::v1::PodStatus;
     use kube::runtime::watcher::Event;
     use patchbay_api::Plugin;
+    use patchbay_fake_api::Fault;
     use serde_json::{Value, json};
 
     const CLAIM: &str = "0123456789abcdef0123456789abcdef";

@@ -166,8 +166,9 @@ pub(super) fn is_claimed_with(job: &Job, claim_id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::fake_api::{Fault, Harness, claimed, job_path, ready, spec};
+    use crate::jobs::harness::{Harness, claimed, job_path, ready, spec};
     use patchbay_api::job_status::Phase;
+    use patchbay_fake_api::Fault;
 
     const CLAIM: &str = "0123456789abcdef0123456789abcdef";
 

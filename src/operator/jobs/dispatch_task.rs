@@ -16,8 +16,8 @@ use futures::stream::FuturesUnordered;
 use jiff::SignedDuration;
 use patchbay_protocol::session as wire;
 use patchbay_reconcile::job::dispatch::{
-    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, LedgerEntry,
-    PluginRefKey, WriteOutcome,
+    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, PluginRefKey,
+    WriteOutcome,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -261,17 +261,12 @@ impl DispatchTask {
                     self.handle(Event::ClaimReturned { session, claim });
                 }
             }
-            DispatchMessage::ClaimQueryReply {
-                claim,
-                known,
-                delivered,
-            } => {
+            DispatchMessage::ClaimQueryReply { claim, known } => {
                 if let Some(claim) = self.named(session, claim) {
                     self.handle(Event::ClaimQueryReply {
                         session,
                         claim,
                         known,
-                        delivered,
                     });
                 }
             }
@@ -285,12 +280,7 @@ impl DispatchTask {
         }
         let ledger = ledger
             .into_iter()
-            .filter_map(|entry| {
-                Some(LedgerEntry {
-                    claim: self.named(session, entry.claim)?,
-                    delivered: entry.delivered,
-                })
-            })
+            .map(|entry| entry.claim.claim_id)
             .collect();
         self.handle(Event::Attached {
             session,

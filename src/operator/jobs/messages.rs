@@ -60,8 +60,6 @@ pub enum DispatchMessage {
         claim: ClaimOf,
         /// Whether the ledger has it.
         known: bool,
-        /// Whether the plugin may have got it.
-        delivered: bool,
     },
 }
 

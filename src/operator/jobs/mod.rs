@@ -20,7 +20,7 @@ pub mod status_writer;
 pub mod update_queue;
 
 #[cfg(test)]
-pub(crate) mod fake_api;
+pub(crate) mod harness;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,7 @@
 //! Jobs on their whole way: from the work request of a sidecar to its answer, over the fake API server.
 
 use super::dispatch_task::DispatchTask;
-use super::fake_api::{Fault, Harness, chunk_path, claimed, holder, job_path, ready, spec};
+use super::harness::{Harness, chunk_path, claimed, holder, job_path, ready, spec};
 use super::job_feed::WatchEvent;
 use super::messages::{ClaimOf, DispatchMessage, Entry, JobUpdate, OutputChunk, RowEnd, RowEnding};
 use super::session_registry::SessionGuard;
@@ -13,6 +13,7 @@ use crate::leader::LeaderError;
 use crate::leader::skew::ClockSample;
 use patchbay_api::Job;
 use patchbay_api::job_status::{Encoding, Phase};
+use patchbay_fake_api::Fault;
 use patchbay_protocol::session::{FromOperator, Grant, RowStored, from_operator::Message};
 use patchbay_reconcile::job::transition;
 use serde_json::json;
@@ -124,7 +125,6 @@ impl Sidecar {
                 let answer = DispatchMessage::ClaimQueryReply {
                     claim,
                     known: false,
-                    delivered: false,
                 };
                 self.guard.write(answer).await;
             }
@@ -538,14 +538,14 @@ async fn pcp_30_an_answer_after_the_end_is_kept_as_late() {
 async fn an_answer_for_a_job_that_is_gone_or_anothers_is_settled_and_changes_nothing() {
     // Deleted.
     let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
-    dispatcher.harness.api.delete(&job_path("a"));
+    dispatcher.harness.api.remove(&job_path("a"));
     let stored = sidecar
         .row(&claim, row(1, b"a", RowEnding::Succeeded))
         .await;
     assert_eq!((stored.settled, stored.phase.as_str()), (true, ""));
     // Deleted and created again.
     let (dispatcher, mut sidecar, claim) = working(None, spec()).await;
-    dispatcher.harness.api.delete(&job_path("a"));
+    dispatcher.harness.api.remove(&job_path("a"));
     dispatcher.harness.add("a", spec(), Some(claimed(CLAIM)));
     let stored = sidecar
         .row(&claim, row(1, b"a", RowEnding::Succeeded))

@@ -74,7 +74,6 @@ pub(super) fn read(message: Message) -> Option<JobMessage> {
             Some(claim) => JobMessage::DispatchMessage(DispatchMessage::ClaimQueryReply {
                 claim,
                 known: answer.known,
-                delivered: answer.delivered,
             }),
             None => JobMessage::Nonsense("ClaimQueryReply"),
         },

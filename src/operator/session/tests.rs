@@ -3,7 +3,7 @@
 use super::*;
 use crate::certificates::authority::CertificateAuthority;
 use crate::certificates::leaf::{Usage, verify};
-use crate::jobs::fake_api::Harness;
+use crate::jobs::harness::Harness;
 use crate::jobs::messages::DispatchMessage;
 use crate::jobs::session_registry::{Inbound, Inbox};
 use futures::Stream;

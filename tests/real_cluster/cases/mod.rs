@@ -9,6 +9,7 @@ mod jobs;
 mod lifecycle;
 mod network;
 mod readme;
+mod requests;
 mod swaps;
 mod workers;
 
@@ -58,6 +59,7 @@ pub fn side_by_side() -> Vec<Case> {
         lifecycle::cases(),
         swaps::cases(),
         network::cases(),
+        requests::cases(),
         bad_input::cases(),
         jobs::cases(),
         workers::cases(),

@@ -34,14 +34,6 @@ pub struct DialedPod {
     pub uid: String,
 }
 
-/// An entry of a sidecar's ledger that is not settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerEntry {
-    pub claim: ClaimRef,
-    /// Whether the plugin may have got the job.
-    pub delivered: bool,
-}
-
 /// Bounds of the dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DispatchLimits {
@@ -93,7 +85,8 @@ pub enum Event<'a> {
         pod: DialedPod,
         /// Names the pod's ledger.
         ledger_epoch: String,
-        ledger: Vec<LedgerEntry>,
+        /// Ids of the claims in it that are not settled.
+        ledger: Vec<String>,
     },
     /// It is over.
     Detached { session: u64 },
@@ -129,8 +122,6 @@ pub enum Event<'a> {
         claim: ClaimRef,
         /// Whether it is in the ledger; `false` is the promise never to hand it over.
         known: bool,
-        /// Whether the plugin may have got the job.
-        delivered: bool,
     },
     /// How a [`Effect::Claim`] or [`Effect::Release`] ended. Never said before an unknown outcome was
     /// read back.

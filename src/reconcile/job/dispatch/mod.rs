@@ -32,8 +32,8 @@ mod timers;
 mod write_results;
 
 pub use event::{
-    ClaimRef, DialedPod, DispatchLimits, Effect, Event, JobRef, LedgerEntry, LossCause,
-    PluginRefKey, WriteOutcome,
+    ClaimRef, DialedPod, DispatchLimits, Effect, Event, JobRef, LossCause, PluginRefKey,
+    WriteOutcome,
 };
 pub use snapshot::{ClaimSnapshot, DispatchSnapshot, QueueSnapshot, SessionSnapshot, WaitingJobs};
 
@@ -165,7 +165,6 @@ impl Dispatcher {
                 session,
                 claim,
                 known,
-                ..
             } => self.claim_query_reply(session, &claim, known, effects),
             Event::WriteFinished {
                 job,
@@ -183,11 +182,6 @@ impl Dispatcher {
     /// Jobs that could be dispatched now, as far as the last event has shown.
     pub fn waiting(&self) -> usize {
         self.queues.iter().map(|queue| queue.ready).sum()
-    }
-
-    /// Jobs that the dispatcher knows.
-    pub fn known(&self) -> usize {
-        self.jobs.entries.len()
     }
 
     /// Requests that have no answer yet.

@@ -2,7 +2,7 @@
 
 use super::Dispatcher;
 use super::entry::{JobState, Recovery};
-use super::event::{ClaimRef, DialedPod, Effect, LedgerEntry, LossCause};
+use super::event::{ClaimRef, DialedPod, Effect, LossCause};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Dispatcher {
         session: u64,
         pod: DialedPod,
         epoch: String,
-        ledger: Vec<LedgerEntry>,
+        ledger: Vec<String>,
         effects: &mut Vec<Effect>,
     ) {
         let queue = self.queue(&pod.plugin);
@@ -48,10 +48,7 @@ impl Dispatcher {
                 queue,
                 epoch: epoch.into(),
                 requests: HashMap::new(),
-                known_claims: ledger
-                    .into_iter()
-                    .map(|entry| entry.claim.claim_id.into())
-                    .collect(),
+                known_claims: ledger.into_iter().map(Into::into).collect(),
                 returned: HashSet::new(),
             },
         );

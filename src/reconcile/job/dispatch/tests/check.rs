@@ -68,7 +68,7 @@ impl Dispatcher {
 
     /// Nothing is left behind when there is nothing any more.
     pub(super) fn is_empty(&self) {
-        assert_eq!(self.known(), 0);
+        assert_eq!(self.jobs.entries.len(), 0);
         assert_eq!(self.requests(), 0);
         assert_eq!(self.in_flight(), 0);
         assert!(self.holders.is_empty() && self.pods.is_empty() && self.sessions.is_empty());

@@ -169,7 +169,7 @@ fn request_gets_the_next_job_when_the_first_is_gone() {
     world.jobs.remove("a");
     world.request(1, "x");
     assert_eq!(world.run(), [granted("x", "b")]);
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn pcp_37_recreated_job_with_the_same_name_is_a_different_job() {
         uid: old.metadata.uid.as_deref().unwrap(),
     });
     world.idle();
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn recreated_job_replaces_the_old_one_without_a_delete_event() {
     let old = world.job("a", json!({}));
     let new = world.job("a", json!({}));
     assert_ne!(old.metadata.uid, new.metadata.uid);
-    assert_eq!(world.dispatcher.known(), 1);
+    assert_eq!(world.dispatcher.jobs.entries.len(), 1);
     assert_eq!(world.dispatcher.waiting(), 1);
     world.handle(Event::Job(&old));
     world.request(1, "x");

@@ -142,7 +142,6 @@ fn claim_that_appears_later_is_queried() {
             session: 1,
             claim: claim.clone(),
             known,
-            delivered: known,
         });
         if known {
             world.idle();

@@ -2,8 +2,8 @@
 //! force, a watch that can lag behind, and pods that take grants.
 
 use crate::job::dispatch::{
-    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, LedgerEntry,
-    PluginRefKey, WriteOutcome,
+    ClaimRef, DialedPod, DispatchLimits, Dispatcher, Effect, Event, JobRef, PluginRefKey,
+    WriteOutcome,
 };
 use crate::job::samples::now;
 use crate::job::transition::{NotNow, accept, claim, release};
@@ -225,7 +225,6 @@ impl World {
                         session: *session,
                         claim,
                         known: false,
-                        delivered: false,
                     });
                 }
             }
@@ -271,13 +270,7 @@ pub(super) fn attached(session: u64, epoch: &str, ledger: &[ClaimRef]) -> Event<
             uid: format!("pod-{pod}"),
         },
         ledger_epoch: epoch.to_owned(),
-        ledger: ledger
-            .iter()
-            .map(|claim| LedgerEntry {
-                claim: claim.clone(),
-                delivered: true,
-            })
-            .collect(),
+        ledger: ledger.iter().map(|claim| claim.claim_id.clone()).collect(),
     }
 }
 

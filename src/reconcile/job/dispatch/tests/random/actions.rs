@@ -356,7 +356,6 @@ impl Judge {
                         session,
                         claim,
                         known,
-                        delivered: known,
                     });
                 }
             }
