@@ -73,10 +73,8 @@ impl Rollout<'_> {
         let image = built.image(swap.container);
         let restarted =
             kubelet::restarts(pod.pod, name) > swap.restarts && kubelet::running(pod.pod, name);
-        let deadline = swap.at
-            + SignedDuration::from_secs(i64::from(
-                self.resolved.spec.update.progress_deadline_seconds,
-            ));
+        let deadline =
+            swap.at + SignedDuration::from_secs(i64::from(self.progress_deadline_seconds));
         let mut next = built.clone();
         next.swap = None;
         // A replica that did not work before cannot be the judge of its new image.
@@ -99,7 +97,7 @@ impl Rollout<'_> {
             self.stopped.clone_from(&next.failed);
             let message = format!(
                 "pod {}: the {name} {image} was not ready after {} s; {} is put back",
-                pod.name, self.resolved.spec.update.progress_deadline_seconds, swap.from
+                pod.name, self.progress_deadline_seconds, swap.from
             );
             let annotations = json!({ BUILT_ANNOTATION: next.write() });
             let back = Some((swap.container, swap.from.as_str()));

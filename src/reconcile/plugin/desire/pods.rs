@@ -21,7 +21,7 @@ use crate::plugin::resolve::Resolved;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_api::Reason;
 use patchbay_api::names::{BUILT_ANNOTATION, CONFIG_ANNOTATION, PodName};
-use patchbay_api::plugin::Replacement;
+use patchbay_api::plugin::{Replacement, Update};
 use patchbay_protocol::pod_config::PodConfig;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ pub(super) struct Rollout<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) wanted: Built,
     pub(super) config: PodConfig,
+    allowed: Allowed,
+    replacement: Replacement,
+    pub(super) progress_deadline_seconds: i32,
     /// How many more working replicas may be taken away in this pass.
     budget: i64,
     /// Whether a change of an image is on its way or has failed: then no further one begins.
@@ -75,11 +78,22 @@ pub(super) fn decide(
         .filter_map(|slot| slot.current)
         .filter_map(OurPod::built)
         .collect();
+    // Every field by its name: one that is added and not used here does not compile.
+    let &Update {
+        strategy,
+        max_unavailable,
+        progress_deadline_seconds,
+        replacement,
+        sidecar,
+    } = &resolved.spec.update;
     let mut rollout = Rollout {
         observed,
         resolved,
         config: pod_config(resolved, &observed.settings),
-        budget: i64::from(resolved.spec.update.max_unavailable) - away as i64,
+        allowed: Allowed { strategy, sidecar },
+        replacement,
+        progress_deadline_seconds,
+        budget: i64::from(max_unavailable) - away as i64,
         swapping: built.iter().any(|built| built.swap.is_some()),
         stopped: built
             .iter()
@@ -121,7 +135,7 @@ impl Rollout<'_> {
     }
 
     fn create(&self, slot: &Slot<'_>, actions: &mut Vec<Action>) {
-        let alone = self.resolved.spec.update.replacement == Replacement::WhenGone;
+        let alone = self.replacement == Replacement::WhenGone;
         let waits = slot
             .others
             .iter()
@@ -144,13 +158,6 @@ impl Rollout<'_> {
             .is_some_and(|created| created + RECREATE_PAUSE > self.observed.now)
     }
 
-    fn allowed(&self) -> Allowed {
-        Allowed {
-            strategy: self.resolved.spec.update.strategy,
-            sidecar: self.resolved.spec.update.sidecar,
-        }
-    }
-
     /// Brings one living pod a step closer to the spec.
     fn change(&mut self, slot: &Slot<'_>, pod: &OurPod<'_>, plan: &mut Plan) {
         let Some(built) = pod.built() else {
@@ -165,7 +172,7 @@ impl Rollout<'_> {
             );
             return;
         };
-        let all = classify(Some(&built), &self.wanted, self.allowed());
+        let all = classify(Some(&built), &self.wanted, self.allowed);
         let mut steps = all;
         match self.stopped.as_ref().map(|failed| failed.container) {
             // What failed on one pod is tried on no other.
