@@ -15,5 +15,6 @@
 pub mod build;
 pub mod family;
 pub mod job;
+mod moment;
 pub mod plugin;
 pub mod suggest;

@@ -1,6 +1,7 @@
 //! The moments that count for a Job. All of them are the leader's: no clock of a node is ever
 //! asked, and none is read here.
 
+use crate::moment::later;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use patchbay_api::job::Backoff;
@@ -77,11 +78,6 @@ pub fn backoff(backoff: &Backoff, attempt: i32, spread: f64) -> SignedDuration {
     SignedDuration::from_secs_f64(whole as f64 * (1.0 - 0.25 * spread))
 }
 
-/// `time` and so much more; the end of time when there is no such moment.
-pub(crate) fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
-    time.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
 /// As the API stores it: whole microseconds, never later than it was.
 pub(crate) fn micro(time: Timestamp) -> MicroTime {
     let micros = time.as_nanosecond().div_euclid(1000);
@@ -131,6 +127,5 @@ mod tests {
         assert_eq!(second(time).0.to_string(), "2026-01-01T00:00:00Z");
         let before: Timestamp = "1969-12-31T23:59:59.9999999Z".parse().unwrap();
         assert_eq!(micro(before).0.to_string(), "1969-12-31T23:59:59.999999Z");
-        assert_eq!(later(Timestamp::MAX, SignedDuration::MAX), Timestamp::MAX);
     }
 }

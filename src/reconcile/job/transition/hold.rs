@@ -3,6 +3,7 @@
 use super::{Draft, NotNow, held_by, open_phase, phase};
 use crate::job::conditions::{Is, is_accepted};
 use crate::job::times;
+use crate::moment::later;
 use crate::plugin::text::{cut, untrusted_text};
 use jiff::Timestamp;
 use patchbay_api::job::DeliveryPolicy;
@@ -229,7 +230,7 @@ impl Draft<'_> {
     fn back_off(&mut self, reason: Reason, message: &str, spread: f64) {
         let now = self.now();
         let wait = times::backoff(&self.job.spec.backoff, self.status.attempt, spread);
-        let next = times::micro(times::later(now, wait));
+        let next = times::micro(later(now, wait));
         let message = cut(message, MAX_MESSAGE / 2);
         if let Some(claim) = self.status.claim.take() {
             let attempt = Attempt {

@@ -3,6 +3,7 @@
 use super::pods::{Rollout, patch, wake};
 use super::slot::Slot;
 use crate::build::pod::config_text;
+use crate::moment::later;
 use crate::plugin::action::{Action, Plan};
 use crate::plugin::change::{Built, Change, Container, FailedSwap, Steps, Swap};
 use crate::plugin::kubelet;
@@ -73,8 +74,10 @@ impl Rollout<'_> {
         let image = built.image(swap.container);
         let restarted =
             kubelet::restarts(pod.pod, name) > swap.restarts && kubelet::running(pod.pod, name);
-        let deadline =
-            swap.at + SignedDuration::from_secs(i64::from(self.progress_deadline_seconds));
+        let deadline = later(
+            swap.at,
+            SignedDuration::from_secs(i64::from(self.progress_deadline_seconds)),
+        );
         let mut next = built.clone();
         next.swap = None;
         // A replica that did not work before cannot be the judge of its new image.

@@ -8,6 +8,7 @@ use super::slot::Slot;
 use super::{highest_incarnation, preconditions};
 use crate::build::config::pod_config;
 use crate::build::pod::{config_text, pod as build_pod};
+use crate::moment::later;
 use crate::plugin::action::{
     Action, Child, ChildKind, ChildPatch, DeletePod, PatchFormat, Plan, Why,
 };
@@ -118,7 +119,7 @@ impl Rollout<'_> {
     fn clean(&mut self, slot: &Slot<'_>, plan: &mut Plan) {
         for pod in slot.others.iter().filter(|pod| !pod.terminating()) {
             if pod.finished() {
-                let due = pod.created().map(|created| created + RECREATE_PAUSE);
+                let due = pod.created().map(|created| later(created, RECREATE_PAUSE));
                 match due.filter(|due| *due > self.observed.now) {
                     Some(due) => wake(plan, due),
                     None => {
@@ -155,7 +156,7 @@ impl Rollout<'_> {
 
     fn young(&self, pod: &OurPod<'_>) -> bool {
         pod.created()
-            .is_some_and(|created| created + RECREATE_PAUSE > self.observed.now)
+            .is_some_and(|created| later(created, RECREATE_PAUSE) > self.observed.now)
     }
 
     /// Brings one living pod a step closer to the spec.

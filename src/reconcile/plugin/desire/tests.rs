@@ -1,13 +1,15 @@
 //! Stories: what is done, in which order, and that it ends.
 
-use crate::plugin::action::{Action, Child, ChildKind, Plan};
+use crate::plugin::action::{Action, Applied, Child, ChildKind, Plan};
 use crate::plugin::change::{Built, Change, Container};
 use crate::plugin::observe::{Identity, Phase};
 use crate::plugin::samples::{World, instance};
+use crate::plugin::{desire, report, resolve};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
 use patchbay_api::names::BUILT_ANNOTATION;
 use patchbay_api::plugin::{Replacement, SidecarUpdate, Strategy};
+use proptest::prop_oneof;
 use serde_json::json;
 
 fn names(plan: &Plan) -> Vec<String> {
@@ -507,5 +509,63 @@ fn reconcile_continues_after_a_crash_between_any_two_writes() {
         let report = world.settle();
         assert_eq!(world.pod_names(), ["kv-0-1"], "after {done} writes");
         assert_eq!(report.status.ready.as_deref(), Some("1/1"));
+    }
+}
+
+/// Decides and reports without carrying anything out.
+fn decide(world: &World) {
+    let observed = &world.observed;
+    let resolution = resolve(observed);
+    let plan = desire(observed, &resolution);
+    report(observed, &resolution, &plan, &Applied::default());
+}
+
+/// Seconds of every time that the API server accepts, the first and the last ones often.
+fn any_second() -> impl proptest::strategy::Strategy<Value = i64> {
+    const FIRST: i64 = -377_705_023_201;
+    const LAST: i64 = 253_402_207_200;
+    prop_oneof![FIRST..=LAST, FIRST..=FIRST + 100, LAST - 100..=LAST]
+}
+
+proptest::proptest! {
+    /// Whoever may patch pods of one namespace writes this annotation; a panic would stop the operator
+    /// for all of them.
+    #[test]
+    fn plan_is_made_whatever_the_built_annotation_of_a_pod_says(
+        seconds in any_second(),
+        created in any_second(),
+        restarts: i32,
+        worked: bool,
+        ready: bool,
+        container in proptest::sample::select(vec!["sidecar", "plugin"]),
+        image in proptest::sample::select(vec!["registry.example/kv:1.4.0", "other"]),
+        deadline in 5..=86_400_i32,
+    ) {
+        let mut world = World::running(|s| s.update.progress_deadline_seconds = deadline);
+        if !ready {
+            not_ready(&mut world, "kv-0-1");
+        }
+        let built = serde_json::to_value(built(&mut world, "kv-0-1")).unwrap();
+        let at = jiff::Timestamp::from_second(seconds).unwrap();
+        let mut changed = built;
+        changed["plugin"] = json!(image);
+        changed["swap"] = json!({
+            "container": container, "from": "x", "at": at, "restarts": restarts, "worked": worked,
+        });
+        let pod = world.pod_mut("kv-0-1");
+        let created = jiff::Timestamp::from_second(created).unwrap();
+        pod.metadata.creation_timestamp = Some(Time(created));
+        let annotations = pod.metadata.annotations.as_mut().unwrap();
+        annotations.insert(BUILT_ANNOTATION.to_owned(), changed.to_string());
+        decide(&world);
+    }
+
+    #[test]
+    fn plan_is_made_whatever_stands_in_the_annotations_of_a_pod(built: String, config: String) {
+        let mut world = World::running(|_| {});
+        let annotations = world.pod_mut("kv-0-1").metadata.annotations.as_mut().unwrap();
+        annotations.insert(BUILT_ANNOTATION.to_owned(), built);
+        annotations.insert(patchbay_api::names::CONFIG_ANNOTATION.to_owned(), config);
+        decide(&world);
     }
 }
