@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_set_wrong_is_wrong_for_everybody() {
+    fn shifted_clock_is_shifted_for_every_clone() {
         let wall = WallClock::default();
         let other = wall.clone();
         let ahead = || other.now().duration_since(Timestamp::now()).as_secs_f64();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_far_moment_is_looked_at_early_and_a_near_one_not() {
+    async fn far_wake_up_comes_early_and_a_near_one_on_time() {
         let wall = WallClock::default();
         let wait = |seconds| {
             let when = wall.now() + SignedDuration::from_secs(seconds);

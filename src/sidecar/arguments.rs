@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn usage_error_names_the_argument() {
         assert!(read(&[]).is_err());
         assert!(read(&["fly"]).unwrap_err().contains("fly"));
         assert!(

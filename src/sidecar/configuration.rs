@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_document_is_told_once_and_changes_nothing() {
+    fn bad_document_is_reported_once_and_changes_nothing() {
         let (_folder, root) = fresh();
         let mut configuration = Configuration::new(root.clone());
         std::fs::write(root.config().join("config"), "{").unwrap();

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_size_is_known() {
+    fn own_memory_use_is_measured() {
         assert!(resident_bytes() > 100_000);
     }
 }

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_talks_nonsense_is_left() {
+    async fn connection_to_a_peer_that_sends_nonsense_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("control.sock");
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_one_line_of_json_and_foreign_words_stay_inside() {
+    fn record_is_one_line_of_json_whatever_the_plugin_writes() {
         let mut fields = Map::new();
         fields.insert("pod".to_owned(), "forged".into());
         let entry = Entry {
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_utc() {
+    fn timestamps_are_in_utc() {
         let at = |seconds: u64, millis: u64| {
             rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis))
         };

@@ -166,7 +166,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_flood_is_thinned_to_the_rate() {
+    fn output_flood_is_limited_to_the_rate() {
         let began = Instant::now();
         let mut bucket = Bucket::new(began);
         let passed = (0..10_000).filter(|_| bucket.take(began)).count();

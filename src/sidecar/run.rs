@@ -62,8 +62,8 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
     )));
     ready::serve(&root, state)?;
     let (orders, mut launcher) = launcher_connection::start(root.control_socket(), changes.clone());
-    let (telling, mut told) = mpsc::channel(WAITING);
-    let (wishing, mut wishes) = mpsc::channel(WAITING);
+    let (task_events, mut events) = mpsc::channel(WAITING);
+    let (operator_sender, mut operator_messages) = mpsc::channel(WAITING);
     let (port, mut ports) = watch::channel(Port::Unknown);
 
     let jobs = Jobs::start(&root)?;
@@ -76,7 +76,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         counters,
         workers,
         readiness,
-        telling,
+        task_events,
     );
     debug::serve(&root, driver.instance.subscribe(), jobs.clone());
     let mut greetings = jobs.greetings();
@@ -86,7 +86,7 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         counters: driver.counters.clone(),
         released: driver.released.clone(),
         jobs: jobs.clone(),
-        wishes: wishing,
+        operator_messages: operator_sender,
     };
     tokio::spawn(session::serve(session_address, hub, changes.clone(), port));
     driver.read_configuration(true);
@@ -96,13 +96,13 @@ async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
         let wake = driver.wake_at();
         tokio::select! {
             Some(event) = launcher.recv() => driver.on_launcher(event),
-            Some(told) = told.recv() => match told {
+            Some(event) = events.recv() => match event {
                 TaskEvent::Event(event) => driver.step(event),
                 TaskEvent::Connected(start_id, outcome) => driver.connected(start_id, outcome),
                 TaskEvent::Left => driver.left = true,
             },
             Ok(()) = greetings.changed() => driver.on_greeting(),
-            Some(wish) = wishes.recv() => driver.handle_operator_message(wish),
+            Some(message) = operator_messages.recv() => driver.handle_operator_message(message),
             Ok(()) = changes.changed() => driver.read_configuration(false),
             Ok(()) = ports.changed() => {
                 let taken = match *ports.borrow_and_update() {

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_counts_here_and_not_in_another_sandbox() {
+    fn start_permission_counts_only_in_its_sandbox() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path().into());
         std::fs::create_dir(root.private()).unwrap();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_plugin_gets_its_own_environment_and_keeps_its_name() {
+    fn pcp_controller_gets_its_own_environment_and_keeps_its_name() {
         let mut config = pcp_config(1, 10_000);
         let root = Root::new("/patchbay".into());
         let start = start_command(&root, StartId(0xab), &config, None);

@@ -126,7 +126,7 @@ impl Launcher {
     /// Lets the sidecar and the log read what is left, for a short time.
     fn farewell(&mut self) -> io::Result<u8> {
         let until = Instant::now() + FAREWELL;
-        while Instant::now() < until && self.has_last_words() {
+        while Instant::now() < until && self.has_pending_output() {
             self.wait_and_serve()?;
         }
         Ok(match self.ended.as_ref().map(|ended| ended.exit) {
@@ -136,7 +136,7 @@ impl Launcher {
         })
     }
 
-    fn has_last_words(&self) -> bool {
+    fn has_pending_output(&self) -> bool {
         let is_heard = self.connection.as_ref().is_some_and(Connection::is_greeted);
         self.stdout.is_waiting() || self.stderr.is_waiting() || is_heard && !self.outbox.is_empty()
     }

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cancelled_job_ends_and_its_holder_is_told() {
+    async fn cancelled_job_ends_and_its_holder_is_informed() {
         let harness = Harness::new();
         let mut object =
             serde_json::to_value(harness.add("a", spec(), Some(claimed(CLAIM)))).unwrap();

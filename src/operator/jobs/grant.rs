@@ -12,7 +12,7 @@ use patchbay_reconcile::job::times;
 use wire::from_operator::Message;
 
 /// Claims that one Doubt names.
-const DOUBTED: usize = 256;
+const MAX_QUERIED: usize = 256;
 
 impl DispatchTask {
     pub(super) fn grant(
@@ -65,8 +65,8 @@ impl DispatchTask {
     }
 
     pub(super) fn query_claims(&self, session: u64, claims: &[ClaimRef]) {
-        for claims in claims.chunks(DOUBTED) {
-            let claims = claims.iter().map(doubted).collect();
+        for claims in claims.chunks(MAX_QUERIED) {
+            let claims = claims.iter().map(queried_claim).collect();
             let query_claims = wire::ClaimQuery { claims };
             self.jobs
                 .sessions
@@ -92,7 +92,7 @@ fn granted(job: &Job, now: Timestamp) -> Option<wire::Grant> {
     })
 }
 
-fn doubted(claim: &ClaimRef) -> wire::LedgerEntry {
+fn queried_claim(claim: &ClaimRef) -> wire::LedgerEntry {
     wire::LedgerEntry {
         claim: Some(wire::ClaimName {
             claim_id: claim.claim_id.clone(),

@@ -297,7 +297,7 @@ async fn what_a_new_session_does_not_know_is_released_and_what_it_knows_is_not()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_job_is_told_to_its_holder_when_it_comes_back() {
+async fn holder_learns_of_a_cancelled_job_when_it_reconnects() {
     let harness = Harness::new();
     let mut status = claimed(CLAIM);
     status["phase"] = "Failed".into();
@@ -659,7 +659,7 @@ async fn a_piece_that_is_missing_ends_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_words_than_there_is_room_for_wait_in_the_stream() {
+async fn job_messages_beyond_the_queue_wait_in_the_stream() {
     let (_desk, mut sidecar, claim) = working(None, spec()).await;
     assert!(sidecar.held.has_room());
     let mut offset = 0;
@@ -707,7 +707,7 @@ async fn a_change_that_does_not_apply_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_clock_is_set_hands_out_nothing_more_and_ends() {
+async fn leader_ends_without_further_claims_when_its_clock_is_set() {
     let harness = Harness::new();
     let wall = harness.jobs.wall.clone();
     let now = wall.now();

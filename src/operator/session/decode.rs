@@ -86,7 +86,7 @@ pub(super) fn read(message: Message) -> Option<JobMessage> {
             Some(claim) => JobMessage::JobUpdate(
                 claim,
                 JobUpdate::Lost {
-                    exit: lost.exit.map(|exit| exit_words(&exit)).unwrap_or_default(),
+                    exit: lost.exit.map(|exit| exit_text(&exit)).unwrap_or_default(),
                     message: bounded_text(&lost.message, MESSAGE),
                 },
             ),
@@ -185,7 +185,7 @@ fn sha256(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-fn exit_words(exit: &wire::Exit) -> String {
+fn exit_text(exit: &wire::Exit) -> String {
     match exit.how {
         Some(wire::exit::How::Code(code)) => format!("exit code {code}"),
         Some(wire::exit::How::Signal(signal)) => format!("signal {signal}"),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_makes_no_letter() {
+    fn message_with_an_invalid_name_is_dropped() {
         let released = |claim_id: &str, job_uid: &str, job: &str| {
             read(Message::ClaimReturned(wire::ClaimReturned {
                 claim: Some(wire::ClaimName {

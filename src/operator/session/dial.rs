@@ -37,7 +37,7 @@ pub enum SessionDialError {
         source: std::io::Error,
     },
     /// The peer is not the one that was meant, or does not take us.
-    #[error("TLS with the sidecar at {address}: {}", in_words(.error))]
+    #[error("TLS with the sidecar at {address}: {}", describe_error(.error))]
     Tls {
         /// Pod address and session port.
         address: SocketAddr,
@@ -58,7 +58,7 @@ pub enum SessionDialError {
 }
 
 /// What our own look at the certificate said, instead of the library's picture of it.
-fn in_words(error: &std::io::Error) -> String {
+fn describe_error(error: &std::io::Error) -> String {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn jobs_hear_of_a_state_that_the_watch_never_shows() {
+    async fn jobs_are_woken_for_a_state_that_the_watch_never_shows() {
         let stores = Arc::new(Stores::default());
         let queue = Arc::new(WorkQueue::new(Duration::ZERO));
         let (feed, _seen) = feed();

@@ -62,7 +62,7 @@ pub fn assess(observed: &Observed, pod: &OurPod<'_>) -> Assessed {
         message: cut(&verdict.message, MAX_MESSAGE),
     };
     match session.and_then(|session| session.instance.as_ref()) {
-        Some(instance) => tell(&mut line, instance),
+        Some(instance) => describe(&mut line, instance),
         // After the operator was away its own last word counts until the sidecar speaks again.
         None => {
             if let Some(before) = before {
@@ -273,7 +273,7 @@ fn flaw(
     })
 }
 
-fn tell(line: &mut InstanceStatus, instance: &Instance) {
+fn describe(line: &mut InstanceStatus, instance: &Instance) {
     line.start_id = (!instance.start_id.is_empty()).then(|| instance.start_id.clone());
     line.started_at = instance.started_at.map(Time);
     line.restarts = i64::from(instance.restarts);

@@ -25,10 +25,10 @@ impl Driver {
         };
         let (tell, mut notes) = mpsc::channel(NOTES);
         self.serving = Some(workers.serve(port, tell));
-        let telling = self.telling.clone();
+        let task_events = self.task_events.clone();
         self.tasks.spawn(async move {
             while let Some(note) = notes.recv().await {
-                let _ = telling
+                let _ = task_events
                     .send(TaskEvent::Event(Event::Warning(start_id, note)))
                     .await;
             }
@@ -112,7 +112,7 @@ impl Driver {
         )
     }
 
-    pub(super) fn tell_absence(&self, reason: &str) {
+    pub(super) fn publish_absence(&self, reason: &str) {
         let Some(reason) = Reason::parse(reason) else {
             return;
         };

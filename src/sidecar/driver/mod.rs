@@ -54,7 +54,7 @@ pub(crate) struct Driver {
     pub(crate) machine: Machine,
     configuration: Configuration,
     orders: Orders,
-    telling: mpsc::Sender<TaskEvent>,
+    task_events: mpsc::Sender<TaskEvent>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) released: Arc<AtomicBool>,
     pub(crate) instance: watch::Sender<Instance>,
@@ -91,7 +91,7 @@ impl Driver {
         counters: Arc<Counters>,
         workers: Option<Workers>,
         readiness: watch::Sender<Readiness>,
-        telling: mpsc::Sender<TaskEvent>,
+        task_events: mpsc::Sender<TaskEvent>,
     ) -> Driver {
         let record = Record::read(&root);
         let released = sandbox::was_released(&root);
@@ -106,7 +106,7 @@ impl Driver {
             root,
             machine,
             orders,
-            telling,
+            task_events,
             counters,
             readiness,
             record,
@@ -178,14 +178,14 @@ impl Driver {
         }
     }
 
-    fn tell_later<F>(&mut self, task: F)
+    fn spawn_task<F>(&mut self, task: F)
     where
         F: Future<Output = TaskEvent> + Send + 'static,
     {
-        let telling = self.telling.clone();
+        let task_events = self.task_events.clone();
         self.tasks.spawn(async move {
-            let told = task.await;
-            let _ = telling.send(told).await;
+            let event = task.await;
+            let _ = task_events.send(event).await;
         });
     }
 
@@ -198,7 +198,7 @@ impl Driver {
                 let Some(connection) = self.connection.clone() else {
                     return;
                 };
-                self.tell_later(async move {
+                self.spawn_task(async move {
                     TaskEvent::Event(
                         connection
                             .check(start_id, Duration::from_millis(millis))
@@ -210,7 +210,7 @@ impl Driver {
                 let Some(connection) = self.connection.clone() else {
                     return;
                 };
-                self.tell_later(async move {
+                self.spawn_task(async move {
                     TaskEvent::Event(connection.list(start_id, LIST_LIMIT).await)
                 });
             }
@@ -226,12 +226,12 @@ impl Driver {
             Action::Drain(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
                 let proxy = self.proxy.take();
-                let telling = self.telling.clone();
+                let task_events = self.task_events.clone();
                 let answered = tokio::time::timeout(limit, self.jobs.stopping(start_id));
                 // Not among the process's tasks: its connections outlive the process.
                 tokio::spawn(async move {
                     let _ = tokio::join!(drain(proxy, limit), answered);
-                    let _ = telling
+                    let _ = task_events
                         .send(TaskEvent::Event(Event::Drained(start_id)))
                         .await;
                 });
@@ -239,7 +239,7 @@ impl Driver {
             Action::CallShutdown(start_id, millis) => {
                 let limit = Duration::from_millis(millis);
                 let connection = self.connection.clone();
-                self.tell_later(async move {
+                self.spawn_task(async move {
                     let answer = match connection {
                         Some(connection) => connection.shutdown(limit).await,
                         None => ShutdownAnswer::Unsupported,
@@ -309,7 +309,7 @@ impl Driver {
         let family = family::of(&announced.config.protocol);
         match family.address(&self.root, &announced, self.record.as_ref()) {
             Ok(address) => {
-                self.tell_later(async move {
+                self.spawn_task(async move {
                     TaskEvent::Connected(start_id, connection::dial(address).await)
                 });
             }
@@ -340,7 +340,7 @@ impl Driver {
             self.stdio.clone(),
             self.output.clone(),
         );
-        self.tell_later(async move {
+        self.spawn_task(async move {
             stdio::follow(channel, fanout, move |line| {
                 output.lock().unwrap_or_else(PoisonError::into_inner).stdio(&line);
             })
@@ -411,8 +411,8 @@ impl Driver {
         }
     }
 
-    pub(crate) fn handle_operator_message(&mut self, wish: FromOperator) {
-        match wish {
+    pub(crate) fn handle_operator_message(&mut self, message: FromOperator) {
+        match message {
             FromOperator::AllowStart => {
                 if !self.released.swap(true, Ordering::Relaxed) {
                     tracing::info!("the operator released the plugin");
@@ -423,8 +423,8 @@ impl Driver {
                 self.step(Event::Released);
             }
             FromOperator::Configure(json) => {
-                let heard = self.configuration.accept(&json);
-                self.take_configuration(heard);
+                let accepted = self.configuration.accept(&json);
+                self.take_configuration(accepted);
             }
         }
     }
@@ -463,12 +463,16 @@ impl Driver {
         self.jobs.leave();
         self.step(Event::Leaving);
         self.listener = None;
-        let (proxy, limit, telling) = (self.proxy.take(), self.drain_limit(), self.telling.clone());
+        let (proxy, limit, task_events) = (
+            self.proxy.take(),
+            self.drain_limit(),
+            self.task_events.clone(),
+        );
         let jobs = self.jobs.clone();
         tokio::spawn(async move {
             drain(proxy, limit).await;
             let _ = tokio::time::timeout(limit, jobs.calls_done()).await;
-            let _ = telling.send(TaskEvent::Left).await;
+            let _ = task_events.send(TaskEvent::Left).await;
         });
     }
 
@@ -478,14 +482,14 @@ impl Driver {
         let snapshot = self.machine.snapshot();
         self.keep_proxy(snapshot.instance.phase());
         self.keep_calls(snapshot.instance.phase());
-        self.tell_absence(&snapshot.instance.reason);
+        self.publish_absence(&snapshot.instance.reason);
         self.instance.send_if_modified(|known| {
-            let told = &snapshot.instance;
-            if (known.phase, &known.reason) != (told.phase, &told.reason) {
-                tracing::info!(phase = ?told.phase(), reason = told.reason, text = told.message, "the instance changed");
+            let now = &snapshot.instance;
+            if (known.phase, &known.reason) != (now.phase, &now.reason) {
+                tracing::info!(phase = ?now.phase(), reason = now.reason, text = now.message, "the instance changed");
             }
-            let changed = known != told;
-            known.clone_from(told);
+            let changed = known != now;
+            known.clone_from(now);
             changed
         });
         let readiness = match snapshot.readiness {
@@ -495,7 +499,7 @@ impl Driver {
                     Reason::WaitingForLauncher
                 ))
             }
-            told => told,
+            other => other,
         };
         self.readiness.send_if_modified(|known| {
             let changed = *known != readiness;

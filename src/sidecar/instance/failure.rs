@@ -237,7 +237,7 @@ mod tests {
     use crate::instance::tests::config;
 
     #[test]
-    fn four_ways_not_to_execute_have_four_hints() {
+    fn each_kind_of_exec_failure_has_its_hint() {
         let told = |errno, missing_interpreter: Option<&[u8]>| {
             let path = b"/kv".to_vec();
             let missing_interpreter = missing_interpreter.map(<[u8]>::to_vec);

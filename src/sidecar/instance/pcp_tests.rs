@@ -48,7 +48,7 @@ fn taken_over(start_id: StartId) -> Bench {
 }
 
 #[test]
-fn the_first_word_makes_it_ready_whatever_it_printed_before() {
+fn start_call_makes_it_ready_whatever_it_printed_before() {
     let (mut bench, start_id) = Bench::ordered(config(1));
     for (line, end) in [
         (&b"a banner"[..], LineEnd::Newline),
@@ -76,7 +76,7 @@ fn the_first_word_makes_it_ready_whatever_it_printed_before() {
 }
 
 #[test]
-fn a_second_word_replaces_the_commands_and_another_process_has_none() {
+fn second_introduction_replaces_the_commands() {
     let (mut bench, start_id) = greeted();
     assert_eq!(bench.tell(greeting(start_id, "curl")), []);
     let commands = bench.machine.snapshot().instance.commands;
@@ -88,14 +88,14 @@ fn a_second_word_replaces_the_commands_and_another_process_has_none() {
 }
 
 #[test]
-fn a_word_of_this_family_means_nothing_to_another() {
+fn introduction_of_a_go_plugin_is_ignored() {
     let (mut bench, start_id) = Bench::ordered(super::tests::config(1));
     assert_eq!(bench.tell(greeting(start_id, "wget")), []);
     assert_eq!(bench.phase(), (Phase::Starting, "Starting".into()));
 }
 
 #[test]
-fn silence_ends_with_a_sentence_about_start() {
+fn missing_start_call_times_out_with_a_hint() {
     let (mut bench, start_id) = Bench::ordered(config(1));
     let before = bench.mono;
     assert_eq!(bench.until_action(), [Action::Signal(start_id, 9)]);
@@ -124,7 +124,7 @@ fn an_early_end_shows_the_traceback() {
 }
 
 #[test]
-fn a_voluntary_end_is_called_one_and_restarts_with_growing_pauses() {
+fn voluntary_end_is_named_and_restarted_with_growing_pauses() {
     let (mut bench, mut start_id) = greeted();
     for pause in [1000, 2000, 4000] {
         let actions = bench.exits(start_id, Exit::Code(0));
@@ -157,7 +157,7 @@ fn a_crash_keeps_its_signal() {
 }
 
 #[test]
-fn a_stop_knows_no_shutdown_call() {
+fn stop_of_a_pcp_controller_makes_no_shutdown_call() {
     let (mut bench, start_id) = greeted();
     assert_eq!(
         bench.tell(Event::Launcher(control::Event::Terminating)),
@@ -212,7 +212,7 @@ fn the_placeholder_command_is_a_warning() {
 }
 
 #[test]
-fn a_new_sidecar_takes_over_a_process_that_said_its_word_long_ago() {
+fn new_sidecar_takes_over_a_process_that_called_start_long_ago() {
     let start_id = StartId(99);
     let mut bench = taken_over(start_id);
     // It runs for much longer than its first word may take.
@@ -234,7 +234,7 @@ fn a_new_sidecar_takes_over_a_process_that_said_its_word_long_ago() {
 }
 
 #[test]
-fn ends_that_no_sidecar_saw_are_told() {
+fn end_without_a_sidecar_is_reported() {
     let start_id = StartId(99);
     let mut bench = taken_over(start_id);
     let state = control::State::Exited {
@@ -256,7 +256,7 @@ fn ends_that_no_sidecar_saw_are_told() {
 }
 
 #[test]
-fn a_launcher_out_of_reach_is_no_end() {
+fn unreachable_launcher_does_not_end_the_plugin() {
     let (mut bench, start_id) = greeted();
     bench.tell(Event::Disconnected);
     assert_eq!(

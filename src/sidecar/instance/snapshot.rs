@@ -51,7 +51,7 @@ impl Machine {
             ..Default::default()
         };
         if let State::Alive(process) = &self.state {
-            tell_process(process, &mut instance);
+            describe_process(process, &mut instance);
         }
         if let Some(why) = &self.config_error
             && self.config.is_some()
@@ -184,7 +184,7 @@ impl Machine {
     }
 }
 
-fn tell_process(process: &Process, instance: &mut session::Instance) {
+fn describe_process(process: &Process, instance: &mut session::Instance) {
     instance.start_id = process.start_id.to_string();
     instance.started_at_ms = process.started_at_ms;
     instance.warnings.clone_from(&process.warnings);

@@ -235,7 +235,7 @@ pub(super) fn started(actions: &[Action]) -> StartId {
 }
 
 #[test]
-fn nothing_starts_before_configuration_launcher_and_release() {
+fn plugin_starts_only_with_configuration_launcher_and_permission() {
     let mut bench = Bench::new();
     assert_eq!(
         bench.phase(),
@@ -261,7 +261,7 @@ fn nothing_starts_before_configuration_launcher_and_release() {
 }
 
 #[test]
-fn a_sandbox_that_was_released_needs_no_operator() {
+fn plugin_starts_without_operator_when_the_sandbox_has_permission() {
     let mut bench = Bench {
         machine: Machine::new(true, None),
         ..Bench::new()
@@ -271,7 +271,7 @@ fn a_sandbox_that_was_released_needs_no_operator() {
 }
 
 #[test]
-fn a_good_plugin_becomes_ready_and_tells_its_handshake() {
+fn good_plugin_becomes_ready_and_reports_its_handshake() {
     let (bench, start_id) = Bench::ready(config(4));
     let picture = bench.machine.snapshot();
     assert_eq!(picture.readiness, Readiness::Ready);
@@ -292,7 +292,7 @@ fn a_good_plugin_becomes_ready_and_tells_its_handshake() {
 }
 
 #[test]
-fn early_ends_have_one_name_whatever_the_order_of_their_signs() {
+fn early_exit_has_one_reason_whatever_the_order_of_events() {
     for _ in 0..100 {
         let (mut bench, start_id) = Bench::ordered(config(1));
         bench.says(start_id, b"This binary is a plugin.");
@@ -438,7 +438,7 @@ fn a_failing_plugin_keeps_its_reason_while_it_is_started_again() {
 }
 
 #[test]
-fn refusals_of_the_launcher_have_their_reason_and_their_pause() {
+fn launcher_refusal_has_its_reason_and_its_pause() {
     let (mut bench, start_id) = Bench::ordered(config(1));
     let refusal = control::Refusal::Exec {
         path: b"/kv".to_vec(),
@@ -462,7 +462,7 @@ fn refusals_of_the_launcher_have_their_reason_and_their_pause() {
 }
 
 #[test]
-fn a_stop_climbs_every_rung_and_tells_which_one_ended_it() {
+fn stop_takes_every_step_and_reports_which_one_ended_it() {
     let (mut bench, start_id) = Bench::ready(config(1));
     let terminating = || Event::Launcher(control::Event::Terminating);
     assert_eq!(bench.tell(terminating()), [Action::Drain(start_id, 5000)]);
@@ -772,7 +772,7 @@ fn a_broken_connection_to_the_same_launcher_changes_nothing() {
 }
 
 #[test]
-fn a_container_that_died_is_told_as_a_crash_and_started_without_a_pause() {
+fn dead_container_is_reported_as_a_crash_and_restarted_at_once() {
     let (mut bench, start_id) = Bench::ready(config(1));
     bench.tell(Event::Disconnected);
     bench.until_action();
@@ -785,7 +785,7 @@ fn a_container_that_died_is_told_as_a_crash_and_started_without_a_pause() {
 }
 
 #[test]
-fn a_record_of_an_earlier_container_is_no_crash() {
+fn record_of_an_earlier_container_is_not_a_crash() {
     let record = resumed(StartId(99), Some(GOOD));
     let mut bench = Bench {
         machine: Machine::new(true, Some(record)),
@@ -798,14 +798,14 @@ fn a_record_of_an_earlier_container_is_no_crash() {
 }
 
 #[test]
-fn an_order_that_was_lost_is_given_again() {
+fn lost_command_to_the_launcher_is_sent_again() {
     let (mut bench, _) = Bench::ordered(config(1));
     bench.tell(Event::Disconnected);
     started(&bench.tell(Event::Connected(idle(7))));
 }
 
 #[test]
-fn a_leaving_sidecar_starts_and_stops_nothing() {
+fn terminating_sidecar_starts_and_stops_nothing() {
     let (mut bench, start_id) = Bench::ready(config(1));
     assert_eq!(bench.tell(Event::Leaving), []);
     assert!(matches!(

@@ -409,7 +409,7 @@ impl ClaimDriver {
                     "the job does not fit the plugin"
                 );
                 self.answer(request, Answer::Nothing);
-                queue.push_back(unfit_heard(entry.claim, unfit));
+                queue.push_back(unfit_event(entry.claim, unfit));
                 return;
             }
         };
@@ -483,7 +483,7 @@ fn claim_span(entry: &Entry) -> tracing::Span {
     )
 }
 
-pub(crate) fn unfit_heard(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {
+pub(crate) fn unfit_event(claim: ClaimId, unfit: pcp_job::Unfit) -> Event {
     Event::Unfit {
         claim,
         reason: unfit.reason,

@@ -65,7 +65,7 @@ fn claims_come_back_as_they_were_written() {
 }
 
 #[test]
-fn a_torn_or_foreign_file_counts_as_delivered() {
+fn damaged_ledger_file_counts_as_delivered() {
     let (_folder, root) = place();
     let mut ledger = open(&root).ledger;
     let entry = claim(1);
@@ -108,7 +108,7 @@ fn a_torn_or_foreign_file_counts_as_delivered() {
 }
 
 #[test]
-fn what_a_dying_process_left_beside_is_swept_away() {
+fn leftover_files_of_a_dead_process_are_removed() {
     let (_folder, root) = place();
     let mut ledger = open(&root).ledger;
     ledger.write(&claim(1)).unwrap();

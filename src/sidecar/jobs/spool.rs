@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_spool_lets_rows_wait_and_then_says_so() {
+    async fn full_spool_delays_rows_and_then_refuses_them() {
         let (_folder, spool) = spool();
         let chunk = vec![7_u8; 1024 * 1024];
         let mut large = spool.begin(u64::MAX, &Digest::default()).unwrap();

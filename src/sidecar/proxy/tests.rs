@@ -382,7 +382,7 @@ async fn streams_that_nobody_reads_block_neither_the_same_client_nor_another() {
 }
 
 #[tokio::test]
-async fn a_client_with_full_windows_blocks_only_itself() {
+async fn client_with_full_windows_blocks_only_itself() {
     let bench = Bench::new();
     // Its own connection window is used up by three streams.
     let small = origin(bench.proxy.address())
@@ -693,7 +693,7 @@ async fn too_many_connections_are_closed_at_once_and_counted() {
 }
 
 #[tokio::test]
-async fn too_many_calls_are_told_so() {
+async fn too_many_calls_are_refused_with_a_message() {
     let bench = Bench::new();
     let channel = bench.client().await;
     let taken: Vec<_> = (0..settings::MAX_CALLS)

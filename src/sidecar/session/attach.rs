@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FromOperator as Wish, Hub, outbox};
+use super::{FromOperator as OperatorMessage, Hub, outbox};
 use crate::jobs::OpenedSession;
 use crate::{logs, sandbox};
 
@@ -230,14 +230,14 @@ impl Talk {
     }
 
     async fn handle(&self, message: Down) -> Result<(), Status> {
-        let wish = match message {
+        let message = match message {
             Down::Ping(ping) => {
                 return self
                     .send(Up::Pong(session::Pong { nonce: ping.nonce }))
                     .await;
             }
-            Down::Configure(configure) => Wish::Configure(configure.json),
-            Down::AllowStart(_) => Wish::AllowStart,
+            Down::Configure(configure) => OperatorMessage::Configure(configure.json),
+            Down::AllowStart(_) => OperatorMessage::AllowStart,
             Down::LogLevel(level) => {
                 set_log_level(&level.filter);
                 return Ok(());
@@ -254,8 +254,8 @@ impl Talk {
             }
         };
         self.hub
-            .wishes
-            .send(wish)
+            .operator_messages
+            .send(message)
             .await
             .map_err(|_| Status::unavailable("the sidecar is being stopped"))
     }

@@ -43,5 +43,5 @@ pub struct Hub {
     /// What is said of Jobs goes here.
     pub jobs: Jobs,
     /// To the main loop.
-    pub wishes: mpsc::Sender<FromOperator>,
+    pub operator_messages: mpsc::Sender<FromOperator>,
 }

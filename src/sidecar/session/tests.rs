@@ -113,7 +113,7 @@ struct Bench {
     address: SocketAddr,
     instance: watch::Sender<session::Instance>,
     changes: watch::Sender<u64>,
-    wishes: mpsc::Receiver<FromOperator>,
+    operator_messages: mpsc::Receiver<FromOperator>,
     jobs: Jobs,
 }
 
@@ -132,7 +132,7 @@ async fn bench() -> Bench {
         revision: 4,
         ..Default::default()
     });
-    let (wishing, wishes) = mpsc::channel(8);
+    let (wishing, operator_messages) = mpsc::channel(8);
     let (changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
     let jobs = Jobs::start(&root).unwrap();
@@ -142,7 +142,7 @@ async fn bench() -> Bench {
         counters: Arc::new(Counters::default()),
         released: Arc::new(AtomicBool::new(true)),
         jobs: jobs.clone(),
-        wishes: wishing,
+        operator_messages: wishing,
     };
     tokio::spawn(serve("127.0.0.1:0".parse().unwrap(), hub, changed, port));
     let port = *ports
@@ -159,7 +159,7 @@ async fn bench() -> Bench {
         address,
         instance,
         changes,
-        wishes,
+        operator_messages,
         jobs,
     }
 }
@@ -207,7 +207,7 @@ async fn attach(bench: &Bench, first: DownMessage) -> Result<Attached, Status> {
 }
 
 #[tokio::test]
-async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
+async fn operator_gets_the_greeting_and_every_change() {
     let mut bench = bench().await;
     let mut attached = attach(&bench, hello(3)).await.unwrap();
     match attached.next().await.unwrap() {
@@ -259,9 +259,12 @@ async fn the_operator_is_greeted_sees_every_change_and_is_heard() {
         })
         .await
         .unwrap();
-    assert_eq!(bench.wishes.recv().await, Some(FromOperator::AllowStart));
     assert_eq!(
-        bench.wishes.recv().await,
+        bench.operator_messages.recv().await,
+        Some(FromOperator::AllowStart)
+    );
+    assert_eq!(
+        bench.operator_messages.recv().await,
         Some(FromOperator::Configure("{}".into()))
     );
     assert_eq!(
@@ -326,7 +329,7 @@ async fn only_the_operators_own_name_opens_the_session() {
 }
 
 #[tokio::test]
-async fn an_epoch_that_is_over_is_refused_even_by_the_next_process() {
+async fn old_epoch_is_refused_also_by_the_next_process() {
     let bench = bench().await;
     let mut first = attach(&bench, hello(5)).await.unwrap();
     first.next().await.unwrap();
@@ -405,14 +408,14 @@ async fn certificates_are_taken_over_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_and_taken_later() {
+async fn taken_port_is_reported_and_bound_later() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let root = Root::new(folder.path().into());
     std::fs::create_dir(root.private()).unwrap();
     let (_instance, seen) = watch::channel(session::Instance::default());
-    let (wishes, _wishes) = mpsc::channel(8);
+    let (operator_messages, _wishes) = mpsc::channel(8);
     let (_changes, changed) = watch::channel(0);
     let (port, mut ports) = watch::channel(Port::Unknown);
     let hub = Hub {
@@ -421,7 +424,7 @@ async fn a_port_that_is_taken_is_told_and_taken_later() {
         instance: seen,
         counters: Arc::default(),
         released: Arc::default(),
-        wishes,
+        operator_messages,
     };
     tokio::spawn(serve(address, hub, changed, port));
     ports
@@ -555,7 +558,7 @@ async fn pcp_27_output_travels_in_pieces_and_is_kept_until_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
+async fn grant_of_a_replaced_session_is_ignored() {
     let bench = bench().await;
     controller(&bench).await;
     let mut first = attach(&bench, hello(1)).await.unwrap();
@@ -605,7 +608,7 @@ async fn a_grant_of_a_session_that_was_taken_over_is_not_heard() {
 }
 
 #[tokio::test]
-async fn an_operator_of_version_one_hears_nothing_of_jobs() {
+async fn operator_of_version_one_gets_no_job_messages() {
     let bench = bench().await;
     controller(&bench).await;
     let old = OperatorHello {

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_another_one_and_none_is_the_machines() {
+    fn worker_addresses_are_unique_and_never_the_nodes() {
         let all: HashSet<Ipv4Addr> = (0..MAX_CLIENTS).map(|index| nth(index).unwrap()).collect();
         assert_eq!(all.len() as u32, MAX_CLIENTS);
         for address in all {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_is_one_client_in_every_spelling() {
+    fn client_address_is_the_same_in_every_spelling() {
         let (_folder, path) = path();
         let address_map = AddressMap::open(&path).unwrap();
         let local = address_map

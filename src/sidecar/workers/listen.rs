@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plugins_own_listeners_decide() {
+    fn own_listeners_of_the_plugin_decide() {
         let ips = |words: &[&str]| -> Vec<IpAddr> {
             words.iter().map(|word| word.parse().unwrap()).collect()
         };

@@ -27,9 +27,9 @@ const LOOKS: [Duration; 3] = [
     Duration::from_millis(500),
 ];
 /// What a plugin process left behind is passed on for so long after its end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const REMAINING_LIMIT: Duration = Duration::from_secs(1);
 /// A worker whose connection the plugin closed may read what is left for so long.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes that are copied at a time.
 const PIECE: usize = 8 * 1024;
 /// TCP keepalive of a silent worker: idle time, interval and number of probes.
@@ -65,7 +65,7 @@ pub(super) async fn relay(place: &Place, mut client: TcpStream, source: Ipv4Addr
         }
         End::Closed => {
             drop(plugin);
-            let _ = timeout(FAREWELL, discard(&mut client)).await;
+            let _ = timeout(FAREWELL_LIMIT, discard(&mut client)).await;
         }
         End::WorkerBroke => {}
         End::PluginBroke => {
@@ -187,12 +187,12 @@ async fn carry(
         // The worker has; the plugin may still answer.
         First::Up(Ok(())) => tokio::select! {
             done = &mut down => done.map_or_else(of_down, |()| End::Complete),
-            () = is_over(&mut ended) => last_words(LAST_WORDS, down).await,
+            () = is_over(&mut ended) => remaining_bytes(REMAINING_LIMIT, down).await,
         },
         First::Up(Err(Broken::Source)) => End::WorkerBroke,
         // It closed its socket while the worker went on; its answer may be on the way.
-        First::Up(Err(Broken::Target)) => last_words(FAREWELL, down).await,
-        First::ProcessGone => last_words(LAST_WORDS, down).await,
+        First::Up(Err(Broken::Target)) => remaining_bytes(FAREWELL_LIMIT, down).await,
+        First::ProcessGone => remaining_bytes(REMAINING_LIMIT, down).await,
     }
 }
 
@@ -204,7 +204,7 @@ fn of_down(broken: Broken) -> End {
 }
 
 /// Passes on what was sent by a socket that is closed already.
-async fn last_words(limit: Duration, down: impl Future<Output = Result<(), Broken>>) -> End {
+async fn remaining_bytes(limit: Duration, down: impl Future<Output = Result<(), Broken>>) -> End {
     match timeout(limit, down).await {
         Ok(Ok(())) => End::Closed,
         Ok(Err(broken)) => of_down(broken),

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_socket_is_told_from_one_that_only_ceased_to_send() {
+    fn closed_socket_differs_from_one_that_stopped_sending() {
         for ip in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(ip).unwrap();
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

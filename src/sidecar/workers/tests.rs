@@ -289,7 +289,7 @@ async fn a_plugin_that_listens_everywhere_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_listener_at_the_sixth_family_only_is_reached_and_told() {
+async fn ipv6_only_listener_is_reached_and_reported() {
     let mut bench = Bench::new(&[POD]);
     let listener = bench.plugin("::1");
     bench.serve();

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status};
 use crate::family::pcp::commands::listed;
 use crate::family::pcp::job::{Call, Spec, Unfit};
 use crate::jobs::Jobs;
-use crate::jobs::claim_driver::unfit_heard;
+use crate::jobs::claim_driver::unfit_event;
 use crate::jobs::claims::entry::{Entry, RowEnd};
 use crate::jobs::claims::event::{ClaimId, Event, RowAnswer, RowId, RowOwner};
 use crate::jobs::rows::{self, Begun, RowError};
@@ -86,7 +86,7 @@ pub(crate) async fn run(jobs: &Jobs, channel: Channel, entry: Entry) {
         Err(_) => late(),
     };
     let (reason, message) = match failure {
-        Failure::Unfit(unfit) => return jobs.handle(unfit_heard(claim, unfit)),
+        Failure::Unfit(unfit) => return jobs.handle(unfit_event(claim, unfit)),
         Failure::Status(status) => {
             if std::error::Error::source(&status).is_some() || status.code() == Code::Unavailable {
                 // A process that has ended says more than its connection. Its news ends this task.

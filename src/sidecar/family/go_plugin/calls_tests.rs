@@ -211,7 +211,7 @@ async fn a_cancelled_call_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_plugin_is_told_with_code_and_message() {
+async fn plugin_error_is_reported_with_code_and_message() {
     let mut calling = calling(reflected().await, 1).await;
     calling.job(check("nobody"), 0).await;
     assert_eq!(
@@ -262,7 +262,7 @@ async fn what_does_not_fit_is_named_with_what_exists() {
 }
 
 #[tokio::test]
-async fn a_plugin_without_reflection_is_told_apart() {
+async fn plugin_without_reflection_has_its_own_error() {
     let mut calling = calling(health().await, 1).await;
     calling.job(check("plugin"), 0).await;
     assert!(
@@ -274,7 +274,7 @@ async fn a_plugin_without_reflection_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_not_ready_is_not_asked_for_and_one_that_dies_loses_its_calls() {
+async fn work_is_requested_only_for_a_ready_plugin_and_lost_with_its_process() {
     let mut calling = calling(reflected().await, 2).await;
     let watch = json!({
         "service": "grpc.health.v1.Health", "method": "Watch", "request": {"service": "plugin"},

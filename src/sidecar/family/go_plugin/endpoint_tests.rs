@@ -138,7 +138,7 @@ async fn the_second_loopback_address_is_tried_too() {
 }
 
 #[tokio::test]
-async fn health_is_told_in_all_its_forms() {
+async fn health_check_reports_every_kind_of_answer() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = TestPlugin::unix(&folder.path().join("p"));
     let channel = plugin.endpoint().channel().await.unwrap();
@@ -168,7 +168,7 @@ async fn health_is_told_in_all_its_forms() {
 }
 
 #[tokio::test]
-async fn shutdown_is_asked_and_its_end_told() {
+async fn shutdown_call_reports_how_it_ended() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = TestPlugin::unix(&folder.path().join("p"));
     let channel = plugin.endpoint().channel().await.unwrap();

@@ -158,7 +158,7 @@ async fn any_other_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn dates_and_name_are_looked_at_with_slack() {
+async fn certificate_dates_are_checked_with_slack() {
     let hours = |from: i64, to: i64| {
         plugin_certificate(&rcgen::PKCS_ECDSA_P256_SHA256, |params| {
             let shift = |seconds: i64| {
@@ -211,7 +211,7 @@ async fn a_host_certificate_that_the_plugin_refuses_shows_after_the_handshake() 
 }
 
 #[tokio::test]
-async fn a_plugin_that_speaks_no_tls_is_told() {
+async fn plugin_without_tls_is_reported() {
     let own = go_like();
     let plugin = TestPlugin::tcp(None).await;
     let host = HostCertificate::generate().unwrap();

@@ -281,7 +281,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn commands_are_kept_word_for_word_and_told_in_short() {
+    fn commands_are_kept_verbatim_and_reported_shortened() {
         let read = read(json!([wget()])).unwrap();
         assert_eq!(Value::Object(read.command("wget").unwrap().clone()), wget());
         let greeting = read.greeting();
@@ -365,7 +365,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_the_operator_is_told_is_bounded() {
+    fn commands_for_the_operator_are_bounded() {
         let mut long = wget();
         long["Tooltip"] = json!("x\n".repeat(400));
         long["Inputs"] = json!(vec![wget()["Inputs"][0].clone(); 100]);
@@ -394,7 +394,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn pcp_34_a_placeholder_and_a_double_are_told_as_flaws() {
+    fn pcp_34_placeholder_and_duplicate_command_are_warnings() {
         let mut document: Value = serde_json::from_slice(&start(json!([wget(), wget()]))).unwrap();
         document["placeholder"] = json!(true);
         let body = serde_json::to_vec(&document).unwrap();

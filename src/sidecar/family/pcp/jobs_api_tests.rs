@@ -278,7 +278,7 @@ async fn the_introduction_is_the_handshake_and_outlives_the_sidecar() {
 }
 
 #[tokio::test]
-async fn before_the_process_is_known_the_plugin_is_asked_to_come_again() {
+async fn request_is_deferred_before_the_process_is_known() {
     let harness = Harness::bare(&config());
     harness.jobs.plugin_ended(PLUGIN, None);
     let body = super::commands::tests::start(json!([]));
@@ -287,7 +287,7 @@ async fn before_the_process_is_known_the_plugin_is_asked_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
+async fn work_request_is_canonical_and_its_job_is_delivered() {
     let mut harness = Harness::new().await;
     struct Workers;
     impl Translate for Workers {
@@ -334,7 +334,7 @@ async fn a_job_is_asked_for_in_canonical_form_and_handed_over() {
 }
 
 #[tokio::test]
-async fn without_an_operator_the_answer_is_no_within_a_second() {
+async fn request_is_answered_within_a_second_without_an_operator() {
     let harness = Harness::new().await;
     harness.jobs.close_session(1);
     for id in 1..4 {
@@ -602,7 +602,7 @@ async fn a_request_whose_connection_is_gone_gets_its_job_by_asking_again() {
 }
 
 #[tokio::test]
-async fn a_job_that_does_not_fit_fails_without_being_seen() {
+async fn unfit_job_fails_without_reaching_the_plugin() {
     let mut harness = Harness::new().await;
     let asking = tokio::spawn(ask_once(harness.path(), 1));
     let work_request = harness.work_request().await;
@@ -622,7 +622,7 @@ async fn a_job_that_does_not_fit_fails_without_being_seen() {
 }
 
 #[tokio::test]
-async fn a_lost_process_and_a_cancelled_job_are_told() {
+async fn lost_process_and_cancelled_job_are_reported() {
     let mut harness = Harness::new().await;
     let mut settings = config();
     settings.jobs.recover_seconds = 0;
@@ -645,7 +645,7 @@ async fn a_lost_process_and_a_cancelled_job_are_told() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_cannot_be_written_hands_nothing_over() {
+async fn nothing_is_delivered_when_the_ledger_cannot_be_written() {
     let mut harness = Harness::new().await;
     let asking = tokio::spawn(ask_once(harness.path(), 1));
     let work_request = harness.work_request().await;
@@ -753,7 +753,7 @@ fn strange_bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn no_bytes_on_the_socket_harm_the_sidecar() {
+fn sidecar_survives_any_bytes_on_the_jobs_socket() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

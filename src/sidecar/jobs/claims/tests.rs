@@ -266,7 +266,7 @@ fn a_job_is_in_the_ledger_before_the_plugin_has_it() {
 }
 
 #[test]
-fn a_grant_counts_from_the_moment_of_its_ask() {
+fn grant_deadline_counts_from_the_work_request() {
     let mut bench = Bench::new();
     let claim = bench.request(1).1.unwrap();
     bench.now += 109;
@@ -286,7 +286,7 @@ fn a_grant_counts_from_the_moment_of_its_ask() {
 }
 
 #[test]
-fn only_a_waiting_ask_of_this_session_takes_a_grant() {
+fn grant_needs_an_open_work_request_of_this_session() {
     let mut bench = Bench::new();
     let effects = bench.operator_message(grant(ClaimId(99), "uid", 0));
     assert_eq!(claim_returned(&effects), ["the ask is over"]);
@@ -325,7 +325,7 @@ fn pcp_19_a_claim_whose_write_took_long_reaches_the_same_sidecar_once() {
 }
 
 #[test]
-fn a_job_that_finds_nobody_waits_a_moment_and_is_given_back() {
+fn job_without_a_request_is_kept_briefly_and_returned() {
     let mut bench = Bench::new();
     let claim = bench.request(1).1.unwrap();
     bench.handle(Event::RequestGone(RequestId(1)));
@@ -389,7 +389,7 @@ fn a_repeated_request_does_not_get_what_has_expired() {
 }
 
 #[test]
-fn a_hand_over_that_surely_found_nobody_is_given_back() {
+fn claim_is_returned_when_delivery_surely_reached_nobody() {
     let mut bench = Bench::new();
     let claim = bench.delivered(1);
     let effects = bench.handle(Event::NotDelivered(claim, 1));
@@ -412,7 +412,7 @@ fn a_hand_over_that_surely_found_nobody_is_given_back() {
 }
 
 #[test]
-fn without_an_operator_there_is_no_job_within_a_second() {
+fn request_gets_no_job_within_a_second_without_an_operator() {
     let mut bench = Bench::empty();
     bench.handle(Event::PluginStarted(PLUGIN));
     let mut waits = Vec::new();
@@ -430,7 +430,7 @@ fn without_an_operator_there_is_no_job_within_a_second() {
 }
 
 #[test]
-fn pcp_43_a_loop_without_sleep_asks_little() {
+fn pcp_43_loop_without_sleep_sends_few_requests() {
     let mut bench = Bench::new();
     let (end, mut work_requests, mut id) = (bench.now + 10_000, 0, 0);
     while bench.now < end {
@@ -466,7 +466,7 @@ fn pcp_43_a_loop_without_sleep_asks_little() {
 }
 
 #[test]
-fn a_job_makes_the_next_ask_short_again() {
+fn work_request_wait_is_short_again_after_a_job() {
     let mut bench = Bench::new();
     for (id, hold) in [(1, 200), (2, 400), (3, 750), (4, 750)] {
         let (effects, claim) = bench.request(id);
@@ -722,7 +722,7 @@ fn a_process_that_ended_while_the_sidecar_was_away_is_noticed() {
 }
 
 #[test]
-fn an_end_of_the_process_answers_and_withdraws_everything() {
+fn end_of_the_process_answers_requests_and_cancels_work_requests() {
     let mut bench = Bench::new();
     bench.request(1);
     bench.request(2);
@@ -750,7 +750,7 @@ fn calling(per_pod: u32) -> (Bench, Vec<ClaimId>) {
 }
 
 #[test]
-fn as_many_asks_stand_as_calls_may_be_under_way() {
+fn open_work_requests_match_the_allowed_calls() {
     let (mut bench, claims) = calling(2);
     assert_eq!(claims.len(), 2);
     let effects = bench.operator_message(grant(claims[0], "uid", 0));
@@ -824,7 +824,7 @@ fn a_call_is_lost_at_once_with_its_process_or_ours() {
 }
 
 #[test]
-fn a_doubt_about_an_unknown_claim_ends_its_ask() {
+fn query_for_an_unknown_claim_ends_its_work_request() {
     let mut bench = Bench::new();
     let known = bench.delivered(1);
     let claim = bench.request(2).1.unwrap();
@@ -887,7 +887,7 @@ fn a_cancelled_job_is_over_and_its_answer_late() {
 }
 
 #[test]
-fn nothing_is_handed_over_that_could_not_be_written() {
+fn job_is_not_delivered_when_its_claim_was_not_written() {
     let mut bench = Bench::new();
     let claim = bench.request(1).1.unwrap();
     bench.operator_message(grant(claim, "uid", 0));
@@ -915,7 +915,7 @@ fn nothing_is_handed_over_that_could_not_be_written() {
 }
 
 #[test]
-fn a_job_that_went_out_before_and_is_too_late_the_second_time_is_lost() {
+fn job_is_lost_when_its_second_delivery_is_too_late() {
     let mut bench = Bench::new();
     let claim = bench.request(1).1.unwrap();
     bench.operator_message(grant(claim, "uid-1", 1_000));
@@ -933,7 +933,7 @@ fn a_job_that_went_out_before_and_is_too_late_the_second_time_is_lost() {
 }
 
 #[test]
-fn an_acknowledgement_that_could_not_be_written_is_asked_for_again() {
+fn row_is_sent_again_when_its_acknowledgement_was_not_written() {
     let mut bench = Bench::new();
     let claim = bench.delivered(1);
     bench.row("uid-1", 1, 3, RowEnd::Succeeded);
@@ -947,7 +947,7 @@ fn an_acknowledgement_that_could_not_be_written_is_asked_for_again() {
 }
 
 #[test]
-fn a_job_that_does_not_fit_ends_unseen() {
+fn unfit_job_ends_without_reaching_the_plugin() {
     let mut bench = Bench::new();
     let claim = bench.delivered(1);
     let effects = bench.handle(Event::Unfit {
@@ -983,7 +983,7 @@ fn a_sidecar_that_leaves_takes_nothing_more() {
 }
 
 #[test]
-fn a_process_that_is_being_stopped_takes_nothing_more_and_the_next_one_does() {
+fn stopping_process_gets_no_job_and_the_next_one_does() {
     let mut bench = Bench::new();
     let held = bench.delivered(1);
     assert_eq!(bench.machine.unanswered(), 1);
@@ -1007,7 +1007,7 @@ fn a_process_that_is_being_stopped_takes_nothing_more_and_the_next_one_does() {
 }
 
 #[test]
-fn an_operator_that_knows_no_jobs_gets_no_word_of_them() {
+fn operator_without_jobs_gets_no_job_messages() {
     let mut bench = Bench::empty();
     bench.handle(Event::PluginStarted(PLUGIN));
     bench.handle(Event::Configured {
@@ -1039,7 +1039,7 @@ fn the_memory_of_settled_claims_has_an_end() {
 }
 
 #[test]
-fn claims_that_nobody_settles_have_an_end() {
+fn unsettled_claims_end_after_a_limit() {
     let mut bench = Bench::new();
     let mut id = 0;
     loop {

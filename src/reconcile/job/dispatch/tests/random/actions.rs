@@ -96,7 +96,7 @@ impl Judge {
                 self.world.mono += millis;
                 let by = jiff::SignedDuration::from_millis(*wall);
                 self.world.now = self.world.now.checked_add(by).unwrap();
-                self.hear_tick_after_rest();
+                self.tick_after_idle();
             }
             Action::Pause { on } => {
                 self.paused = *on;
@@ -106,7 +106,7 @@ impl Judge {
     }
 
     /// Lets enough time pass that nothing rests any more.
-    fn hear_tick_after_rest(&mut self) {
+    fn tick_after_idle(&mut self) {
         if !self.resting.is_empty() {
             self.world.mono += 5_000;
             self.resting.clear();
