@@ -202,7 +202,7 @@ fn deployments(world: &World) -> Api<Deployment> {
 }
 
 /// The installed operator's pods, also those that are ending.
-async fn pods(world: &World) -> Outcome<Vec<Pod>> {
+pub async fn pods(world: &World) -> Outcome<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
     let selector = ListParams::default().labels("app.kubernetes.io/name=patchbay");
     Ok(pods.list(&selector).await?.items)

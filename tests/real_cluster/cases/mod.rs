@@ -3,6 +3,7 @@
 mod bad_input;
 mod calls;
 mod chaos;
+mod debug;
 mod faults;
 mod job_faults;
 mod jobs;
@@ -60,6 +61,7 @@ pub fn side_by_side() -> Vec<Case> {
         swaps::cases(),
         network::cases(),
         requests::cases(),
+        debug::cases(),
         bad_input::cases(),
         jobs::cases(),
         workers::cases(),
