@@ -267,7 +267,7 @@ fn failed<K: ChildResource>(name: &str, error: kube::Error) -> ApplyError {
             ApplyError::Refused {
                 kind: kind::<K>(),
                 name: name.to_owned(),
-                message: crate::session::bounds::bounded_text(&status.message, 768),
+                message: crate::text::bounded_text(&status.message, 768),
             }
         }
         kube::Error::Api(status) if status.code == 409 => stale::<K>(name),

@@ -2,8 +2,8 @@
 //! every answer's `Date` is a sample of the server's clock.
 
 use crate::clock::WallClock;
-use crate::leader::skew::{ClockSample, SkewEstimator, SkewVerdict, TOLERANCE};
 use crate::metrics::{Metrics, WatchLabels, WriteLabels};
+use crate::skew::{ClockSample, SkewEstimator, SkewVerdict, TOLERANCE};
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};

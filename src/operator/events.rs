@@ -9,7 +9,7 @@
 //! event that the API server has dropped.
 
 use crate::key::ObjectKey;
-use crate::session::bounds::bounded_text;
+use crate::text::bounded_text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};

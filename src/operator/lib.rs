@@ -24,5 +24,7 @@ pub mod retry;
 pub mod run;
 pub mod session;
 pub mod settings;
+pub mod skew;
 pub mod status;
+mod text;
 pub mod watch;

@@ -18,3 +18,4 @@ pub mod job;
 mod moment;
 pub mod plugin;
 pub mod suggest;
+pub mod text;

@@ -4,12 +4,12 @@
 
 use super::JobContext;
 use super::inspector::SnapshotRequest;
-use super::job_feed::WatchEvent;
 use super::messages::{ClaimOf, DispatchMessage, Entry, Holder};
 use super::session_registry::{Inbound, Inbox};
 use crate::client::ServerClock;
 use crate::health::{LivenessCheck, ProcessHealth};
 use crate::leader::LeaderError;
+use crate::watch::job_feed::WatchEvent;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;

@@ -1,6 +1,5 @@
 //! Everything around the dispatcher that its tests need, over the API server in memory.
 
-use super::job_feed::{WatchEvent, feed};
 use super::messages::Holder;
 use super::session_registry::{Inbox, SessionRegistry, open_registry};
 use super::{Concurrency, JobContext, JobSettings};
@@ -9,6 +8,7 @@ use crate::events::recorder;
 use crate::key::{JobKey, PluginKey};
 use crate::queue::WorkQueue;
 use crate::watch::Stores;
+use crate::watch::job_feed::{WatchEvent, feed};
 use patchbay_api::{Job, JobStatus};
 use patchbay_fake_api::FakeApi;
 use serde_json::{Value, json};

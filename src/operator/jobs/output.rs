@@ -4,7 +4,7 @@
 use super::JobContext;
 use super::row_buffer::Stored;
 use super::status_writer::{AGAIN, FORBIDDEN};
-use crate::session::bounds::bounded_text;
+use crate::text::bounded_text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;

@@ -7,7 +7,7 @@
 use super::JobContext;
 use crate::key::JobKey;
 use crate::retry::Policy;
-use crate::session::bounds::bounded_text;
+use crate::text::bounded_text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};

@@ -2,7 +2,6 @@
 
 use super::dispatch_task::DispatchTask;
 use super::harness::{Harness, chunk_path, claimed, holder, job_path, ready, spec};
-use super::job_feed::WatchEvent;
 use super::messages::{ClaimOf, DispatchMessage, Entry, JobUpdate, OutputChunk, RowEnd, RowEnding};
 use super::session_registry::SessionGuard;
 use super::update_queue::UpdateQueue;
@@ -10,7 +9,8 @@ use super::{JobSettings, status_writer::ChangeError};
 use crate::health::ProcessHealth;
 use crate::key::JobKey;
 use crate::leader::LeaderError;
-use crate::leader::skew::ClockSample;
+use crate::skew::ClockSample;
+use crate::watch::job_feed::WatchEvent;
 use patchbay_api::Job;
 use patchbay_api::job_status::{Encoding, Phase};
 use patchbay_fake_api::Fault;

@@ -5,18 +5,17 @@
 //! nothing in it could tell what it still may do.
 
 pub mod lease;
-pub mod skew;
 
 use crate::client::ServerClock;
 use crate::clock::WallClock;
 use crate::health::{ProcessHealth, ReadinessGate};
 use crate::metrics::Metrics;
+use crate::skew::{self, SkewVerdict};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use lease::{DURATION, GIVE_UP, LeaseAction, LeaseObserver, POLL, RENEWAL};
-use skew::SkewVerdict;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};

@@ -1,8 +1,8 @@
 //! Numbers of the operator itself, and those of the sidecars, re-exported with bounded labels.
 
 pub mod jobs;
+pub mod sidecar_totals;
 
-use crate::session::totals::SidecarTotals;
 use jobs::JobMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use sidecar_totals::SidecarTotals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 

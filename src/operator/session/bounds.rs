@@ -1,7 +1,7 @@
 //! What a sidecar says is bounded on receipt: it passes on the words of a plugin, and it runs
 //! beside one.
 
-use patchbay_protocol::escape::printable;
+use crate::text::bounded_text;
 use patchbay_protocol::session::{CommandInfo, Exit, Handshake, InputInfo, Instance};
 
 const MAX_NAME: usize = 256;
@@ -11,24 +11,6 @@ const COMMANDS: usize = 256;
 const INPUTS: usize = 64;
 const WARNINGS: usize = 8;
 const VERSIONS: usize = 16;
-
-/// At most `limit` bytes of `text`, printable and on one line. Escapes that the sidecar made stay
-/// as they are.
-pub fn bounded_text(text: &str, limit: usize) -> String {
-    let parts: Vec<String> = text
-        .split('\\')
-        .map(|part| printable(part.as_bytes(), limit))
-        .collect();
-    let mut out = parts.join("\\");
-    if out.len() > limit {
-        let mut end = limit;
-        while !out.is_char_boundary(end) {
-            end -= 1;
-        }
-        out.truncate(end);
-    }
-    out
-}
 
 /// The same instance with every string and list within its limit.
 pub fn bounded_instance(instance: Instance) -> Instance {
@@ -125,18 +107,6 @@ fn input(input: &InputInfo) -> InputInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_is_cut_at_a_character_and_shows_what_is_hidden() {
-        assert!(bounded_text("añb", 2).len() <= 2);
-        assert_eq!(bounded_text("a\u{1b}[31mb", 100), "a\\x1b[31mb");
-        assert!(!bounded_text("a\u{202e}b", 100).contains('\u{202e}'));
-    }
-
-    #[test]
-    fn escapes_that_the_sidecar_made_are_not_escaped_again() {
-        assert_eq!(bounded_text("a\\x1bb \\\\ c", 100), "a\\x1bb \\\\ c");
-    }
 
     #[test]
     fn a_boundless_instance_becomes_a_bounded_one() {

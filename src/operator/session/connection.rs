@@ -5,11 +5,11 @@
 //! and nothing of it is believed.
 
 use super::attach::attach;
-use super::bounds::bounded_text;
 use super::error::SessionError;
 use super::session_loop::SessionLoop;
 use super::{DesiredSidecarState, SessionContext, SessionPeer, SidecarInfo};
 use crate::retry::{Policy, jitter};
+use crate::text::bounded_text;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;

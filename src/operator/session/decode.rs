@@ -1,10 +1,10 @@
 //! From the wire to letters and words about jobs, bounded: what does not fit a bound is no message
 //! at all, for a shortened name would be somebody else's.
 
-use super::bounds::bounded_text;
 use crate::jobs::messages::{
     ClaimOf, DispatchMessage, Entry, JobUpdate, OutputChunk, RowEnd, RowEnding,
 };
+use crate::text::bounded_text;
 use patchbay_protocol::session as wire;
 use wire::from_sidecar::Message;
 

@@ -1,9 +1,9 @@
 //! Why a session ended.
 
 use super::attach::GREETING;
-use super::bounds::bounded_text;
 use super::dial::SessionDialError;
 use super::session_loop::PONG;
+use crate::text::bounded_text;
 use patchbay_protocol::session::{NEWEST, OLDEST};
 
 /// Why a session ended.

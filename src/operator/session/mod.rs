@@ -13,7 +13,6 @@ mod error;
 mod job_messages;
 mod session_loop;
 pub mod tls;
-pub mod totals;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +22,7 @@ use crate::jobs::JobContext;
 use crate::key::PluginKey;
 use crate::logging::SidecarLogFilter;
 use crate::metrics::Metrics;
+use crate::metrics::sidecar_totals::SidecarTotals;
 use patchbay_protocol::session::Instance;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,7 +31,6 @@ use tls::OperatorTls;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
-use totals::SidecarTotals;
 
 /// The pod behind a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

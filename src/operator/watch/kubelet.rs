@@ -133,10 +133,7 @@ impl KubeletWarnings {
                 .map(|event| PodEvent {
                     pod_uid: uid.to_owned(),
                     reason: event.reason.unwrap_or_default(),
-                    message: crate::session::bounds::bounded_text(
-                        &event.message.unwrap_or_default(),
-                        1024,
-                    ),
+                    message: crate::text::bounded_text(&event.message.unwrap_or_default(), 1024),
                 })
                 .collect(),
             Err(error) => {

@@ -3,6 +3,7 @@
 //! Few watches, each with its own back-off, each guarded: an object that cannot be decoded is
 //! counted and passed over, and the stream goes on.
 
+pub mod job_feed;
 pub mod jobs;
 pub mod kubelet;
 mod packed;
@@ -11,11 +12,11 @@ pub mod store;
 pub mod trim;
 
 use crate::health::{ProcessHealth, ReadinessGate};
-use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
 use crate::metrics::{Metrics, WatchLabels};
 use crate::queue::WorkQueue;
 use futures::StreamExt;
+use job_feed::{JobFeed, WatchEvent};
 use jobs::{JobChange, JobStore};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -287,7 +288,7 @@ fn decoded<K: Resource<DynamicType = ()>>(
                 kind,
                 namespace = invalid.metadata.namespace,
                 name = invalid.metadata.name,
-                error = crate::session::bounds::bounded_text(&invalid.error, 512),
+                error = crate::text::bounded_text(&invalid.error, 512),
                 "an object could not be decoded and is passed over"
             );
             None

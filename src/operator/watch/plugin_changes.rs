@@ -1,9 +1,9 @@
 //! What Jobs hear of their Plugins.
 
 use super::{Stores, trim};
-use crate::jobs::job_feed::{JobFeed, WatchEvent};
 use crate::key::{JobKey, PluginKey};
 use crate::queue::WorkQueue;
+use crate::watch::job_feed::{JobFeed, WatchEvent};
 use patchbay_api::Plugin;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -97,7 +97,7 @@ fn view(plugin: &Plugin) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::job_feed::feed;
+    use crate::watch::job_feed::feed;
     use kube::runtime::watcher::Event;
     use patchbay_api::Job;
     use serde_json::json;

@@ -4,8 +4,8 @@
 use super::location::is_port;
 use super::observe::PluginView;
 use crate::family;
-use crate::plugin::text::untrusted_name;
 use crate::suggest::similar;
+use crate::text::untrusted_name;
 use patchbay_api::job::{Command, Input};
 use patchbay_api::plugin_status::{AdvertisedCommand, AdvertisedInput};
 use patchbay_api::{JobSpec, Reason};

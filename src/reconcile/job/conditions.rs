@@ -6,7 +6,7 @@
 //! afterwards, as there.
 
 use super::times::second;
-use crate::plugin::text::with_mover;
+use crate::text::with_mover;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use patchbay_api::{ConditionType, Job, JobStatus, Reason};

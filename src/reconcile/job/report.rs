@@ -2,7 +2,7 @@
 //! look at the same Job sends none. What its conditions say is made with each transition.
 
 use super::conditions::{find, is_true};
-use crate::plugin::text::cut;
+use crate::text::cut;
 use patchbay_api::job_status::Phase;
 use patchbay_api::plugin_status::MAX_MESSAGE;
 use patchbay_api::{ConditionType, JobStatus, Reason};

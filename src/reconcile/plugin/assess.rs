@@ -4,8 +4,8 @@
 use super::kubelet::{self, Trouble};
 use super::observe::{ExitHow, Handshake, Instance, Observed, Phase, Session};
 use super::our_pod::OurPod;
-use super::text::cut;
 use crate::family;
+use crate::text::cut;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchbay_api::Reason;
 use patchbay_api::names::{PLUGIN_CONTAINER, SIDECAR_CONTAINER};

@@ -2,7 +2,7 @@
 //! its own (and foreign).
 
 use super::observe::PodEvent;
-use super::text::untrusted_text;
+use crate::text::untrusted_text;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use patchbay_api::Reason;
 use patchbay_api::names::{IDENTITY_PREFIX, PLUGIN_CONTAINER, SIDECAR_CONTAINER};

@@ -9,7 +9,6 @@ pub mod observe;
 pub mod our_pod;
 pub mod report;
 pub mod resolve;
-pub mod text;
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -3,7 +3,7 @@
 use super::{Draft, NotNow, open_phase};
 use crate::job::output::{TIMEOUT, digest, hex};
 use crate::job::times;
-use crate::plugin::text::untrusted_name;
+use crate::text::untrusted_name;
 use jiff::Timestamp;
 use patchbay_api::job_status::{Encoding, Output, OutputRow, Phase};
 use patchbay_api::names::CANCEL_ANNOTATION;

@@ -4,7 +4,7 @@ use super::{Draft, NotNow, held_by, open_phase, phase};
 use crate::job::conditions::{Is, is_accepted};
 use crate::job::times;
 use crate::moment::later;
-use crate::plugin::text::{cut, untrusted_text};
+use crate::text::{cut, untrusted_text};
 use jiff::Timestamp;
 use patchbay_api::job::DeliveryPolicy;
 use patchbay_api::job_status::{Attempt, Claim, MAX_ATTEMPTS, Phase};

@@ -3,7 +3,7 @@
 use super::{Draft, NotNow, open_phase};
 use crate::job::conditions::{Is, find};
 use crate::job::times;
-use crate::plugin::text::cut;
+use crate::text::cut;
 use jiff::Timestamp;
 use patchbay_api::job_status::Phase;
 use patchbay_api::plugin_status::MAX_MESSAGE;

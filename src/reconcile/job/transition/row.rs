@@ -4,7 +4,7 @@ use super::{Draft, NotNow, held_by, phase};
 use crate::job::conditions::Is;
 use crate::job::output::{encode, first_chars, fits_inline, hex, preview};
 use crate::job::times;
-use crate::plugin::text::untrusted_text;
+use crate::text::untrusted_text;
 use jiff::Timestamp;
 use patchbay_api::job_status::{Encoding, MAX_PREVIEW, MAX_ROWS, OutputRow, Phase};
 use patchbay_api::{ConditionType, Job, JobStatus, Reason};

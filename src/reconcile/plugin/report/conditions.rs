@@ -10,7 +10,7 @@ use crate::plugin::kubelet::Trouble;
 use crate::plugin::observe::Observed;
 use crate::plugin::our_pod::OurPod;
 use crate::plugin::resolve::{Resolution, name_taken};
-use crate::plugin::text::{untrusted_text, with_mover};
+use crate::text::{untrusted_text, with_mover};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use patchbay_api::plugin::SidecarUpdate;
 use patchbay_api::reasons::Mover;

@@ -4,7 +4,7 @@
 use super::PluginEvent;
 use crate::plugin::action::{Action, Applied, Outcome};
 use crate::plugin::assess::Assessed;
-use crate::plugin::text::cut;
+use crate::text::cut;
 use patchbay_api::plugin_status::{InstanceState, InstanceStatus, MAX_MESSAGE};
 use patchbay_api::reasons::Mover;
 use patchbay_api::{ConditionType, PluginStatus, Reason};
