@@ -3,37 +3,47 @@
 
 use patchbay_protocol::pod_config::{CONTRACT, PodConfig};
 
-use crate::family;
+use crate::error::SystemError;
+use crate::family::{self, InvalidSettings};
 use crate::paths::{Root, replace};
 
 /// Largest document in bytes; an object's annotations may have 256 KiB together.
 const MAX_DOCUMENT: u64 = 256 * 1024;
 
+/// Why a document is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    #[error(transparent)]
+    System(#[from] SystemError),
+    #[error("read the configuration: it is longer than {MAX_DOCUMENT} bytes")]
+    TooLong,
+    #[error("read the configuration: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("read the configuration: it follows contract {0}, this sidecar knows 1 to {CONTRACT}")]
+    Contract(u32),
+    #[error("read the configuration: the checksum of {0:?} is not 64 hexadecimal digits")]
+    Checksum(String),
+    /// The family's settings.
+    #[error("read the configuration: {0}")]
+    Family(#[from] InvalidSettings),
+}
+
 /// Reads and checks a document.
 ///
 /// # Errors
 /// What is wrong, for status.
-pub fn parse(json: &str) -> Result<PodConfig, String> {
+pub fn parse(json: &str) -> Result<PodConfig, ConfigurationError> {
     if json.len() as u64 > MAX_DOCUMENT {
-        return Err(format!(
-            "read the configuration: it is longer than {MAX_DOCUMENT} bytes"
-        ));
+        return Err(ConfigurationError::TooLong);
     }
-    let config: PodConfig =
-        serde_json::from_str(json).map_err(|error| format!("read the configuration: {error}"))?;
+    let config: PodConfig = serde_json::from_str(json)?;
     if config.contract == 0 || config.contract > CONTRACT {
-        return Err(format!(
-            "read the configuration: it follows contract {}, this sidecar knows 1 to {CONTRACT}",
-            config.contract
-        ));
+        return Err(ConfigurationError::Contract(config.contract));
     }
     family::of(&config.protocol).check()?;
     for checksum in &config.checksums {
         if digest(&checksum.sha256).is_none() {
-            return Err(format!(
-                "read the configuration: the checksum of {:?} is not 64 hexadecimal digits",
-                checksum.path
-            ));
+            return Err(ConfigurationError::Checksum(checksum.path.clone()));
         }
     }
     Ok(config)
@@ -84,13 +94,12 @@ impl Configuration {
     ///
     /// # Errors
     /// It cannot be read or understood; told once for each content.
-    pub fn look(&mut self) -> Result<Option<PodConfig>, String> {
+    pub fn look(&mut self) -> Result<Option<PodConfig>, ConfigurationError> {
         let path = self
             .root
             .config()
             .join(patchbay_launcher::layout::CONFIG_FILE);
-        let text =
-            read_bounded(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+        let text = read_bounded(&path).map_err(|error| SystemError::at("read", &path, error))?;
         let Some(text) = text else { return Ok(None) };
         if self.seen.as_ref() == Some(&text) {
             return Ok(None);
@@ -104,12 +113,12 @@ impl Configuration {
     ///
     /// # Errors
     /// It cannot be understood.
-    pub fn accept(&mut self, json: &str) -> Result<Option<PodConfig>, String> {
+    pub fn accept(&mut self, json: &str) -> Result<Option<PodConfig>, ConfigurationError> {
         let config = parse(json)?;
         self.admit(config)
     }
 
-    fn admit(&mut self, config: PodConfig) -> Result<Option<PodConfig>, String> {
+    fn admit(&mut self, config: PodConfig) -> Result<Option<PodConfig>, ConfigurationError> {
         if self
             .in_force
             .is_some_and(|revision| config.revision <= revision)
@@ -117,7 +126,8 @@ impl Configuration {
             return Ok(None);
         }
         self.in_force = Some(config.revision);
-        let kept = serde_json::to_vec(&config).map_err(|error| error.to_string());
+        let kept = serde_json::to_vec(&config)
+            .map_err(|error| SystemError::new("write the configuration", error));
         if let Err(error) = kept.and_then(|json| replace(&self.cache(), &json, 0o600)) {
             // The annotation still has it, or the session sends it again.
             tracing::warn!(%error, "the configuration could not be kept for a next sidecar");
@@ -164,22 +174,22 @@ mod tests {
     fn the_highest_revision_wins_wherever_it_comes_from() {
         let (_folder, root) = fresh();
         let mut configuration = Configuration::new(root.clone());
-        assert_eq!(configuration.look(), Ok(None));
+        assert_eq!(configuration.look().unwrap(), None);
         std::fs::write(root.config().join("config"), json(2)).unwrap();
-        assert_eq!(configuration.look(), Ok(Some(config(2))));
-        assert_eq!(configuration.look(), Ok(None));
-        assert_eq!(configuration.accept(&json(1)), Ok(None));
-        assert_eq!(configuration.accept(&json(3)), Ok(Some(config(3))));
+        assert_eq!(configuration.look().unwrap(), Some(config(2)));
+        assert_eq!(configuration.look().unwrap(), None);
+        assert_eq!(configuration.accept(&json(1)).unwrap(), None);
+        assert_eq!(configuration.accept(&json(3)).unwrap(), Some(config(3)));
         std::fs::write(
             root.config().join("config"),
             json(2).replace("\"ns\"", "\"n2\""),
         )
         .unwrap();
-        assert_eq!(configuration.look(), Ok(None));
+        assert_eq!(configuration.look().unwrap(), None);
 
         let mut next = Configuration::new(root);
         assert_eq!(next.cached(), Some(config(3)));
-        assert_eq!(next.look(), Ok(None));
+        assert_eq!(next.look().unwrap(), None);
     }
 
     #[test]
@@ -191,11 +201,12 @@ mod tests {
             configuration
                 .look()
                 .unwrap_err()
+                .to_string()
                 .starts_with("read the configuration")
         );
-        assert_eq!(configuration.look(), Ok(None));
+        assert_eq!(configuration.look().unwrap(), None);
         std::fs::write(root.config().join("config"), json(1)).unwrap();
-        assert_eq!(configuration.look(), Ok(Some(config(1))));
+        assert_eq!(configuration.look().unwrap(), Some(config(1)));
     }
 
     #[test]
@@ -204,6 +215,7 @@ mod tests {
         assert!(
             change("\"contract\":1", "\"contract\":99")
                 .unwrap_err()
+                .to_string()
                 .contains("99")
         );
         assert!(change("[3,5]", "[]").is_err());
@@ -218,10 +230,16 @@ mod tests {
         assert!(
             controller(layout::SESSION_PORT)
                 .unwrap_err()
+                .to_string()
                 .contains("7443")
         );
         assert!(change("\"contract\":1", "\"future\":{},\"contract\":1").is_ok());
-        assert!(parse(&"x".repeat(300_000)).unwrap_err().contains("longer"));
+        assert!(
+            parse(&"x".repeat(300_000))
+                .unwrap_err()
+                .to_string()
+                .contains("longer")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use crate::error::SystemError;
 use crate::jobs::Jobs;
 use crate::jobs::claims::ClaimsSnapshot;
 use crate::paths::Root;
@@ -35,9 +36,9 @@ struct Page {
 ///
 /// # Errors
 /// The sidecar does not answer.
-pub fn read(root: &Root) -> Result<String, String> {
+pub fn read(root: &Root) -> Result<String, SystemError> {
     let path = root.debug_socket();
-    let failed = |error: std::io::Error| format!("ask the sidecar on {}: {error}", path.display());
+    let failed = |error: std::io::Error| SystemError::at("ask the sidecar on", &path, error);
     let stream = std::os::unix::net::UnixStream::connect(&path).map_err(failed)?;
     let mut page = String::new();
     stream

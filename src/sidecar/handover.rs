@@ -10,6 +10,7 @@ use patchbay_launcher::control::StartId;
 use patchbay_protocol::pod_config::PodConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::error::SystemError;
 use crate::family::go_plugin::tls::HostCertificate;
 use crate::instance::Resumed;
 use crate::paths::{Root, replace};
@@ -110,9 +111,9 @@ impl Record {
     ///
     /// # Errors
     /// What was attempted.
-    pub fn write(&self, root: &Root) -> Result<(), String> {
+    pub fn write(&self, root: &Root) -> Result<(), SystemError> {
         let json = serde_json::to_vec(self)
-            .map_err(|error| format!("write the hand-over record: {error}"))?;
+            .map_err(|error| SystemError::new("write the hand-over record", error))?;
         replace(&path(root), &json, 0o600)
     }
 

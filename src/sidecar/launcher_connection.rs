@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::SystemError;
 use patchbay_launcher::control::{self, Command, Event, Hello, Splitter};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg,
@@ -40,6 +41,35 @@ pub enum FromLauncher {
     Event(Event),
 }
 
+/// Why the launcher cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    #[error(transparent)]
+    System(#[from] SystemError),
+    #[error("send to the launcher: {0}")]
+    TooLong(#[from] control::TooLong),
+    #[error("read from the launcher: {0}")]
+    Malformed(#[from] control::Malformed),
+    #[error("greet the launcher: it sends nothing")]
+    Silent,
+    #[error("greet the launcher: its first frame is no greeting")]
+    NoGreeting,
+    #[error(
+        "greet the launcher: it speaks versions {oldest} to {newest}, this sidecar {} to {}",
+        control::OLDEST,
+        control::VERSION
+    )]
+    Version { oldest: u16, newest: u16 },
+    #[error("send to the launcher: it does not read")]
+    NotReading,
+    #[error("send to the launcher: too many commands wait")]
+    Full,
+    #[error("read from the launcher: it closed the connection")]
+    Closed,
+    #[error("inspect the listening socket: it is not a listening TCP socket")]
+    NotListening,
+}
+
 /// Sends to the launcher.
 #[derive(Clone, Debug)]
 pub struct Orders(mpsc::Sender<Order>);
@@ -55,11 +85,11 @@ impl Orders {
     ///
     /// # Errors
     /// It does not fit into a frame, or too many wait.
-    pub fn send(&self, command: &Command) -> Result<(), String> {
-        let frame = command.encode().map_err(|error| error.to_string())?;
+    pub fn send(&self, command: &Command) -> Result<(), LauncherError> {
+        let frame = command.encode()?;
         self.0
             .try_send(Order::Send(frame))
-            .map_err(|_| "send to the launcher: too many orders wait".to_owned())
+            .map_err(|_| LauncherError::Full)
     }
 
     /// Breaks the connection and makes a new one.
@@ -110,7 +140,7 @@ async fn keep(
                         ended
                     }
                     Ok(Err(error)) => Err(error),
-                    Err(_) => Err("greet the launcher: it said nothing".to_owned()),
+                    Err(_) => Err(LauncherError::Silent),
                 };
                 if let Err(error) = ended {
                     tracing::warn!(%error, "the connection to the launcher ended");
@@ -163,33 +193,30 @@ impl Conversation {
     }
 
     /// Both first frames.
-    async fn greet(&mut self) -> Result<(Hello, Option<TcpListener>), String> {
+    async fn greet(&mut self) -> Result<(Hello, Option<TcpListener>), LauncherError> {
         let hello = Command::Hello {
             oldest: control::OLDEST,
             newest: control::VERSION,
         };
-        let frame = hello.encode().map_err(|error| error.to_string())?;
+        let frame = hello.encode()?;
         self.writer
             .write_all(&frame)
             .await
-            .map_err(|error| format!("greet the launcher: {error}"))?;
+            .map_err(|error| SystemError::new("greet the launcher", error))?;
         let hello = loop {
             match self.next_event().await? {
                 Some(Event::Hello(hello)) => break hello,
                 Some(_) => {
-                    return Err("greet the launcher: its first frame is no greeting".to_owned());
+                    return Err(LauncherError::NoGreeting);
                 }
                 None => {}
             }
         };
         if hello.newest < control::OLDEST || hello.oldest > control::VERSION {
-            return Err(format!(
-                "greet the launcher: it speaks versions {} to {}, this sidecar {} to {}",
-                hello.oldest,
-                hello.newest,
-                control::OLDEST,
-                control::VERSION
-            ));
+            return Err(LauncherError::Version {
+                oldest: hello.oldest,
+                newest: hello.newest,
+            });
         }
         let listener = self.descriptors.drain(..).find_map(|descriptor| match listener(descriptor) {
             Ok(listener) => Some(listener),
@@ -210,7 +237,7 @@ impl Conversation {
         &mut self,
         orders: &mut mpsc::Receiver<Order>,
         events: &mpsc::Sender<FromLauncher>,
-    ) -> Result<(), String> {
+    ) -> Result<(), LauncherError> {
         loop {
             tokio::select! {
                 event = self.next_event() => match event {
@@ -226,8 +253,8 @@ impl Conversation {
                 order = orders.recv() => match order {
                     Some(Order::Send(frame)) => match timeout(PATIENCE, self.writer.write_all(&frame)).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => return Err(format!("send to the launcher: {error}")),
-                        Err(_) => return Err("send to the launcher: it does not read".to_owned()),
+                        Ok(Err(error)) => return Err(SystemError::new("send to the launcher", error).into()),
+                        Err(_) => return Err(LauncherError::NotReading),
                     },
                     Some(Order::Reconnect) | None => return Ok(()),
                 },
@@ -237,14 +264,10 @@ impl Conversation {
 
     /// The next frame; `None` for a kind that this build does not know. May be dropped and called
     /// again: bytes are taken from the socket only when they can be kept.
-    async fn next_event(&mut self) -> Result<Option<Event>, String> {
+    async fn next_event(&mut self) -> Result<Option<Event>, LauncherError> {
         loop {
-            if let Some(frame) = self
-                .splitter
-                .next_frame()
-                .map_err(|error| error.to_string())?
-            {
-                return Event::decode(frame).map_err(|error| error.to_string());
+            if let Some(frame) = self.splitter.next_frame()? {
+                return Ok(Event::decode(frame)?);
             }
             // Descriptors mean something only beside the first frame.
             self.descriptors.truncate(4);
@@ -256,9 +279,9 @@ impl Conversation {
                     receive(stream, &mut chunk, descriptors)
                 })
                 .await
-                .map_err(|error| format!("read from the launcher: {error}"))?;
+                .map_err(|error| SystemError::new("read from the launcher", error))?;
             if length == 0 {
-                return Err("read from the launcher: it closed the connection".to_owned());
+                return Err(LauncherError::Closed);
             }
             self.splitter.push(&chunk[..length]);
         }
@@ -288,18 +311,18 @@ fn receive(
 }
 
 /// Takes a descriptor for what it claims to be only after a look.
-fn listener(descriptor: OwnedFd) -> Result<TcpListener, String> {
-    let asked = |error: rustix::io::Errno| format!("inspect the listening socket: {error}");
+fn listener(descriptor: OwnedFd) -> Result<TcpListener, LauncherError> {
+    let asked = |error: rustix::io::Errno| SystemError::new("inspect the listening socket", error);
     let family = sockopt::socket_domain(&descriptor).map_err(asked)?;
     let listens = sockopt::socket_acceptconn(&descriptor).map_err(asked)?;
     let stream = sockopt::socket_type(&descriptor).map_err(asked)? == SocketType::STREAM;
     if !(stream && listens && matches!(family, AddressFamily::INET | AddressFamily::INET6)) {
-        return Err("inspect the listening socket: it is not a listening TCP socket".to_owned());
+        return Err(LauncherError::NotListening);
     }
     let listener = TcpListener::from(descriptor);
     listener
         .set_nonblocking(true)
-        .map_err(|error| format!("inspect the listening socket: {error}"))?;
+        .map_err(|error| SystemError::new("inspect the listening socket", error))?;
     Ok(listener)
 }
 

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod debug;
 pub mod directory_watch;
 mod driver;
+pub mod error;
 pub mod family;
 pub mod handover;
 pub mod install;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{OnceLock, RwLock, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::error::SystemError;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -59,14 +60,14 @@ enum Message {
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start() -> Result<(), String> {
+pub fn start() -> Result<(), SystemError> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let (queue, waiting) = mpsc::channel();
     std::thread::Builder::new()
         .name("logs".to_owned())
         .stack_size(64 * 1024)
         .spawn(move || write_all(&waiting, &COUNT))
-        .map_err(|error| format!("start the log's writer: {error}"))?;
+        .map_err(|error| SystemError::new("start the log's writer", error))?;
     let pod = std::env::var("POD_NAME")
         .ok()
         .filter(|name| !name.is_empty());
@@ -86,7 +87,7 @@ pub fn start() -> Result<(), String> {
     let _ = LOGS.set(logs);
     let subscriber = tracing_subscriber::registry().with(OwnRecords.with_filter(wanted));
     tracing::subscriber::set_global_default(subscriber)
-        .map_err(|error| format!("start the logs: {error}"))
+        .map_err(|error| SystemError::new("start the logs", std::io::Error::other(error)))
 }
 
 /// From now on every record names this plugin.
@@ -98,19 +99,23 @@ pub fn name_plugin(namespace: &str, name: &str) {
     }
 }
 
+/// Why the log filter stays.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFilterError {
+    #[error("read the log filter: {0}")]
+    Unreadable(#[from] tracing_subscriber::filter::ParseError),
+    #[error("change the log filter: {0}")]
+    Change(#[from] reload::Error),
+}
+
 /// Logs by this filter from now on, such as `debug` or `info,h2=warn`.
 ///
 /// # Errors
 /// The text is not a filter; the old one stays.
-pub fn set_filter(filter: &str) -> Result<(), String> {
-    let wanted: Targets = filter
-        .parse()
-        .map_err(|error| format!("read the log filter {filter:?}: {error}"))?;
+pub fn set_filter(filter: &str) -> Result<(), LogFilterError> {
+    let wanted: Targets = filter.parse()?;
     match LOGS.get() {
-        Some(logs) => logs
-            .filter
-            .reload(wanted)
-            .map_err(|error| format!("change the log filter: {error}")),
+        Some(logs) => Ok(logs.filter.reload(wanted)?),
         None => Ok(()),
     }
 }

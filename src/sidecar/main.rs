@@ -1,5 +1,6 @@
 //! The sidecar's program: one verb, then done. Everything else is in the library.
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -15,20 +16,24 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let done = match verb {
-        Verb::Run { root, session } => run::run(root, session),
-        Verb::Ready { root, wait } => ready::probe(&Root::new(root), wait),
-        Verb::Debug { root } => debug::read(&Root::new(root)).map(|page| print(&page)),
-        Verb::Install { root } => install::install(&Root::new(root)).map(|_| ()),
-        Verb::WaitInstalled { root } => install::wait_installed(&Root::new(root)),
-    };
-    match done {
+    match carry_out(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn carry_out(verb: Verb) -> Result<(), Box<dyn Error>> {
+    match verb {
+        Verb::Run { root, session } => run::run(root, session)?,
+        Verb::Ready { root, wait } => ready::probe(&Root::new(root), wait)?,
+        Verb::Debug { root } => print(&debug::read(&Root::new(root))?),
+        Verb::Install { root } => drop(install::install(&Root::new(root))?),
+        Verb::WaitInstalled { root } => install::wait_installed(&Root::new(root))?,
+    }
+    Ok(())
 }
 
 /// A reader who closes the pipe has read enough.

@@ -1,5 +1,6 @@
 //! Where the sidecar finds and keeps things, beneath one folder that tests may move.
 
+use crate::error::SystemError;
 use std::path::{Path, PathBuf};
 
 use patchbay_launcher::control::StartId;
@@ -91,15 +92,13 @@ impl Root {
 ///
 /// # Errors
 /// What was attempted and the system's answer. The old file is still there then.
-pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SystemError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(format!(
-            "write {}: the path has no file name",
-            path.display()
-        ));
+        let source = std::io::Error::other("the path has no file name");
+        return Err(SystemError::at("write", path, source));
     };
     let fresh = folder.join(format!(
         ".{}.{}",
@@ -122,7 +121,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     };
     attempt().map_err(|error| {
         let _ = std::fs::remove_file(&fresh);
-        format!("write {}: {error}", path.display())
+        SystemError::at("write", path, error)
     })
 }
 
@@ -157,6 +156,7 @@ mod tests {
         assert!(
             replace(Path::new("/proc/nowhere/a"), b"", 0o600)
                 .unwrap_err()
+                .to_string()
                 .starts_with("write /proc/nowhere/a")
         );
     }

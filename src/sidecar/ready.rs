@@ -8,12 +8,14 @@
 //! The probe sends `<milliseconds>\n`; the answer is `ready\n` or `<reason>: <message>\n`.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use crate::error::SystemError;
 use crate::paths::Root;
 
 /// Longest answer in bytes.
@@ -31,13 +33,26 @@ pub enum Readiness {
     NotReady(String),
 }
 
+/// Why a probe fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The socket does not answer.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    #[error("ask the sidecar on {}: it ended without an answer", .0.display())]
+    NoAnswer(PathBuf),
+    /// Reason and message of the plugin's state.
+    #[error("{0}")]
+    NotReady(String),
+}
+
 /// Asks the running sidecar, from a process of its own.
 ///
 /// # Errors
 /// The socket does not answer.
-pub fn ask(root: &Root, wait: Duration) -> Result<Readiness, String> {
+pub fn ask(root: &Root, wait: Duration) -> Result<Readiness, ProbeError> {
     let path = root.ready_socket();
-    let failed = |error: std::io::Error| format!("ask the sidecar on {}: {error}", path.display());
+    let failed = |error: std::io::Error| SystemError::at("ask the sidecar on", &path, error);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).map_err(failed)?;
     stream
         .set_read_timeout(Some(wait + Duration::from_secs(2)))
@@ -52,10 +67,7 @@ pub fn ask(root: &Root, wait: Duration) -> Result<Readiness, String> {
         .map_err(failed)?;
     match answer.trim_end() {
         "ready" => Ok(Readiness::Ready),
-        "" => Err(format!(
-            "ask the sidecar on {}: it ended without an answer",
-            path.display()
-        )),
+        "" => Err(ProbeError::NoAnswer(path)),
         other => Ok(Readiness::NotReady(other.to_owned())),
     }
 }
@@ -64,13 +76,13 @@ pub fn ask(root: &Root, wait: Duration) -> Result<Readiness, String> {
 ///
 /// # Errors
 /// Why the plugin is not ready, for the kubelet's event.
-pub fn probe(root: &Root, wait: Duration) -> Result<(), String> {
+pub fn probe(root: &Root, wait: Duration) -> Result<(), ProbeError> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
         match ask(root, wait.saturating_sub(began.elapsed())) {
             Ok(Readiness::Ready) => return Ok(()),
-            Ok(Readiness::NotReady(why)) => return Err(why),
+            Ok(Readiness::NotReady(why)) => return Err(ProbeError::NotReady(why)),
             Err(error) if began.elapsed() >= wait => return Err(error),
             // Only until the socket exists, a few milliseconds after the container's start.
             Err(_) => std::thread::sleep(pause.min(wait)),
@@ -83,11 +95,11 @@ pub fn probe(root: &Root, wait: Duration) -> Result<(), String> {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve(root: &Root, state: watch::Receiver<Readiness>) -> Result<(), String> {
+pub fn serve(root: &Root, state: watch::Receiver<Readiness>) -> Result<(), SystemError> {
     let path = root.ready_socket();
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)
-        .map_err(|error| format!("listen on {}: {error}", path.display()))?;
+    let listener =
+        UnixListener::bind(&path).map_err(|error| SystemError::at("listen on", &path, error))?;
     let (first, _) = watch::channel(false);
     let first = std::sync::Arc::new(first);
     tokio::spawn({
@@ -167,7 +179,7 @@ async fn answer(
 mod tests {
     use super::*;
 
-    async fn ask_elsewhere(root: &Root, wait: u64) -> Result<Readiness, String> {
+    async fn ask_elsewhere(root: &Root, wait: u64) -> Result<Readiness, ProbeError> {
         let root = root.clone();
         tokio::task::spawn_blocking(move || ask(&root, Duration::from_millis(wait)))
             .await
@@ -183,12 +195,12 @@ mod tests {
         serve(&root, receiver).unwrap();
 
         assert_eq!(
-            ask_elsewhere(&root, 0).await,
-            Ok(Readiness::NotReady("Starting: it starts".into()))
+            ask_elsewhere(&root, 0).await.unwrap(),
+            Readiness::NotReady("Starting: it starts".into())
         );
         assert_eq!(
-            ask_elsewhere(&root, 20).await,
-            Ok(Readiness::NotReady("Starting: it starts".into()))
+            ask_elsewhere(&root, 20).await.unwrap(),
+            Readiness::NotReady("Starting: it starts".into())
         );
         let waiting = tokio::spawn({
             let root = root.clone();
@@ -196,13 +208,13 @@ mod tests {
         });
         tokio::task::yield_now().await;
         sender.send_replace(Readiness::Ready);
-        assert_eq!(waiting.await.unwrap(), Ok(Readiness::Ready));
+        assert_eq!(waiting.await.unwrap().unwrap(), Readiness::Ready);
 
         sender.send_replace(Readiness::NotReady("Unhealthy: no".into()));
         let began = Instant::now();
         assert_eq!(
-            ask_elsewhere(&root, 30_000).await,
-            Ok(Readiness::NotReady("Unhealthy: no".into()))
+            ask_elsewhere(&root, 30_000).await.unwrap(),
+            Readiness::NotReady("Unhealthy: no".into())
         );
         assert!(began.elapsed() < Duration::from_secs(20));
     }
@@ -214,6 +226,7 @@ mod tests {
         assert!(
             ask(&root, Duration::ZERO)
                 .unwrap_err()
+                .to_string()
                 .contains("ready.sock")
         );
     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::counters::Counters;
 use crate::driver::{Driver, TaskEvent};
+use crate::error::SystemError;
 use crate::instance::Event;
 use crate::jobs::Jobs;
 use crate::paths::Root;
@@ -26,7 +27,7 @@ const WAITING: usize = 64;
 ///
 /// # Errors
 /// Something without which no sidecar can work.
-pub fn run(root: PathBuf, session_address: SocketAddr) -> Result<(), String> {
+pub fn run(root: PathBuf, session_address: SocketAddr) -> Result<(), SystemError> {
     let root = Root::new(root);
     logs::start()?;
     // First of all: the plugin container's image is only waited for by the launcher in it.
@@ -39,17 +40,17 @@ pub fn run(root: PathBuf, session_address: SocketAddr) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("start the runtime: {error}"))?;
+        .map_err(|error| SystemError::new("start the runtime", error))?;
     let result = runtime.block_on(serve(root, session_address));
     logs::flush();
     result
 }
 
-async fn serve(root: Root, session_address: SocketAddr) -> Result<(), String> {
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(|error| format!("watch for SIGINT: {error}"))?;
+async fn serve(root: Root, session_address: SocketAddr) -> Result<(), SystemError> {
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| SystemError::new("watch for SIGTERM", error))?;
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| SystemError::new("watch for SIGINT", error))?;
     let mut changes = directory_watch::watch(vec![
         root.run(),
         root.config(),

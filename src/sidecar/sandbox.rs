@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use crate::error::SystemError;
 use crate::paths::{Root, replace};
 
 fn name() -> std::io::Result<String> {
@@ -26,8 +27,8 @@ pub fn was_released(root: &Root) -> bool {
 ///
 /// # Errors
 /// What was attempted; the release then counts only as long as this process lives.
-pub fn remember_release(root: &Root) -> Result<(), String> {
-    let here = name().map_err(|error| format!("name the sandbox: {error}"))?;
+pub fn remember_release(root: &Root) -> Result<(), SystemError> {
+    let here = name().map_err(|error| SystemError::new("name the sandbox", error))?;
     replace(&root.private().join("released"), here.as_bytes(), 0o600)
 }
 
@@ -43,7 +44,7 @@ pub fn epoch(root: &Root) -> u64 {
 ///
 /// # Errors
 /// What was attempted.
-pub fn remember_epoch(root: &Root, epoch: u64) -> Result<(), String> {
+pub fn remember_epoch(root: &Root, epoch: u64) -> Result<(), SystemError> {
     replace(
         &root.private().join("epoch"),
         epoch.to_string().as_bytes(),

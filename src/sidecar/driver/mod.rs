@@ -15,7 +15,7 @@ use patchbay_protocol::session::Instance;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, ConfigurationError};
 use crate::counters::Counters;
 use crate::family::go_plugin::connection;
 use crate::family::go_plugin::stdio::{self, Fanout};
@@ -437,7 +437,7 @@ impl Driver {
         self.take_configuration(seen);
     }
 
-    fn take_configuration(&mut self, found: Result<Option<PodConfig>, String>) {
+    fn take_configuration(&mut self, found: Result<Option<PodConfig>, ConfigurationError>) {
         match found {
             Ok(Some(config)) => {
                 logs::name_plugin(&config.plugin.namespace, &config.plugin.name);
@@ -448,7 +448,7 @@ impl Driver {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the configuration cannot be used");
-                self.step(Event::ConfigurationUnreadable(error));
+                self.step(Event::ConfigurationUnreadable(error.to_string()));
             }
         }
     }

@@ -5,6 +5,8 @@
 pub mod go_plugin;
 pub mod pcp;
 
+use std::borrow::Cow;
+
 use patchbay_launcher::control::{Exit, Line, Start};
 use patchbay_protocol::handshake::Handshake;
 use patchbay_protocol::pod_config::{FamilyConfig, Jobs};
@@ -22,13 +24,18 @@ pub use go_plugin::health::Health;
 pub use go_plugin::reflection::Services;
 use go_plugin::tls::HostCertificate;
 
+/// Settings with which no plugin of the family can be started.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSettings(pub Cow<'static, str>);
+
 /// What the sidecar has to know about a family, with the settings of its plugin.
 pub trait PluginFamily {
     /// Checks the settings of a document.
     ///
     /// # Errors
     /// What is wrong and was expected, for status.
-    fn check(&self) -> Result<(), String>;
+    fn check(&self) -> Result<(), InvalidSettings>;
 
     /// Completes the command to start: the environment that the family promises its plugins.
     fn complete_start(&self, start: &mut Start, context: &StartContext<'_>);

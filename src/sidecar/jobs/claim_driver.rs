@@ -19,6 +19,7 @@ use super::claims::event::{CallerId, ClaimId, Effect, Event, Now, RequestId, Row
 use super::ledger::Ledger;
 use super::spool::Spool;
 use super::{Jobs, clock};
+use crate::error::SystemError;
 use crate::family::go_plugin::calls;
 use crate::family::pcp::commands::Advertised;
 use crate::family::pcp::job::{self as pcp_job, Targets};
@@ -108,7 +109,7 @@ pub(crate) struct ClaimDriver {
 }
 
 impl ClaimDriver {
-    pub(crate) fn open(root: &Root) -> Result<ClaimDriver, String> {
+    pub(crate) fn open(root: &Root) -> Result<ClaimDriver, SystemError> {
         let spool = Spool::open(root)?;
         let opened = Ledger::open(root, &spool)?;
         for failure in &opened.troubles {
@@ -274,7 +275,7 @@ impl ClaimDriver {
     /// The plugin introduced itself.
     pub(crate) fn introduce(&mut self, advertised: Advertised) {
         let written = serde_json::to_vec(&advertised)
-            .map_err(|error| error.to_string())
+            .map_err(|error| SystemError::new("write the advertised commands", error))
             .and_then(|json| replace(&self.root.jobs().join("advertised.json"), &json, 0o600));
         if let Err(error) = written {
             tracing::warn!(%error, "a next sidecar will not know what the plugin advertises");
@@ -286,7 +287,7 @@ impl ClaimDriver {
         self.root.jobs().join("tracker.json")
     }
 
-    pub(crate) fn keep_tracker(&self, document: &[u8]) -> Result<(), String> {
+    pub(crate) fn keep_tracker(&self, document: &[u8]) -> Result<(), SystemError> {
         replace(&self.tracker(), document, 0o600)
     }
 

@@ -11,6 +11,7 @@ use patchbay_protocol::escape::printable;
 use super::claims::entry::{Entry, Kind, ProcessEnd, State, names_a_job};
 use super::claims::event::ClaimId;
 use super::spool::Spool;
+use crate::error::SystemError;
 use crate::paths::{Root, replace};
 use crate::random;
 
@@ -40,10 +41,10 @@ impl Ledger {
     ///
     /// # Errors
     /// The folder cannot be used at all.
-    pub fn open(root: &Root, spool: &Spool) -> Result<OpenedSession, String> {
+    pub fn open(root: &Root, spool: &Spool) -> Result<OpenedSession, SystemError> {
         let folder = root.jobs().join("claims");
         std::fs::create_dir_all(&folder)
-            .map_err(|error| format!("make the ledger's folder {}: {error}", folder.display()))?;
+            .map_err(|error| SystemError::at("make the ledger's folder", &folder, error))?;
         let mut troubles = Vec::new();
         let path = root.jobs().join("epoch");
         let known = read(&path)
@@ -101,8 +102,8 @@ impl Ledger {
         self.epoch.to_string()
     }
 
-    fn files(&self) -> Result<Vec<String>, String> {
-        let failed = |error: std::io::Error| format!("list {}: {error}", self.folder.display());
+    fn files(&self) -> Result<Vec<String>, SystemError> {
+        let failed = |error: std::io::Error| SystemError::at("list", &self.folder, error);
         let mut names = Vec::new();
         for file in std::fs::read_dir(&self.folder).map_err(failed)? {
             names.push(
@@ -120,9 +121,9 @@ impl Ledger {
     ///
     /// # Errors
     /// What was attempted. The old state is still there then.
-    pub fn write(&mut self, entry: &Entry) -> Result<(), String> {
+    pub fn write(&mut self, entry: &Entry) -> Result<(), SystemError> {
         let json = serde_json::to_vec(entry)
-            .map_err(|error| format!("write the claim {}: {error}", entry.claim))?;
+            .map_err(|error| SystemError::new(format!("write the claim {}", entry.claim), error))?;
         let name = self
             .names
             .entry(entry.claim)
@@ -134,14 +135,14 @@ impl Ledger {
     ///
     /// # Errors
     /// What was attempted; a claim that is not there is no error.
-    pub fn remove(&mut self, claim: ClaimId) -> Result<(), String> {
+    pub fn remove(&mut self, claim: ClaimId) -> Result<(), SystemError> {
         let Some(name) = self.names.remove(&claim) else {
             return Ok(());
         };
         let path = self.folder.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("remove {}: {error}", path.display()))
+                Err(SystemError::at("remove", &path, error))
             }
             _ => Ok(()),
         }
@@ -211,18 +212,30 @@ impl std::fmt::Display for Named {
     }
 }
 
-fn entry(path: &Path, named: &Named, spool: &Spool) -> Result<Entry, String> {
-    let bytes = read(path).map_err(|error| format!("it cannot be read: {error}"))?;
-    let entry: Entry =
-        serde_json::from_slice(&bytes).map_err(|error| format!("it is torn: {error}"))?;
+/// Why a file of the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum UnusableEntry {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+    #[error("it is about another claim than its name")]
+    OtherClaim,
+    #[error("its row {0} is not whole")]
+    Row(u32),
+}
+
+fn entry(path: &Path, named: &Named, spool: &Spool) -> Result<Entry, UnusableEntry> {
+    let bytes = read(path)?;
+    let entry: Entry = serde_json::from_slice(&bytes)?;
     if entry.claim != named.claim || entry.job_uid != named.job_uid || entry.job != named.job {
-        return Err("it speaks of another claim than its name".to_owned());
+        return Err(UnusableEntry::OtherClaim);
     }
     for row in &entry.pending {
         if let Some(token) = row.spool
             && spool.length(token).is_none_or(|length| length < row.bytes)
         {
-            return Err(format!("its row {} is not whole", row.number));
+            return Err(UnusableEntry::Row(row.number));
         }
     }
     Ok(entry)

@@ -24,6 +24,7 @@ use patchbay_protocol::session::from_operator::Message as Down;
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
+use crate::error::SystemError;
 use crate::family::pcp::commands::Advertised;
 use crate::family::pcp::jobs_api;
 use crate::family::{self, JobDelivery};
@@ -93,7 +94,7 @@ impl Jobs {
     ///
     /// # Errors
     /// The ledger's folder cannot be used.
-    pub fn start(root: &Root) -> Result<Jobs, String> {
+    pub fn start(root: &Root) -> Result<Jobs, SystemError> {
         let driver = ClaimDriver::open(root)?;
         let spool = driver.spool().clone();
         let jobs = Jobs(Arc::new(Inner {

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::claims::entry::Digest;
+use crate::error::SystemError;
 use crate::paths::Root;
 use crate::random;
 
@@ -61,10 +62,10 @@ pub struct Spooled {
 impl Spool {
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(root: &Root) -> Result<Spool, String> {
+    pub fn open(root: &Root) -> Result<Spool, SystemError> {
         let folder = root.jobs().join("rows");
         std::fs::create_dir_all(&folder)
-            .map_err(|error| format!("make the spool {}: {error}", folder.display()))?;
+            .map_err(|error| SystemError::at("make the spool", &folder, error))?;
         Ok(Spool(Arc::new(Inner {
             folder,
             used: Mutex::new(0),
@@ -87,8 +88,8 @@ impl Spool {
     ///
     /// # Errors
     /// The folder cannot be listed.
-    pub fn keep_only(&self, used: &BTreeSet<u64>) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("list the spool: {error}");
+    pub fn keep_only(&self, used: &BTreeSet<u64>) -> Result<(), SystemError> {
+        let failed = |error: std::io::Error| SystemError::new("list the spool", error);
         for file in std::fs::read_dir(&self.0.folder).map_err(failed)? {
             let file = file.map_err(failed)?;
             let name = file.file_name();

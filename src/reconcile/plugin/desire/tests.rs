@@ -528,7 +528,7 @@ fn any_second() -> impl proptest::strategy::Strategy<Value = i64> {
 }
 
 proptest::proptest! {
-    /// Whoever may patch pods of one namespace writes this annotation; a panic would stop the operator
+    /// Everybody who may patch pods of one namespace writes this annotation; a panic would stop the operator
     /// for all of them.
     #[test]
     fn plan_is_made_whatever_the_built_annotation_of_a_pod_says(

@@ -10,7 +10,8 @@ use patchbay_protocol::session;
 use super::connection::{self, Address};
 use super::failures;
 use crate::family::{
-    Clients, EarlyExit, JobDelivery, PartialLine, PluginFamily, Progress, SeenOutput, StartContext,
+    Clients, EarlyExit, InvalidSettings, JobDelivery, PartialLine, PluginFamily, Progress,
+    SeenOutput, StartContext,
 };
 use crate::handover::Record;
 use crate::instance::Announced;
@@ -24,20 +25,20 @@ use crate::start_command::variable;
 pub(crate) const PARTIAL_LINE_MS: u64 = 1_000;
 
 impl PluginFamily for GoPluginConfig {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidSettings> {
         if self.versions.is_empty() {
-            return Err("read the configuration: versions is empty".to_owned());
+            return Err(InvalidSettings("versions is empty".into()));
         }
         if self.cookie_key.is_empty()
             || self.cookie_key.contains(['=', '\0'])
             || self.cookie_value.contains('\0')
         {
-            return Err(
-                "read the configuration: the cookie cannot be an environment variable".to_owned(),
-            );
+            return Err(InvalidSettings(
+                "the cookie cannot be an environment variable".into(),
+            ));
         }
         if self.min_port > self.max_port {
-            return Err("read the configuration: ports.min is above ports.max".to_owned());
+            return Err(InvalidSettings("ports.min is above ports.max".into()));
         }
         Ok(())
     }

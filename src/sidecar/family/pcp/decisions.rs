@@ -8,7 +8,8 @@ use patchbay_protocol::session;
 
 use super::failures;
 use crate::family::{
-    Address, Clients, EarlyExit, JobDelivery, PluginFamily, Progress, SeenOutput, StartContext,
+    Address, Clients, EarlyExit, InvalidSettings, JobDelivery, PluginFamily, Progress, SeenOutput,
+    StartContext,
 };
 use crate::handover::Record;
 use crate::instance::Announced;
@@ -25,24 +26,22 @@ pub(crate) const TAKEOVER_TIMEOUT_MS: u64 = 10_000;
 const PLACEHOLDER: &str = "Functionality Error";
 
 impl PluginFamily for PcpConfig {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidSettings> {
         let ours = [
             layout::SESSION_PORT,
             layout::PROXY_PORT,
             layout::CANARY_PORT,
         ];
         if self.port == 0 || ours.contains(&self.port) {
-            return Err(format!(
-                "read the configuration: the plugin cannot have port {}",
-                self.port
+            return Err(InvalidSettings(
+                format!("the plugin cannot have port {}", self.port).into(),
             ));
         }
         let class_name = self.class_name.as_deref().unwrap_or_default();
         if self.stage.contains('\0') || class_name.contains('\0') {
-            return Err(
-                "read the configuration: stage or className cannot be an environment variable"
-                    .to_owned(),
-            );
+            return Err(InvalidSettings(
+                "stage or className cannot be an environment variable".into(),
+            ));
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ use super::http_body::{
 };
 use super::job::Telemetry;
 use super::query_string;
+use crate::error::SystemError;
 use crate::jobs::claim_driver::Answer;
 use crate::jobs::claims::entry::RowEnd;
 use crate::jobs::claims::event::{Event, Filter, RequestId, RowId, RowOwner};
@@ -55,8 +56,8 @@ const DONE: RowId = RowId(0xd0e);
 ///
 /// # Errors
 /// The socket cannot be made.
-pub(crate) fn serve(path: &Path, jobs: Jobs) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("listen on {}: {error}", path.display());
+pub(crate) fn serve(path: &Path, jobs: Jobs) -> Result<(), SystemError> {
+    let failed = |error: std::io::Error| SystemError::at("listen on", path, error);
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -407,7 +408,7 @@ impl JobsApi {
         object(&body)?;
         self.jobs
             .with(|driver| driver.keep_tracker(&body))
-            .map_err(not_now)?;
+            .map_err(|error| not_now(error.to_string()))?;
         Ok(empty())
     }
 
